@@ -1,0 +1,139 @@
+/* Keyspace: 16384 slots of up to 16 databases (or as many as configured), their tables, and every change
+ * of a key. All changes of the data set go through keyspace_add/replace/delete/touch, which keep the
+ * counts, mark watchers and retire what was replaced.
+ *
+ * Unless said otherwise a function that changes something requires the token of the key's slot (or an
+ * exclusive section); one that reads requires it too or runs inside slot_read_begin/validate. Objects
+ * returned are valid until the end of the command. */
+#ifndef SLOTWISE_ENGINE_KEYSPACE_H
+#define SLOTWISE_ENGINE_KEYSPACE_H
+
+#include "engine/crc16.h"
+#include "engine/effect_log.h"
+#include "engine/object.h"
+#include "engine/slot.h"
+#include "engine/table.h"
+
+#define KEYSPACE_THREADS_MAX 256
+
+struct key {
+    const char *data;
+    size_t length;
+    uint64_t hash;
+    uint32_t slot;
+};
+
+static inline struct key key_make(const char *data, size_t length) {
+    return (struct key){data, length, table_hash(data, length), slot_of_key(data, length)};
+}
+
+/* Non-empty and volatile slots of one database: a bit per slot, changed under the slot's token with an
+ * atomic or/and only when a count becomes zero or one. Read by anybody (SCAN, expiry, RANDOMKEY). */
+struct slot_bitmaps {
+    _Atomic uint64_t occupied[SLOT_COUNT / 64];
+    _Atomic uint64_t expiring[SLOT_COUNT / 64];
+};
+
+struct slot_databases {
+    table_root tables[1]; /* index 0 is database 1; as many as there are databases */
+};
+
+/* Written only by their own thread, summed by readers. One or more cache lines each. */
+struct keyspace_counters {
+    _Alignas(64) int64_t keys[16]; /* only if databases <= 16; more fall back to bitmaps + table counts */
+    int64_t expiring[16];
+    uint64_t hits, misses, expired, evicted;
+    uint64_t expire_cycle_us, evict_us;
+};
+
+struct keyspace {
+    struct slot *slots; /* SLOT_COUNT, 64-byte aligned */
+    struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
+    unsigned databases;
+    /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
+    uint8_t *database_map;
+    struct effect_log *log; /* NULL: nothing is logged; changes only in an exclusive section */
+    uint8_t parity;         /* OBJECT_PARITY or 0; flips only in an exclusive section */
+    bool track_access;      /* access clocks are wanted (maxmemory policy); set in exclusive sections */
+    bool track_lfu;
+    int lfu_log_factor, lfu_decay_minutes;
+    _Atomic bool active_expiry; /* DEBUG SET-ACTIVE-EXPIRE */
+    struct keyspace_counters *counters; /* [KEYSPACE_THREADS_MAX] */
+};
+
+int keyspace_create(unsigned databases, struct keyspace **keyspace);
+void keyspace_destroy(struct keyspace *keyspace); /* single thread, after everybody left */
+
+/* Each thread that calls the functions below: its own number in 0..KEYSPACE_THREADS_MAX-1. */
+void keyspace_thread_set(unsigned number);
+struct keyspace_counters *keyspace_counters_mine(struct keyspace *keyspace);
+
+/* The root of (database, slot); NULL if nothing was ever there. */
+table_root *keyspace_root(const struct keyspace *keyspace, unsigned database, uint32_t slot);
+table_root *keyspace_root_make(struct keyspace *keyspace, unsigned database, uint32_t slot);
+
+/* As it is in the table: may be expired. NULL when absent. */
+struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database, const struct key *key);
+
+/* As commands see it. reading: an expired key is absent but stays; with tokens (may_delete) it is deleted
+ * (logged as DEL, counted). Notes the access for LRU/LFU when touch is true. Does not count hits. */
+struct object *keyspace_find(struct keyspace *keyspace, unsigned database, const struct key *key,
+                             bool may_delete, bool touch);
+bool object_is_expired(const struct object *object); /* reads the clock only if there is an expiry */
+
+/* Publication stamps the snapshot parity and a fresh access clock (keep_access: keeps object's own). */
+void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key, struct object *object);
+void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct key *key,
+                      struct object *old, struct object *object);
+/* As replace, but the value moved from old to object (object_remake): only old's shell is retired. */
+void keyspace_replace_shell(struct keyspace *keyspace, unsigned database, const struct key *key,
+                            struct object *old, struct object *object);
+/* true if it was there. */
+bool keyspace_delete(struct keyspace *keyspace, unsigned database, const struct key *key);
+/* Takes the key out and hands the object to the caller (RENAME, MOVE): retire or publish it again. */
+struct object *keyspace_take(struct keyspace *keyspace, unsigned database, const struct key *key);
+/* After any change of an object in place. */
+void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
+/* expiry_ms OBJECT_NO_EXPIRY removes it. May replace the object: use the returned one. */
+struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database, const struct key *key,
+                                   struct object *object, int64_t expiry_ms);
+
+/* Sum over threads; exact inside an exclusive section. */
+uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database);
+uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database);
+uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot); /* database 0 */
+
+/* Exclusive sections only. clear detaches all tables (microseconds) and hands them to the background
+ * thread; synchronous waits for that thread to be done (call it after the section). */
+struct keyspace_garbage;
+struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database /* -1: all */);
+void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous);
+void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b);
+
+/* SCAN. cursor < 2^53: slot << 39 | bound (upper 39 bits of the hash). Visits at least count keys unless
+ * the end comes first; returns the next cursor, 0 at the end. Each slot's part is read consistently: the
+ * function handles begin/validate itself (or takes the token when tokens_held is false and the slot stays
+ * busy). For each key visit gets a copy-free object, under RCU, possibly more than once when a slot is retried:
+ * reset is called before a retry of the same part. */
+struct scan_visitor {
+    void (*visit)(const struct object *object, void *context);
+    void (*mark)(void *context);  /* what was visited so far is final */
+    void (*reset)(void *context); /* forget what came after the last mark */
+    void *context;
+};
+uint64_t keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t cursor, size_t count,
+                       bool exclusive, const struct scan_visitor *visitor);
+
+/* A random key, fair over keys whatever the slots' sizes. The callback copies what it needs; false: the
+ * database is empty. Skips expired keys. */
+bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusive,
+                     const struct scan_visitor *visitor);
+
+/* --- Access clocks (engine/access.c); Redis's LRU and LFU arithmetic --------------------------------- */
+uint32_t access_lru_now(void); /* seconds, 24 bits */
+uint64_t access_idle_ms(const struct object *object);
+uint32_t access_lfu_counter(const struct keyspace *keyspace, const struct object *object); /* decayed */
+void access_note(const struct keyspace *keyspace, struct object *object);
+uint32_t access_initial(const struct keyspace *keyspace);
+
+#endif

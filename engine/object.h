@@ -1,0 +1,171 @@
+/* Object: a key with its value, one allocation.
+ *
+ *   0        1       2         4               8
+ *   +--------+-------+---------+---------------+----------------+--------------+---------+-----+-------+
+ *   | type   | flags | key     | access clock  | expiry 8 bytes | body 8 bytes | length  | key | value |
+ *   | enc.   |       | length  | (24 bits)     | (if HAS_EXPIRY)| (INT,POINTER)| 1/2/4 B |     |       |
+ *   +--------+-------+---------+---------------+----------------+--------------+---------+-----+-------+
+ *
+ * - key length: 16 bits; keys of 65535 bytes and more store 0xffff here and 32 bits after the body.
+ * - value: embedded strings up to OBJECT_EMBED_MAX_BYTES are never changed in place; an integer is the
+ *   8-byte body (one atomic store changes it); anything larger or with structure is a pointer in the
+ *   body (struct blob for strings, the collection for the rest).
+ * - expiry: unix time in ms, 8 bytes, atomic; OBJECT_NO_EXPIRY when the field is there but unused.
+ * - the access clock is a memory location of its own, written relaxed by readers too.
+ *
+ * Embedded strings and integers may be read under RCU alone; bodies that are pointers only under the
+ * slot's token. Writers hold the token. */
+#ifndef SLOTWISE_ENGINE_OBJECT_H
+#define SLOTWISE_ENGINE_OBJECT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum object_type { OBJECT_STRING, OBJECT_LIST, OBJECT_SET, OBJECT_ZSET, OBJECT_HASH, OBJECT_STREAM, OBJECT_MODULE };
+
+/* What OBJECT ENCODING shows; where the bytes are is told by the POINTER flag. */
+enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COLLECTION_FIRST };
+
+#define OBJECT_EMBED_MAX_BYTES (16 * 1024)
+#define OBJECT_EMBSTR_MAX_BYTES 44 /* Redis's limit between embstr and raw */
+#define OBJECT_NO_EXPIRY INT64_MAX
+
+#define OBJECT_HAS_EXPIRY 0x01 /* the expiry field is there */
+#define OBJECT_PARITY 0x02     /* snapshot parity at publication */
+#define OBJECT_POINTER 0x04    /* the body is a pointer */
+#define OBJECT_WIDE_KEY 0x08   /* 32-bit key length after the body */
+#define OBJECT_LENGTH_SHIFT 4  /* two bits: width of the value length: 0, 1, 2, 4 bytes */
+#define OBJECT_LENGTH_MASK 0x30
+#define OBJECT_SHARED 0x40 /* Redis would use a shared integer: OBJECT REFCOUNT only */
+
+struct object {
+    uint8_t type_encoding; /* type | encoding << 4 */
+    uint8_t flags;
+    uint16_t key_length;
+    _Atomic uint32_t access; /* LRU clock (seconds, 24 bits) or LFU (16 bit minutes << 8 | counter) */
+    uint8_t payload[];
+};
+
+/* A string larger than OBJECT_EMBED_MAX_BYTES. Changed in place under the token unless it is lent. */
+struct blob {
+    _Atomic uint32_t references; /* 1 for the object, 1 for each pending output */
+    uint32_t reserved;
+    size_t length;
+    size_t capacity;
+    char data[];
+};
+
+static inline enum object_type object_type(const struct object *o) {
+    return (enum object_type)(o->type_encoding & 15);
+}
+static inline enum object_encoding object_encoding(const struct object *o) {
+    return (enum object_encoding)(o->type_encoding >> 4);
+}
+static inline uint8_t *object_after_expiry(const struct object *o) {
+    return (uint8_t *)o->payload + ((o->flags & OBJECT_HAS_EXPIRY) ? 8 : 0);
+}
+static inline bool object_has_body(const struct object *o) {
+    return (o->flags & OBJECT_POINTER) || (o->type_encoding >> 4) == ENCODING_INT;
+}
+static inline _Atomic int64_t *object_body(const struct object *o) {
+    return (_Atomic int64_t *)object_after_expiry(o);
+}
+static inline int64_t object_integer(const struct object *o) {
+    return atomic_load_explicit(object_body(o), memory_order_relaxed);
+}
+static inline void *object_pointer(const struct object *o) {
+    return (void *)(intptr_t)atomic_load_explicit(object_body(o), memory_order_relaxed);
+}
+static inline int64_t object_expiry(const struct object *o) {
+    return (o->flags & OBJECT_HAS_EXPIRY)
+               ? atomic_load_explicit((_Atomic int64_t *)o->payload, memory_order_relaxed)
+               : OBJECT_NO_EXPIRY;
+}
+const char *object_wide_key(const struct object *o, size_t *length);
+static inline const char *object_key(const struct object *o, size_t *length) {
+    if (__builtin_expect(o->flags & OBJECT_WIDE_KEY, 0))
+        return object_wide_key(o, length);
+    const uint8_t *p = object_after_expiry(o) + (object_has_body(o) ? 8 : 0);
+    uint32_t width = (o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
+    *length = o->key_length;
+    return (const char *)p + (width == 3 ? 4 : width);
+}
+static inline bool object_key_equals(const struct object *o, const char *key, size_t length) {
+    size_t n;
+    const char *k = object_key(o, &n);
+    return n == length && __builtin_memcmp(k, key, n) == 0;
+}
+
+/* The bytes of a string value. An integer is formatted into buffer (at least OBJECT_INTEGER_BUFFER);
+ * else the result points into the object or its blob and lives as long as that does. A blob needs the
+ * token (or a reference). */
+#define OBJECT_INTEGER_BUFFER 24
+const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER], size_t *length);
+/* Length only. */
+size_t object_string_length(const struct object *o);
+/* true: only the token protects this value (blob or collection). */
+static inline bool object_needs_token(const struct object *o) {
+    return o->flags & OBJECT_POINTER;
+}
+
+/* --- Making them. The result is unpublished and belongs to the caller ------------------------------ */
+
+/* How a string value is to be stored. */
+enum string_form {
+    STRING_SET,   /* as SET does: integers become INT, <= 44 bytes EMBSTR, else RAW */
+    STRING_RAW,   /* as APPEND and SETRANGE leave it: always RAW */
+    STRING_PLAIN, /* no integer encoding; EMBSTR or RAW by length */
+};
+/* expiry OBJECT_NO_EXPIRY: no field. */
+struct object *object_make_string(const char *key, size_t key_length, const char *value,
+                                  size_t value_length, int64_t expiry_ms, enum string_form form);
+struct object *object_make_integer(const char *key, size_t key_length, int64_t value, int64_t expiry_ms);
+/* A string of length bytes whose content the caller fills through *content before publication (zeroed
+ * when zero is true). RAW encoding. */
+struct object *object_make_buffer(const char *key, size_t key_length, size_t length, int64_t expiry_ms,
+                                  bool zero, char **content);
+/* For any pointer body; takes over the pointer. */
+struct object *object_make_pointer(const char *key, size_t key_length, enum object_type type,
+                                   enum object_encoding encoding, void *pointer, int64_t expiry_ms);
+/* The same value (moved if it is a pointer, copied if embedded) under another key and/or expiry; keeps
+ * encoding and access clock. The old object must then be retired with object_retire_shell if the value
+ * was moved (it has OBJECT_POINTER), else with object_retire. */
+struct object *object_remake(const struct object *o, const char *key, size_t key_length, int64_t expiry_ms);
+/* A deep copy of the value under another key (COPY). */
+struct object *object_duplicate(const struct object *o, const char *key, size_t key_length,
+                                int64_t expiry_ms);
+
+/* Changes an expiry in place: only if OBJECT_HAS_EXPIRY. Under the token. */
+static inline void object_set_expiry(struct object *o, int64_t expiry_ms) {
+    atomic_store_explicit((_Atomic int64_t *)o->payload, expiry_ms, memory_order_relaxed);
+}
+static inline void object_set_integer(struct object *o, int64_t value) {
+    atomic_store_explicit(object_body(o), value, memory_order_relaxed);
+}
+
+/* Bytes of the allocation itself, and with everything it points to (MEMORY USAGE, eviction). */
+size_t object_shell_bytes(const struct object *o);
+size_t object_total_bytes(const struct object *o);
+
+/* --- Letting go ------------------------------------------------------------------------------------ */
+
+/* Of an object that was published and now is not: freed after the grace periods. Large values are freed
+ * on the background thread. */
+void object_retire(struct object *o);
+void object_retire_shell(struct object *o); /* the value was moved to another object */
+void object_free(struct object *o);         /* never published */
+
+/* --- Blobs ------------------------------------------------------------------------------------------ */
+struct blob *blob_make(size_t length, size_t capacity);
+struct blob *blob_lend(struct blob *blob); /* under the token; any thread may return it */
+void blob_return(struct blob *blob);       /* the last one frees it */
+/* Under the token: the object's blob, not lent to anybody and with room for capacity bytes (copied or
+ * grown if need be, and the object's body updated); its length is unchanged. */
+struct blob *object_blob_writable(struct object *o, size_t capacity);
+
+const char *object_type_name(enum object_type type);
+const char *object_encoding_name(const struct object *o);
+
+#endif

@@ -1,0 +1,142 @@
+/* Slots, their tokens, waiting for them, and exclusive sections.
+ *
+ * The slot is the unit of ownership and atomicity: 16384 of them, whatever the number of cores. A
+ * writer holds the slot's token (the HELD bit of its word) for one command; readers of small values take
+ * nothing and validate the word instead. See slot.c for the essay (Algorithm / Ordering / Progress).
+ *
+ * Who may hold tokens: registered worker threads, only while a command runs; never across a blocking
+ * wait or a loop turn. A command that cannot have all its tokens at once gives back those it has and
+ * parks (slot_park); only the owner of patience waits while holding. */
+#ifndef SLOTWISE_ENGINE_SLOT_H
+#define SLOTWISE_ENGINE_SLOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLOT_COUNT 16384
+#define SLOT_BITS 14
+
+/* Bits of struct slot.word; the version fills the rest. */
+#define SLOT_HELD ((uint64_t)1 << 0)    /* somebody has the token */
+#define SLOT_WAITERS ((uint64_t)1 << 1) /* set only on a HELD word: the release must wake the list */
+#define SLOT_SERVING ((uint64_t)1 << 2) /* this node serves the slot; changed only under the token */
+#define SLOT_WATCHED ((uint64_t)1 << 3) /* some key of it is WATCHed; changed only under the token */
+#define SLOT_VERSION_ONE ((uint64_t)1 << 8)
+
+struct table;
+struct slot_databases; /* keyspace.c: tables of databases 1.. */
+struct watcher;        /* watch.h */
+
+/* One cache line. word: any thread by CAS; all else is written by the token's holder only. */
+struct slot {
+    _Alignas(64) _Atomic uint64_t word;
+    struct table *_Atomic table0;             /* database 0; NULL while empty. Published by release */
+    struct slot_databases *_Atomic databases; /* NULL until a database above 0 is used */
+    struct watcher *watchers;                 /* list of watched keys, under the token */
+};
+
+/* --- Reading without the token ------------------------------------------------------------------ */
+
+/* false: held or not serving, do not start (take the token or refuse). */
+static inline bool slot_read_begin(const struct slot *slot, uint64_t *word) {
+    *word = atomic_load_explicit(&slot->word, memory_order_seq_cst);
+    return (*word & (SLOT_HELD | SLOT_SERVING)) == SLOT_SERVING;
+}
+
+/* true: nothing changed since slot_read_begin; what was read (a miss as much as a hit) is valid. */
+static inline bool slot_read_validate(const struct slot *slot, uint64_t word) {
+    atomic_thread_fence(memory_order_acquire);
+    /* WATCHED may come and go without a change of data only together with a version bump. */
+    return atomic_load_explicit(&slot->word, memory_order_seq_cst) == word;
+}
+
+/* --- The token ------------------------------------------------------------------------------------ */
+
+enum slot_result {
+    SLOT_ACQUIRED = 0,
+    SLOT_BUSY = 1,        /* somebody else holds it (after a short spin) */
+    SLOT_NOT_SERVING = 2, /* the node does not serve it; nothing is held */
+};
+
+/* One CAS when free. Spins at most SLOT_SPIN_LIMIT pauses (a few hundred ns). Does not test SERVING: the
+ * caller decides under the token (slot_is_serving). */
+#define SLOT_SPIN_LIMIT 40
+bool slot_try_acquire(struct slot *slot);
+/* Spin-then-yield until it is ours. Only for the owner of patience and for background duties that hold
+ * nothing else. */
+void slot_acquire_waiting(struct slot *slot);
+/* Gives it back: bumps the version, wakes all that are parked on it. */
+void slot_release(struct slot *slot);
+
+static inline bool slot_is_serving(const struct slot *slot) {
+    return atomic_load_explicit(&slot->word, memory_order_relaxed) & SLOT_SERVING;
+}
+/* Under the token. */
+void slot_set_bits(struct slot *slot, uint64_t bits);
+void slot_clear_bits(struct slot *slot, uint64_t bits);
+
+/* --- Waiting -------------------------------------------------------------------------------------- */
+
+/* Intrusive node in whatever waits (a connection). One wait at a time. resume is called exactly once for
+ * each wait that ended other than by waiter_cancel, on the thread that released; it must only post to the
+ * owner's mailbox. All fields but resume belong to slot.c while linked. */
+struct waiter {
+    struct waiter *next;
+    struct waiter *previous;
+    void (*resume)(struct waiter *waiter);
+    uint32_t slot;  /* which slot's list, or WAITER_PATIENCE */
+    uint8_t linked; /* 1 while in a list; under that list's lock */
+};
+#define WAITER_PATIENCE UINT32_MAX
+
+/* Joins the slot's wait list. true: parked, resume will be called. false: the token is free now, try
+ * again; nothing is linked. The caller holds no token and must not run the command until resumed. */
+bool slot_park(struct slot *slots, uint32_t slot_number, struct waiter *waiter);
+/* Unlinks. true: it was linked, resume will not be called. false: resume has been called or is being
+ * called on another thread: the owner must expect it in its mailbox. */
+bool waiter_cancel(struct waiter *waiter);
+
+/* All of n slots (ascending, no duplicates), or none: on failure nothing is held and *busy names the
+ * slot to park on. */
+bool slots_try_acquire(struct slot *slots, const uint16_t *numbers, size_t n, uint32_t *busy);
+void slots_acquire_waiting(struct slot *slots, const uint16_t *numbers, size_t n); /* patience owner */
+void slots_release(struct slot *slots, const uint16_t *numbers, size_t n);
+
+/* --- Patience: one process-wide FIFO -------------------------------------------------------------- */
+
+/* true: this waiter owns patience now. false: queued; resume is called when it owns it. The caller holds
+ * no token. */
+bool patience_enter(struct waiter *waiter);
+/* Gives patience to the next in the queue. Only its owner calls it. */
+void patience_leave(struct waiter *waiter);
+/* waiter_cancel also takes a queued waiter out of the patience queue; an owner must patience_leave. */
+
+/* --- Exclusive sections --------------------------------------------------------------------------- */
+
+/* Every thread that runs commands joins; it then counts as running until it sleeps. */
+void exclusive_join(void);
+void exclusive_leave(void);
+extern _Atomic uint32_t exclusive_requested; /* read-mostly; written only by exclusive_run */
+
+/* At every command boundary (no token held, no published pointer held). Cheap when nobody asks. */
+void exclusive_stop(void);
+static inline void exclusive_point(void) {
+    if (__builtin_expect(atomic_load_explicit(&exclusive_requested, memory_order_acquire), 0))
+        exclusive_stop();
+}
+/* Around a blocking wait: a sleeping thread counts as stopped. exclusive_sleep_end may block until a
+ * running section is over. Both contain the full fence that pairs with exclusive_run. */
+void exclusive_sleep_begin(void);
+void exclusive_sleep_end(void);
+
+/* Stops every joined thread at a command boundary, runs function(context) on the calling thread, lets
+ * them go on. The caller is a joined thread that owns patience and holds no token, or a thread that never
+ * joined (then it must own patience as well; exclusive_run_outside waits for it). */
+void exclusive_run(void (*function)(void *context), void *context);
+
+/* For threads that may block: takes patience by waiting, then exclusive_run. */
+void exclusive_run_blocking(void (*function)(void *context), void *context);
+
+#endif

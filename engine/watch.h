@@ -1,0 +1,36 @@
+/* WATCH: a connection's interest in a key. The watcher hangs in its slot's list, under the slot's token
+ * (or an exclusive section); whoever changes a key of a WATCHED slot marks matching watchers dirty. */
+#ifndef SLOTWISE_ENGINE_WATCH_H
+#define SLOTWISE_ENGINE_WATCH_H
+
+#include "engine/keyspace.h"
+
+struct watcher {
+    struct watcher *next_in_slot;
+    struct watcher *next_of_owner; /* the owner's own list; only the owner's thread */
+    _Atomic bool *dirty;           /* the owner's flag; set by whoever changes the key */
+    struct keyspace *keyspace;
+    uint64_t hash;
+    uint32_t slot;
+    uint32_t database; /* logical number at the time of WATCH */
+    bool expired;      /* it was expired (logically absent) when it was watched */
+    size_t length;
+    char key[];
+};
+
+struct watcher *watcher_make(struct keyspace *keyspace, unsigned database, const struct key *key,
+                             _Atomic bool *dirty);
+/* Under the token of its slot. Link sets SLOT_WATCHED; the last unlink clears it. Does not free. */
+void watcher_link(struct watcher *watcher);
+void watcher_unlink(struct watcher *watcher);
+void watcher_free(struct watcher *watcher);
+
+/* Under the token: called by the keyspace for each change when the slot's word has SLOT_WATCHED. */
+void watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
+/* Exclusive section: FLUSHDB/FLUSHALL/SWAPDB. A watched key that exists (before or, for SWAPDB, in either
+ * database) becomes dirty. */
+void watch_touch_database(struct keyspace *keyspace, int database);
+/* Under the token of its slot: true if the watched key has expired since (Redis fails EXEC then). */
+bool watcher_is_expired(const struct watcher *watcher);
+
+#endif
