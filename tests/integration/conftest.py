@@ -108,13 +108,33 @@ def threaded_server(start, backend, threads):
 
 
 @pytest.fixture(scope="module", params=harness.BACKENDS)
-def shared(request):
+def shared_holder(request):
+    """The server behind `shared`, replaced if a test has killed it."""
+    name = request.node.nodeid + request.param
+    _LIVE[name] = []
+
+    def current():
+        servers = _LIVE[name]
+        if servers and servers[0].alive():
+            return servers[0]
+        if servers:
+            servers.pop().discard()
+        servers.append(harness.Server(backend=request.param, threads=2))
+        return servers[0]
+
+    yield current
+    for server in _LIVE.pop(name):
+        server.stop()
+
+
+@pytest.fixture
+def shared(shared_holder):
     """One server for all tests of a module, emptied before each; such tests restore what they configure."""
-    server = harness.Server(backend=request.param, threads=2)
-    _LIVE[request.node.nodeid + request.param] = [server]
+    server = shared_holder()
     yield server
-    del _LIVE[request.node.nodeid + request.param]
-    server.stop()
+    for connection in server.clients:
+        connection.close()
+    server.clients.clear()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def find_server():
     """The path of the server under test, or a path that does not exist."""
     given = os.environ.get("SLOTWISE_SERVER")
     if given:
-        return str(Path(given).resolve()) if os.sep in given else (shutil.which(given) or given)
+        return os.path.abspath(given) if os.sep in given else (shutil.which(given) or given)
     for candidate in ("build/release/slotwise-server", "build/release/server/slotwise-server"):
         if (REPOSITORY / candidate).exists():
             return str(REPOSITORY / candidate)
