@@ -1,10 +1,11 @@
 /* A runner for Criterion test programs that does not need libcriterion.
  *
- * ThreadSanitizer and libcriterion exclude each other: Criterion's sandbox maps memory where TSan
- * keeps its shadow. The TSan build therefore compiles the test sources as they are, against
- * Criterion's headers, and links this file in place of the library. The headers' Test() and
- * TestSuite() put pointers to their descriptions into the sections cr_tst and cr_sts; the runner
- * walks these and defines the few functions that the macros call.
+ * The sanitizers' builds link this file in place of the library and compile the test sources as
+ * they are, against Criterion's headers. ThreadSanitizer and libcriterion exclude each other:
+ * Criterion's sandbox maps memory where TSan keeps its shadow. With AddressSanitizer libcriterion
+ * works, but a leak in a test is printed and the test passes. The headers' Test() and TestSuite()
+ * put pointers to their descriptions into the sections cr_tst and cr_sts; the runner walks these
+ * and defines the few functions that the macros call.
  *
  * What it supports: Test, TestSuite, ParameterizedTest, .init .fini .timeout .disabled .signal
  * .exit_code, cr_assert*, cr_expect*, cr_skip_test, cr_log*; not the criteria of
@@ -21,7 +22,7 @@
  * hide the very races that TSan is to find.
  *
  * Usage: <program> [--filter=<suite>/<test>] [--list] [--verbose]; a filter is a pattern as the
- * shell's. SLOTWISE_TEST_SLOWNESS multiplies every time limit (5 by default: TSan is slow).
+ * shell's. SLOTWISE_TEST_SLOWNESS multiplies every time limit (5 by default: sanitizers are slow).
  */
 #include <errno.h>
 #include <fnmatch.h>
@@ -330,8 +331,8 @@ static enum verdict judge(int status) {
         return VERDICT_FAILED;
     }
     if (code != data->exit_code) {
-        fprintf(stderr, "[----] %s::%s: exit code %d, expected %d (66: a sanitizer's report)\n",
-                suite, name, code, data->exit_code);
+        fprintf(stderr, "[----] %s::%s: exit code %d, expected %d\n", suite, name, code,
+                data->exit_code);
         return VERDICT_FAILED;
     }
     if (atomic_load(&report->skipped))
