@@ -1,0 +1,93 @@
+/* Helpers of the data commands: arguments with Redis's checks and texts, propagation. No state. */
+#include "server/cmd_data.h"
+
+#include <limits.h>
+
+#include "engine/clock.h"
+#include "server/config.h"
+#include "server/numbers.h"
+
+bool data_length_is_allowed(struct call *call, size_t a, size_t b) {
+    size_t limit = (size_t)config_current()->proto_max_bulk_len;
+    if (LIKELY(a <= limit && b <= limit - a))
+        return true;
+    reply_error(call->reply, "ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    return false;
+}
+
+bool data_single_database(struct call *call, const char *message) {
+    if (LIKELY(!config_current()->cluster_enabled))
+        return false;
+    reply_error(call->reply, message);
+    return true;
+}
+
+void data_reply_bad_expiry(struct call *call) {
+    reply_error_format(call->reply, "ERR invalid expire time in '%s' command", call->command->name);
+}
+
+bool data_expiry_argument(struct call *call, int index, bool seconds, bool relative,
+                          int64_t *expiry_ms) {
+    int64_t value;
+    if (!argument_integer(call, index, &value))
+        return false;
+    if (value <= 0 || (seconds && __builtin_mul_overflow(value, 1000, &value)) ||
+        (relative && __builtin_add_overflow(value, clock_now_ms(), &value))) {
+        data_reply_bad_expiry(call);
+        return false;
+    }
+    *expiry_ms = data_clamp_expiry(value);
+    return true;
+}
+
+/* As Redis's int arguments: an error text of its own for numbers that fit 64 bits only. */
+static bool argument_int(struct call *call, int index, const char *no_number, int *out) {
+    const struct argument *argument = &call->argv[index];
+    int64_t value;
+    if (!number_parse_int64(argument->data, argument->length, &value)) {
+        reply_error(call->reply, no_number ? no_number : ERROR_NOT_INTEGER);
+        return false;
+    }
+    if (value < INT_MIN || value > INT_MAX) {
+        if (no_number)
+            reply_error(call->reply, no_number);
+        else
+            reply_error_format(call->reply,
+                               "ERR value is out of range, value must between %d and %d", INT_MIN,
+                               INT_MAX);
+        return false;
+    }
+    *out = (int)value;
+    return true;
+}
+
+bool data_database_argument(struct call *call, int index, const char *no_number,
+                            unsigned *database) {
+    int number;
+    if (!argument_int(call, index, no_number, &number))
+        return false;
+    if (number < 0 || (unsigned)number >= call->keyspace->databases) {
+        reply_error(call->reply, ERROR_DATABASE_RANGE);
+        return false;
+    }
+    *database = (unsigned)number;
+    return true;
+}
+
+void data_propagate_key(struct call *call, const char *name, const struct key *key) {
+    if (!call_is_logged(call))
+        return;
+    struct effect_argument arguments[2] = {{name, strlen(name)}, {key->data, key->length}};
+    call_propagate(call, arguments, 2);
+}
+
+void data_propagate_key_integer(struct call *call, const char *name, const struct key *key,
+                                int64_t value) {
+    if (!call_is_logged(call))
+        return;
+    char text[NUMBER_INT64_SIZE];
+    size_t length = number_write_int64(text, value);
+    struct effect_argument arguments[3] = {
+        {name, strlen(name)}, {key->data, key->length}, {text, length}};
+    call_propagate(call, arguments, 3);
+}
