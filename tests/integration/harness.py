@@ -7,7 +7,7 @@ Environment:
   SLOTWISE_SERVER    the server under test (default: build/release/...)
   SLOTWISE_ORACLE    the stock server that the oracle tests compare with (default: /usr/bin/redis-server)
   SLOTWISE_BACKENDS  a comma separated choice of I/O backends (default: all that this kernel has)
-  SLOTWISE_SECONDS   how long one load test runs (default 2)
+  SLOTWISE_SECONDS   how long one load test runs (default 1.2)
   SLOTWISE_SLOWNESS  how much slower than a release build this one is (default: guessed from the binary)
 """
 
@@ -30,7 +30,7 @@ from resp import RawClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORACLE = os.environ.get("SLOTWISE_ORACLE", "/usr/bin/redis-server")
-LOAD_SECONDS = float(os.environ.get("SLOTWISE_SECONDS", "2"))
+LOAD_SECONDS = float(os.environ.get("SLOTWISE_SECONDS", "1.2"))
 
 # What a server writes when it has come to grief. Redis's own report opens with "REDIS BUG REPORT START".
 CRASH_MARKS = re.compile(
