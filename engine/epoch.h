@@ -1,10 +1,10 @@
 /* Grace periods and deferred freeing (liburcu, QSBR flavour).
  *
- * Threads that read published pointers (objects, tables, configuration, slot map) register as readers.
- * A reader reports a quiescent state once per loop turn and is offline while it blocks. What a thread
- * replaces it retires; the memory is freed by the same thread, a few at a time, once two grace periods
- * have been counted after it. A background thread runs synchronize_rcu and publishes the count; nobody
- * waits for it. See epoch.c for Algorithm / Ordering / Progress / Reclamation. */
+ * Threads that read published pointers (objects, tables, configuration, slot map) register as
+ * readers. A reader reports a quiescent state once per loop turn and is offline while it blocks.
+ * What a thread replaces it retires; the memory is freed by the same thread, a few at a time, once
+ * two grace periods have been counted after it. The epoch thread runs synchronize_rcu and publishes
+ * the count; nobody waits for it. See epoch.c for Algorithm / Ordering / Progress / Reclamation. */
 #ifndef SLOTWISE_ENGINE_EPOCH_H
 #define SLOTWISE_ENGINE_EPOCH_H
 
@@ -12,35 +12,51 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Starts the background thread. stalled is called (on the background thread) when one grace period has
- * taken longer than stall_ms, and again for each further stall_ms: some reader does not report.
- * Returns 0 or a negative errno. */
-int epoch_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context), void *context);
-/* Stops it; everything retired must have been drained by its threads (epoch_reader_leave does). */
+#include "engine/background.h"
+
+/* Starts the epoch thread, its watchdog and the background thread (engine/background.h); all three
+ * sleep while there is nothing to do. stalled (NULL: nobody is told) is called on the watchdog
+ * thread when one grace period has taken longer than stall_ms, and again for each further stall_ms:
+ * some reader does not report. stall_ms 0: no watchdog. After daemonizing: threads do not survive a
+ * fork. May be started again after a stop. Returns 0 or a negative errno. */
+int epoch_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
+                void *context);
+/* Stops them; runs queued background jobs first. Everything retired must have been drained by its
+ * threads (epoch_reader_leave does), and no reader may be stuck. */
 void epoch_stop(void);
 
 /* Registers this thread as a reader (online) with an empty retire list. */
 void epoch_reader_enter(void);
-/* Waits for and frees what this thread retired, then unregisters it. */
+/* Waits for and frees what this thread retired, then unregisters it. Works without the epoch
+ * thread. */
 void epoch_reader_leave(void);
 
-/* No published pointer obtained before this call may be used after it. Only for registered threads. */
+/* No published pointer obtained before this call may be used after it. Only for registered threads,
+ * online. What was retired since the last call gets its stamp here, so a thread that never calls it
+ * (nor epoch_offline, epoch_reclaim) never frees anything. */
 void epoch_quiescent(void);
-/* Around a blocking wait: offline, wait, online. No published pointer may be held across. */
+/* Around a blocking wait: offline, wait, online. No published pointer may be held across. Not
+ * nested: code that may be called in either state asks epoch_is_online. */
 void epoch_offline(void);
 void epoch_online(void);
+/* This thread is registered and online. */
+bool epoch_is_online(void);
 
 /* true: only this one reader exists (one worker configured), so that retired memory may be freed at
- * once. Set before the readers start; with it set epoch_retire calls the destructor immediately. */
+ * once. Set before the readers start; with it set epoch_retire calls the destructor immediately, so
+ * the pointer is dead when epoch_retire returns: take what you need from it before. */
 void epoch_set_single_reader(bool single);
 
-/* Hands over memory that was unpublished: destructor(pointer) runs on this thread when no reader can
- * still hold it. bytes (what it takes) leaves the maxmemory sum at once. Each call also frees up to
- * EPOCH_FREES_PER_RETIRE older entries that are safe. Registered threads only. */
+/* Hands over memory that was unpublished: destructor(pointer) runs on this thread when no reader
+ * can still hold it. bytes (what it takes) leaves the maxmemory sum at once. Each call also frees
+ * up to EPOCH_FREES_PER_RETIRE older entries that are safe, in the order in which they were
+ * retired. A destructor may retire in its turn. Registered threads only. */
 #define EPOCH_FREES_PER_RETIRE 2
 void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer));
 
-/* Frees up to limit safe entries of this thread; returns how many remain. Call it at idle turns. */
+/* Frees up to limit safe entries of this thread; returns how many remain (safe or not). Call it at
+ * idle turns: an idle thread that never does keeps its last entries. Registered threads, online or
+ * offline. */
 size_t epoch_reclaim(size_t limit);
 
 /* Waits until every reader has passed a quiescent state. The calling thread must be offline or not
@@ -51,8 +67,9 @@ struct epoch_statistics {
     uint64_t grace_periods; /* counted so far */
     uint64_t retired;       /* entries retired by all threads */
     uint64_t freed;
-    uint64_t stalls;
+    uint64_t stalls; /* calls of stalled */
 };
+/* Any thread. A snapshot: the sums of running threads may be a few entries apart. */
 void epoch_get_statistics(struct epoch_statistics *statistics);
 
 #endif

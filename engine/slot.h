@@ -1,12 +1,13 @@
 /* Slots, their tokens, waiting for them, and exclusive sections.
  *
  * The slot is the unit of ownership and atomicity: 16384 of them, whatever the number of cores. A
- * writer holds the slot's token (the HELD bit of its word) for one command; readers of small values take
- * nothing and validate the word instead. See slot.c for the essay (Algorithm / Ordering / Progress).
+ * writer holds the slot's token (the HELD bit of its word) for one command; readers of small values
+ * take nothing and validate the word instead. See slot.c for the essay (Algorithm / Ordering /
+ * Progress).
  *
- * Who may hold tokens: registered worker threads, only while a command runs; never across a blocking
- * wait or a loop turn. A command that cannot have all its tokens at once gives back those it has and
- * parks (slot_park); only the owner of patience waits while holding. */
+ * Who may hold tokens: registered worker threads, only while a command runs; never across a
+ * blocking wait or a loop turn. A command that cannot have all its tokens at once gives back those
+ * it has and parks (slot_park); only the owner of patience waits while holding. */
 #ifndef SLOTWISE_ENGINE_SLOT_H
 #define SLOTWISE_ENGINE_SLOT_H
 
@@ -15,14 +16,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/assert.h"
+
 #define SLOT_COUNT 16384
-#define SLOT_BITS 14
+#define SLOT_BITS  14
 
 /* Bits of struct slot.word; the version fills the rest. */
-#define SLOT_HELD ((uint64_t)1 << 0)    /* somebody has the token */
-#define SLOT_WAITERS ((uint64_t)1 << 1) /* set only on a HELD word: the release must wake the list */
-#define SLOT_SERVING ((uint64_t)1 << 2) /* this node serves the slot; changed only under the token */
-#define SLOT_WATCHED ((uint64_t)1 << 3) /* some key of it is WATCHed; changed only under the token */
+#define SLOT_HELD ((uint64_t)1 << 0) /* somebody has the token */
+#define SLOT_WAITERS                                                                               \
+    ((uint64_t)1 << 1) /* set only on a taken word: the release must wake the list */
+#define SLOT_SERVING                                                                               \
+    ((uint64_t)1 << 2) /* this node serves the slot; changed only under the token */
+#define SLOT_WATCHED                                                                               \
+    ((uint64_t)1 << 3) /* some key of it is WATCHed; changed only under the token */
+#define SLOT_RESERVED                                                                              \
+    ((uint64_t)1 << 4) /* the next token is for a thread in slot_acquire_waiting */
+#define SLOT_TAKEN       (SLOT_HELD | SLOT_RESERVED) /* slot_try_acquire fails */
 #define SLOT_VERSION_ONE ((uint64_t)1 << 8)
 
 struct table;
@@ -32,12 +41,13 @@ struct watcher;        /* watch.h */
 /* One cache line. word: any thread by CAS; all else is written by the token's holder only. */
 struct slot {
     _Alignas(64) _Atomic uint64_t word;
-    struct table *_Atomic table0;             /* database 0; NULL while empty. Published by release */
+    struct table *_Atomic table0; /* database 0; NULL while empty. Published by release */
     struct slot_databases *_Atomic databases; /* NULL until a database above 0 is used */
     struct watcher *watchers;                 /* list of watched keys, under the token */
 };
 
-/* --- Reading without the token ------------------------------------------------------------------ */
+/* --- Reading without the token ------------------------------------------------------------------
+ */
 
 /* false: held or not serving, do not start (take the token or refuse). */
 static inline bool slot_read_begin(const struct slot *slot, uint64_t *word) {
@@ -45,14 +55,18 @@ static inline bool slot_read_begin(const struct slot *slot, uint64_t *word) {
     return (*word & (SLOT_HELD | SLOT_SERVING)) == SLOT_SERVING;
 }
 
-/* true: nothing changed since slot_read_begin; what was read (a miss as much as a hit) is valid. */
+/* true: nothing changed since slot_read_begin; what was read (a miss as much as a hit) is valid.
+ * What is read in between must be atomic (relaxed is enough) or immutable and reached through an
+ * acquire load. Several slots: begin all, read, validate all. */
 static inline bool slot_read_validate(const struct slot *slot, uint64_t word) {
-    atomic_thread_fence(memory_order_acquire);
-    /* WATCHED may come and go without a change of data only together with a version bump. */
+    atomic_thread_fence(
+        memory_order_acquire); /* pairs with the release fence in slot_try_acquire */
+    /* Other bits may change without a change of data: a needless retry, never a wrong answer. */
     return atomic_load_explicit(&slot->word, memory_order_seq_cst) == word;
 }
 
-/* --- The token ------------------------------------------------------------------------------------ */
+/* --- The token
+ * ------------------------------------------------------------------------------------ */
 
 enum slot_result {
     SLOT_ACQUIRED = 0,
@@ -60,83 +74,125 @@ enum slot_result {
     SLOT_NOT_SERVING = 2, /* the node does not serve it; nothing is held */
 };
 
-/* One CAS when free. Spins at most SLOT_SPIN_LIMIT pauses (a few hundred ns). Does not test SERVING: the
- * caller decides under the token (slot_is_serving). */
+/* One CAS when free. Otherwise spins at most SLOT_SPIN_LIMIT pauses (a few hundred ns). Does not
+ * test SERVING: the caller decides under the token (slot_is_serving). */
 #define SLOT_SPIN_LIMIT 40
-bool slot_try_acquire(struct slot *slot);
-/* Spin-then-yield until it is ours. Only for the owner of patience and for background duties that hold
- * nothing else. */
+bool slot_try_acquire_spinning(struct slot *slot); /* the rest of slot_try_acquire */
+static inline bool slot_try_acquire(struct slot *slot) {
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    if (LIKELY(!(word & SLOT_TAKEN) &&
+               atomic_compare_exchange_strong(&slot->word, &word, word | SLOT_HELD))) {
+        /* A reader that sees any later store of ours also sees HELD when it validates. */
+        atomic_thread_fence(memory_order_release);
+        return true;
+    }
+    return slot_try_acquire_spinning(slot);
+}
+
+/* Spins, then yields, until it is ours; reserves the slot, so that slot_try_acquire of others
+ * cannot win for ever. Only for the owner of patience and for background duties that hold nothing
+ * else. */
 void slot_acquire_waiting(struct slot *slot);
-/* Gives it back: bumps the version, wakes all that are parked on it. */
-void slot_release(struct slot *slot);
+
+/* Gives it back: bumps the version, wakes all that are parked on it. A sequentially consistent
+ * read-modify-write: see the essay. */
+void slot_wake_waiters(struct slot *slot); /* the rest of slot_release */
+static inline void slot_release(struct slot *slot) {
+    uint64_t word = atomic_fetch_add(&slot->word, SLOT_VERSION_ONE - SLOT_HELD);
+    ASSERT(word & SLOT_HELD);
+    if (UNLIKELY(word & SLOT_WAITERS))
+        slot_wake_waiters(slot);
+}
 
 static inline bool slot_is_serving(const struct slot *slot) {
     return atomic_load_explicit(&slot->word, memory_order_relaxed) & SLOT_SERVING;
 }
-/* Under the token. */
+/* Under the token; SERVING and WATCHED only. */
 void slot_set_bits(struct slot *slot, uint64_t bits);
 void slot_clear_bits(struct slot *slot, uint64_t bits);
 
-/* --- Waiting -------------------------------------------------------------------------------------- */
+/* --- Waiting
+ * -------------------------------------------------------------------------------------- */
 
-/* Intrusive node in whatever waits (a connection). One wait at a time. resume is called exactly once for
- * each wait that ended other than by waiter_cancel, on the thread that released; it must only post to the
- * owner's mailbox. All fields but resume belong to slot.c while linked. */
+/* Intrusive node in whatever waits (a connection). One wait at a time. resume is called exactly
+ * once for each wait that ended other than by waiter_cancel, on the thread that released, without
+ * any lock held; it must only post to the owner's mailbox. The node must stay alive until the wait
+ * has ended; from resume on it may be used again. Set resume, zero the rest. All fields but resume
+ * belong to slot.c. */
 struct waiter {
-    struct waiter *next;
+    struct waiter *next; /* under the list's lock; after unlinking: the waking thread's chain */
     struct waiter *previous;
     void (*resume)(struct waiter *waiter);
-    uint32_t slot;  /* which slot's list, or WAITER_PATIENCE */
-    uint8_t linked; /* 1 while in a list; under that list's lock */
+    struct slot *at; /* what it waits for; the thread that parks */
+    uint32_t slot;   /* its number, or WAITER_PATIENCE; the thread that parks */
+    uint8_t linked;  /* 1 while in a list; under that list's lock */
 };
 #define WAITER_PATIENCE UINT32_MAX
 
-/* Joins the slot's wait list. true: parked, resume will be called. false: the token is free now, try
- * again; nothing is linked. The caller holds no token and must not run the command until resumed. */
+/* Joins the slot's wait list. true: parked, resume will be called (perhaps before this returns).
+ * false: the token is free now, try again; nothing is linked. The caller holds no token and must
+ * not run the command until resumed. */
 bool slot_park(struct slot *slots, uint32_t slot_number, struct waiter *waiter);
-/* Unlinks. true: it was linked, resume will not be called. false: resume has been called or is being
- * called on another thread: the owner must expect it in its mailbox. */
+/* Unlinks. true: it was linked, resume will not be called. false: resume has been called or is
+ * being called on another thread: the owner must expect it in its mailbox. For patience false also
+ * means that the waiter owns it: patience_leave once it has arrived. Only on the thread that
+ * parked, and only while that thread has not yet seen the resume. */
 bool waiter_cancel(struct waiter *waiter);
 
-/* All of n slots (ascending, no duplicates), or none: on failure nothing is held and *busy names the
- * slot to park on. */
+/* All of n slots (ascending, no duplicates), or none: on failure nothing is held and *busy names
+ * the slot to park on. Gives back what it had before it returns, so other slots' waiters may be
+ * woken. */
 bool slots_try_acquire(struct slot *slots, const uint16_t *numbers, size_t n, uint32_t *busy);
-void slots_acquire_waiting(struct slot *slots, const uint16_t *numbers, size_t n); /* patience owner */
+void slots_acquire_waiting(struct slot *slots, const uint16_t *numbers,
+                           size_t n); /* patience owner */
 void slots_release(struct slot *slots, const uint16_t *numbers, size_t n);
 
-/* --- Patience: one process-wide FIFO -------------------------------------------------------------- */
+/* --- Patience: one process-wide FIFO
+ * -------------------------------------------------------------- */
 
-/* true: this waiter owns patience now. false: queued; resume is called when it owns it. The caller holds
- * no token. */
+/* true: this waiter owns patience now. false: queued; resume is called when it owns it. The caller
+ * holds no token. */
 bool patience_enter(struct waiter *waiter);
 /* Gives patience to the next in the queue. Only its owner calls it. */
 void patience_leave(struct waiter *waiter);
-/* waiter_cancel also takes a queued waiter out of the patience queue; an owner must patience_leave. */
+/* waiter_cancel also takes a queued waiter out of the patience queue; an owner must patience_leave.
+ */
 
-/* --- Exclusive sections --------------------------------------------------------------------------- */
+/* --- Exclusive sections
+ * --------------------------------------------------------------------------- */
 
-/* Every thread that runs commands joins; it then counts as running until it sleeps. */
+/* Every thread that runs commands joins; it then counts as running until it sleeps. Both may block
+ * until a running section is over (a registered reader is offline meanwhile). Leave before the
+ * thread ends. */
 void exclusive_join(void);
 void exclusive_leave(void);
-extern _Atomic uint32_t exclusive_requested; /* read-mostly; written only by exclusive_run */
 
-/* At every command boundary (no token held, no published pointer held). Cheap when nobody asks. */
+/* 1 while a section is wanted or running. Read-mostly, alone on its cache line; written only by
+ * exclusive_run. Use exclusive_point. */
+struct exclusive_gate {
+    _Alignas(64) _Atomic uint32_t requested;
+};
+extern struct exclusive_gate exclusive_gate;
+
+/* At every command boundary (no token held, no published pointer held). Cheap when nobody asks;
+ * else blocks until the section is over, offline if the thread is a registered reader. */
 void exclusive_stop(void);
 static inline void exclusive_point(void) {
-    if (__builtin_expect(atomic_load_explicit(&exclusive_requested, memory_order_acquire), 0))
+    if (UNLIKELY(atomic_load_explicit(&exclusive_gate.requested, memory_order_acquire)))
         exclusive_stop();
 }
-/* Around a blocking wait: a sleeping thread counts as stopped. exclusive_sleep_end may block until a
- * running section is over. Both contain the full fence that pairs with exclusive_run. */
+/* Around a blocking wait: a sleeping thread counts as stopped. exclusive_sleep_end may block until
+ * a running section is over. Both contain the full fence that pairs with exclusive_run. */
 void exclusive_sleep_begin(void);
 void exclusive_sleep_end(void);
 
-/* Stops every joined thread at a command boundary, runs function(context) on the calling thread, lets
- * them go on. The caller is a joined thread that owns patience and holds no token, or a thread that never
- * joined (then it must own patience as well; exclusive_run_outside waits for it). */
+/* Stops every joined thread at a command boundary, runs function(context) on the calling thread,
+ * lets them go on. The caller owns patience (patience_enter) and holds no token; joined or not.
+ * Nothing in function may wait for another joined thread or start a section. */
 void exclusive_run(void (*function)(void *context), void *context);
 
-/* For threads that may block: takes patience by waiting, then exclusive_run. */
+/* For threads that may block: takes patience by waiting, then exclusive_run, then leaves patience.
+ * A joined thread counts as asleep and a registered reader is offline while it waits. */
 void exclusive_run_blocking(void (*function)(void *context), void *context);
 
 #endif

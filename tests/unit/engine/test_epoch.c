@@ -1,0 +1,335 @@
+/* Retire lists, grace periods and the watchdog, one behaviour at a time. */
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include <criterion/criterion.h>
+
+#include "engine/epoch.h"
+#include "engine/memory.h"
+
+static atomic_int destroyed;
+static int order[1024];
+
+static void count_destroyed(void *pointer) {
+    (void)pointer;
+    atomic_fetch_add(&destroyed, 1);
+}
+
+/* The pointer is a number: remembers the order. Only on one thread. */
+static void note_destroyed(void *pointer) {
+    order[atomic_fetch_add(&destroyed, 1)] = (int)(intptr_t)pointer;
+}
+
+static void sleep_ms(long ms) {
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+}
+
+static void *number(int n) {
+    return (void *)(intptr_t)n;
+}
+
+/* Reports quiescence until everything retired so far is safe to free: two grace periods after the
+ * first report, or, as one may have ended just then, until no more come. */
+static void pass_grace_periods(void) {
+    struct epoch_statistics before, now;
+    epoch_quiescent();
+    epoch_get_statistics(&before);
+    uint64_t seen = before.grace_periods;
+    for (int unchanged_ms = 0; unchanged_ms < 200; unchanged_ms++) {
+        sleep_ms(1);
+        epoch_quiescent();
+        epoch_get_statistics(&now);
+        if (now.grace_periods >= before.grace_periods + 2)
+            break;
+        if (now.grace_periods != seen)
+            unchanged_ms = 0;
+        seen = now.grace_periods;
+    }
+    epoch_quiescent();
+}
+
+static void start(void) {
+    cr_assert_eq(epoch_start(1000, NULL, NULL), 0);
+    epoch_reader_enter();
+}
+
+static void stop(void) {
+    epoch_reader_leave();
+    epoch_stop();
+}
+
+TestSuite(epoch, .init = start, .fini = stop, .timeout = 30);
+TestSuite(epoch_bare, .timeout = 30);
+
+Test(epoch, nothing_is_freed_without_a_quiescent_state) {
+    for (int i = 0; i < 100; i++)
+        epoch_retire(NULL, 10, count_destroyed);
+    sleep_ms(50);
+    cr_assert_eq(atomic_load(&destroyed), 0);
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 100);
+    cr_assert_eq(atomic_load(&destroyed), 0);
+}
+
+Test(epoch, everything_is_freed_after_two_grace_periods) {
+    for (int i = 0; i < 100; i++)
+        epoch_retire(NULL, 10, count_destroyed);
+    pass_grace_periods();
+    cr_assert_eq(atomic_load(&destroyed), 0, "a quiescent state frees nothing itself");
+    cr_assert_eq(epoch_reclaim(30), 70);
+    cr_assert_eq(atomic_load(&destroyed), 30);
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
+    cr_assert_eq(atomic_load(&destroyed), 100);
+}
+
+Test(epoch, an_offline_thread_does_not_hold_grace_periods_up) {
+    epoch_retire(NULL, 10, count_destroyed);
+    epoch_offline();
+    cr_assert_not(epoch_is_online());
+    for (int i = 0; i < 2000 && epoch_reclaim(1) > 0; i++)
+        sleep_ms(1);
+    cr_assert_eq(atomic_load(&destroyed), 1);
+    epoch_online();
+    cr_assert(epoch_is_online());
+}
+
+Test(epoch, a_retire_frees_a_few_older_entries_in_order) {
+    for (int i = 0; i < 10; i++)
+        epoch_retire(number(i), 1, note_destroyed);
+    pass_grace_periods();
+    for (int retires = 1; retires <= 5; retires++) {
+        epoch_retire(number(100), 1, note_destroyed);
+        cr_assert_eq(atomic_load(&destroyed), retires * EPOCH_FREES_PER_RETIRE);
+    }
+    epoch_retire(number(100), 1, note_destroyed);
+    cr_assert_eq(atomic_load(&destroyed), 10, "only those that are safe");
+    for (int i = 0; i < 10; i++)
+        cr_assert_eq(order[i], i);
+}
+
+Test(epoch, the_list_grows_and_shrinks) {
+    uint64_t before = memory_used_bytes();
+    for (int round = 0; round < 3; round++) {
+        atomic_store(&destroyed, 0);
+        for (int i = 0; i < 5000; i++)
+            epoch_retire(NULL, 0, count_destroyed);
+        cr_assert_gt(memory_used_bytes(), before + 5000 * sizeof(void *));
+        pass_grace_periods();
+        cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
+        cr_assert_eq(atomic_load(&destroyed), 5000);
+        cr_assert_lt(memory_used_bytes(), before + 16384, "a spare chunk may stay");
+    }
+}
+
+Test(epoch, retired_bytes_are_accounted) {
+    uint64_t before = memory_retired_bytes();
+    for (int i = 0; i < 7; i++)
+        epoch_retire(NULL, 1000, count_destroyed);
+    cr_assert_eq(memory_retired_bytes(), before + 7000);
+    pass_grace_periods();
+    epoch_reclaim(3);
+    cr_assert_eq(memory_retired_bytes(), before + 4000);
+    epoch_reclaim(SIZE_MAX);
+    cr_assert_eq(memory_retired_bytes(), before);
+}
+
+static void retire_from_destructor(void *pointer) {
+    if (pointer != NULL)
+        epoch_retire((char *)pointer - 1, 1, retire_from_destructor);
+    atomic_fetch_add(&destroyed, 1);
+}
+
+Test(epoch, a_destructor_may_retire) {
+    for (int i = 0; i < 20; i++)
+        epoch_retire(number(3), 1, retire_from_destructor);
+    pass_grace_periods();
+    while (epoch_reclaim(SIZE_MAX) > 0)
+        pass_grace_periods();
+    cr_assert_eq(atomic_load(&destroyed), 20 * 4);
+}
+
+Test(epoch, statistics_add_up) {
+    struct epoch_statistics before, after;
+    epoch_get_statistics(&before);
+    for (int i = 0; i < 50; i++)
+        epoch_retire(NULL, 1, count_destroyed);
+    pass_grace_periods();
+    epoch_reclaim(20);
+    epoch_get_statistics(&after);
+    cr_assert_eq(after.retired - before.retired, 50);
+    cr_assert_eq(after.freed - before.freed, 20);
+    cr_assert_geq(after.grace_periods, before.grace_periods + 2);
+    cr_assert_eq(after.stalls, 0);
+}
+
+Test(epoch_bare, leaving_frees_everything_even_without_the_epoch_thread) {
+    epoch_reader_enter();
+    for (int i = 0; i < 1000; i++)
+        epoch_retire(number(2), 5, retire_from_destructor);
+    epoch_reader_leave();
+    cr_assert_eq(atomic_load(&destroyed), 3000);
+    cr_assert_eq(memory_retired_bytes(), 0);
+    struct epoch_statistics statistics;
+    epoch_get_statistics(&statistics);
+    cr_assert_eq(statistics.retired, 3000);
+    cr_assert_eq(statistics.freed, 3000);
+}
+
+Test(epoch_bare, a_single_reader_frees_at_once) {
+    epoch_set_single_reader(true);
+    epoch_reader_enter();
+    for (int i = 1; i <= 10; i++) {
+        epoch_retire(NULL, 5, count_destroyed);
+        cr_assert_eq(atomic_load(&destroyed), i);
+    }
+    cr_assert_eq(memory_retired_bytes(), 0);
+    cr_assert_eq(epoch_reclaim(1), 0);
+    /* And back, as if a second one were about to start. */
+    epoch_set_single_reader(false);
+    epoch_retire(NULL, 5, count_destroyed);
+    epoch_quiescent();
+    cr_assert_eq(atomic_load(&destroyed), 10);
+    epoch_reader_leave();
+    cr_assert_eq(atomic_load(&destroyed), 11);
+}
+
+/* --- Another reader
+ * ------------------------------------------------------------------------------------- */
+
+static sem_t reader_ready, reader_may_report;
+
+static void *slow_reader(void *unused) {
+    epoch_reader_enter();
+    sem_post(&reader_ready);
+    sem_wait(&reader_may_report); /* online all the time: a fault, in a server */
+    epoch_reader_leave();
+    return unused;
+}
+
+Test(epoch, another_reader_holds_the_memory_back) {
+    pthread_t thread;
+    sem_init(&reader_ready, 0, 0);
+    sem_init(&reader_may_report, 0, 0);
+    pthread_create(&thread, NULL, slow_reader, NULL);
+    sem_wait(&reader_ready);
+    epoch_retire(NULL, 1, count_destroyed);
+    for (int i = 0; i < 50; i++) {
+        epoch_quiescent();
+        cr_assert_eq(epoch_reclaim(1), 1);
+        sleep_ms(1);
+    }
+    sem_post(&reader_may_report);
+    pass_grace_periods();
+    cr_assert_eq(epoch_reclaim(1), 0);
+    pthread_join(thread, NULL);
+}
+
+static atomic_int stall_calls;
+static _Atomic uint64_t stall_waited_ms;
+static atomic_int stall_context;
+
+static void on_stall(uint64_t waited_ms, void *context) {
+    atomic_store(&stall_waited_ms, waited_ms);
+    atomic_fetch_add((atomic_int *)context, 1);
+    atomic_fetch_add(&stall_calls, 1);
+}
+
+Test(epoch_bare, the_watchdog_reports_a_reader_that_does_not) {
+    pthread_t thread;
+    sem_init(&reader_ready, 0, 0);
+    sem_init(&reader_may_report, 0, 0);
+    cr_assert_eq(epoch_start(30, on_stall, &stall_context), 0);
+    epoch_reader_enter();
+
+    /* Healthy grace periods, the watchdog awake and asleep: no report. */
+    for (int i = 0; i < 5; i++) {
+        epoch_retire(NULL, 1, count_destroyed);
+        pass_grace_periods();
+        sleep_ms(i * 20);
+        epoch_quiescent();
+    }
+    int early = atomic_load(&stall_calls);
+
+    pthread_create(&thread, NULL, slow_reader, NULL);
+    sem_wait(&reader_ready);
+    epoch_retire(NULL, 1, count_destroyed);
+    epoch_offline();
+    for (int i = 0; i < 5000 && atomic_load(&stall_calls) < early + 3; i++)
+        sleep_ms(1);
+    cr_assert_geq(atomic_load(&stall_calls), early + 3);
+    cr_assert_geq(atomic_load(&stall_waited_ms), 90);
+    cr_assert_eq(atomic_load(&stall_context), atomic_load(&stall_calls));
+    sem_post(&reader_may_report);
+    pthread_join(thread, NULL);
+    epoch_online();
+    pass_grace_periods();
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
+
+    struct epoch_statistics statistics;
+    epoch_get_statistics(&statistics);
+    cr_assert_eq((int)statistics.stalls, atomic_load(&stall_calls));
+    epoch_reader_leave();
+    epoch_stop();
+}
+
+/* --- Start, stop, idle
+ * ---------------------------------------------------------------------------------- */
+
+Test(epoch_bare, may_be_started_again) {
+    for (int i = 1; i <= 3; i++) {
+        start();
+        epoch_retire(NULL, 1, count_destroyed);
+        pass_grace_periods();
+        epoch_reclaim(1);
+        cr_assert_eq(atomic_load(&destroyed), i);
+        epoch_retire(NULL, 1, count_destroyed);
+        epoch_reader_leave();
+        atomic_fetch_sub(&destroyed, 1);
+        epoch_stop();
+    }
+    epoch_stop(); /* not running: nothing happens */
+}
+
+static uint64_t process_cpu_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+Test(epoch_bare, an_idle_process_costs_nothing) {
+    cr_assert_eq(epoch_start(20, NULL, NULL), 0);
+    epoch_reader_enter();
+    epoch_retire(NULL, 1, count_destroyed);
+    pass_grace_periods();
+    epoch_offline();
+    sleep_ms(100); /* the watchdog goes to sleep */
+    struct epoch_statistics before, after;
+    epoch_get_statistics(&before);
+    uint64_t cpu_us = process_cpu_us();
+    sleep_ms(500);
+    cpu_us = process_cpu_us() - cpu_us;
+    epoch_get_statistics(&after);
+    cr_assert_eq(after.grace_periods, before.grace_periods);
+    cr_assert_lt(cpu_us, 2000, "%lu us of CPU in 500 ms", (unsigned long)cpu_us);
+    epoch_online();
+    epoch_reader_leave();
+    epoch_stop();
+}
+
+Test(epoch, grace_periods_keep_a_distance) {
+    struct epoch_statistics before, after;
+    epoch_get_statistics(&before);
+    struct timespec begin, now;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    long elapsed_ms;
+    do {
+        epoch_retire(NULL, 1, count_destroyed);
+        epoch_quiescent();
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        elapsed_ms = (now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000;
+    } while (elapsed_ms < 200);
+    epoch_get_statistics(&after);
+    cr_assert_leq(after.grace_periods - before.grace_periods, (uint64_t)elapsed_ms + 2);
+    cr_assert_gt(after.grace_periods, before.grace_periods);
+}
