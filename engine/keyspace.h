@@ -40,18 +40,25 @@ struct slot_databases {
 
 /* Written only by their own thread, summed by readers. One or more cache lines each. */
 struct keyspace_counters {
-    _Alignas(64) int64_t keys[16]; /* only if databases <= 16; more fall back to bitmaps + table counts */
-    int64_t expiring[16];
-    uint64_t hits, misses, expired, evicted;
-    uint64_t expire_cycle_us, evict_us;
+    _Alignas(64) _Atomic uint64_t hits;
+    _Atomic uint64_t misses, expired, evicted, expire_cycle_us, evict_us, expire_limit_reached;
+    _Atomic int64_t *keys; /* per physical database; deltas, may be negative for one thread */
+    _Atomic int64_t *expiring;
 };
+
+/* Adds to a counter of the calling thread: no read-modify-write. */
+#define COUNTER_ADD(counter, amount)                                                               \
+    atomic_store_explicit(&(counter),                                                              \
+                          atomic_load_explicit(&(counter), memory_order_relaxed) + (amount),       \
+                          memory_order_relaxed)
 
 struct keyspace {
     struct slot *slots; /* SLOT_COUNT, 64-byte aligned */
     struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
     unsigned databases;
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
-    uint8_t *database_map;
+    uint16_t *database_map;
+    uint16_t *database_map_inverse; /* physical to logical */
     struct effect_log *log; /* NULL: nothing is logged; changes only in an exclusive section */
     uint8_t parity;         /* OBJECT_PARITY or 0; flips only in an exclusive section */
     bool track_access;      /* access clocks are wanted (maxmemory policy); set in exclusive sections */
@@ -82,6 +89,9 @@ struct object *keyspace_find(struct keyspace *keyspace, unsigned database, const
 bool object_is_expired(const struct object *object); /* reads the clock only if there is an expiry */
 
 /* Publication stamps the snapshot parity and a fresh access clock (keep_access: keeps object's own). */
+/* Deletes an expired key: logged as DEL, counted as expired. */
+void keyspace_expire_now(struct keyspace *keyspace, unsigned database, const struct key *key);
+
 void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key, struct object *object);
 void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct key *key,
                       struct object *old, struct object *object);
@@ -135,5 +145,7 @@ uint64_t access_idle_ms(const struct object *object);
 uint32_t access_lfu_counter(const struct keyspace *keyspace, const struct object *object); /* decayed */
 void access_note(const struct keyspace *keyspace, struct object *object);
 uint32_t access_initial(const struct keyspace *keyspace);
+/* Called a few times a second by some thread: the clock that the above read. */
+void access_clock_update(void);
 
 #endif

@@ -3,7 +3,7 @@
  *   0        1       2         4               8
  *   +--------+-------+---------+---------------+----------------+--------------+---------+-----+-------+
  *   | type   | flags | key     | access clock  | expiry 8 bytes | body 8 bytes | length  | key | value |
- *   | enc.   |       | length  | (24 bits)     | (if HAS_EXPIRY)| (INT,POINTER)| 1/2/4 B |     |       |
+ *   | enc.   |       | length  | (32 bits)     | (if HAS_EXPIRY)| (INT,POINTER)| 1/2/4 B |     |       |
  *   +--------+-------+---------+---------------+----------------+--------------+---------+-----+-------+
  *
  * - key length: 16 bits; keys of 65535 bytes and more store 0xffff here and 32 bits after the body.
@@ -44,7 +44,7 @@ struct object {
     uint8_t type_encoding; /* type | encoding << 4 */
     uint8_t flags;
     uint16_t key_length;
-    _Atomic uint32_t access; /* LRU clock (seconds, 24 bits) or LFU (16 bit minutes << 8 | counter) */
+    _Atomic uint32_t access; /* LRU clock (unix seconds) or LFU (16 bit minutes << 8 | counter) */
     uint8_t payload[];
 };
 

@@ -1,12 +1,11 @@
 /* Whole databases: FLUSHDB, FLUSHALL, SWAPDB.
  *
- * Run by: any worker, while all others are stopped. Tables are only taken out here; freeing them is
- * the background thread's work unless there are few keys, so that nobody stands still for it. */
+ * Run by: any worker, while all others are stopped. Tables are only taken out here. They are freed
+ * by the background thread (ASYNC), or by this worker after the section (SYNC): the reply then says
+ * that the memory is back, and the other workers go on meanwhile. */
 #include "server/cmd_data.h"
 #include "server/config.h"
-
-/* Freeing so many takes about a millisecond. */
-#define KEYS_FREED_AT_ONCE_MAX 10000
+#include "server/worker.h"
 
 /* false: error replied. */
 static bool flush_mode_parse(struct call *call, bool *asynchronous) {
@@ -23,21 +22,23 @@ static bool flush_mode_parse(struct call *call, bool *asynchronous) {
     return true;
 }
 
-static uint64_t keys_in(const struct keyspace *keyspace, int database) {
-    uint64_t keys = 0;
-    for (unsigned i = 0; i < keyspace->databases; i++)
-        if (database < 0 || (unsigned)database == i)
-            keys += keyspace_count(keyspace, i);
-    return keys;
+static void free_after_section(void *garbage) {
+    keyspace_garbage_free(garbage, false);
 }
 
 static enum call_result flush(struct call *call, int database) {
     bool asynchronous;
     if (!flush_mode_parse(call, &asynchronous))
         return CALL_DONE;
-    if (keys_in(call->keyspace, database) > KEYS_FREED_AT_ONCE_MAX)
-        asynchronous = true;
-    keyspace_garbage_free(keyspace_clear(call->keyspace, database), asynchronous);
+    struct keyspace_garbage *garbage = keyspace_clear(call->keyspace, database);
+    struct worker *worker = worker_self;
+    /* A transaction may flush more than once; only the first keeps its place after the section. */
+    if (!asynchronous && worker && !worker->after_section) {
+        worker->after_section = free_after_section;
+        worker->after_section_context = garbage;
+    } else {
+        keyspace_garbage_free(garbage, asynchronous || worker);
+    }
     reply_ok(call->reply);
     return CALL_DONE;
 }

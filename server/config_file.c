@@ -14,6 +14,7 @@
 #include "server/log.h"
 
 #define INCLUDE_DEPTH_MAX 16
+#define DEFAULT_PIDFILE   "/var/run/redis.pid"
 #define SHOWN_LINE_MAX    2048
 
 struct loader {
@@ -322,6 +323,9 @@ static int check_whole(struct loader *loader) {
                 (int)config->databases);
         config->databases = 1;
     }
+    /* A daemon always has a pid file. */
+    if (config->daemonize && config->supervised == CONFIG_SUPERVISED_NO && config->pidfile == NULL)
+        config->pidfile = memory_strdup(DEFAULT_PIDFILE);
     config_normalize(config);
     return 0;
 }

@@ -1,0 +1,391 @@
+/* Keyspace: roots, lookups as commands see them, and every change of a key.
+ *
+ * Invariants, per (database, slot), under the slot's token: the occupied bit is set if and only if the table has a
+ * key; the expiring bit if and only if it has a key with a TTL; the sums of the threads' counters are the
+ * numbers of keys. */
+#include "engine/keyspace.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "engine/assert.h"
+#include "engine/clock.h"
+#include "engine/epoch.h"
+#include "engine/memory.h"
+#include "engine/watch.h"
+
+static _Thread_local unsigned thread_number;
+
+void keyspace_thread_set(unsigned number) {
+    ASSERT(number < KEYSPACE_THREADS_MAX);
+    thread_number = number;
+}
+
+struct keyspace_counters *keyspace_counters_mine(struct keyspace *keyspace) {
+    return &keyspace->counters[thread_number];
+}
+
+int keyspace_create(unsigned databases, struct keyspace **keyspace) {
+    struct keyspace *k = memory_calloc(1, sizeof *k);
+    k->databases = databases;
+    k->slots = memory_alloc_aligned(64, SLOT_COUNT * sizeof *k->slots);
+    memset(k->slots, 0, SLOT_COUNT * sizeof *k->slots);
+    for (uint32_t i = 0; i < SLOT_COUNT; i++)
+        atomic_init(&k->slots[i].word, SLOT_SERVING);
+    k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
+    k->database_map = memory_alloc(databases * sizeof *k->database_map);
+    k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
+    for (unsigned i = 0; i < databases; i++)
+        k->database_map[i] = k->database_map_inverse[i] = (uint16_t)i;
+    k->lfu_log_factor = 10;
+    k->lfu_decay_minutes = 1;
+    atomic_init(&k->active_expiry, true);
+    k->counters = memory_alloc_aligned(64, KEYSPACE_THREADS_MAX * sizeof *k->counters);
+    memset(k->counters, 0, KEYSPACE_THREADS_MAX * sizeof *k->counters);
+    /* Each thread's arrays fill whole cache lines; made when the thread first counts. */
+    access_clock_update();
+    *keyspace = k;
+    return 0;
+}
+
+static void counters_make(struct keyspace *keyspace, struct keyspace_counters *counters) {
+    size_t bytes = (keyspace->databases * sizeof(int64_t) + 63) & ~(size_t)63;
+    _Atomic int64_t *expiring = memory_alloc_aligned(64, bytes), *keys = memory_alloc_aligned(64, bytes);
+    memset((void *)expiring, 0, bytes);
+    memset((void *)keys, 0, bytes);
+    __atomic_store_n(&counters->expiring, expiring, __ATOMIC_RELEASE);
+    __atomic_store_n(&counters->keys, keys, __ATOMIC_RELEASE);
+}
+
+static inline void count_keys(struct keyspace *keyspace, unsigned physical, int keys, int expiring) {
+    struct keyspace_counters *counters = keyspace_counters_mine(keyspace);
+    if (UNLIKELY(!counters->keys))
+        counters_make(keyspace, counters);
+    if (keys)
+        COUNTER_ADD(counters->keys[physical], keys);
+    if (expiring)
+        COUNTER_ADD(counters->expiring[physical], expiring);
+}
+
+void keyspace_destroy(struct keyspace *keyspace) {
+    struct keyspace_garbage *garbage = keyspace_clear(keyspace, -1);
+    keyspace_garbage_free(garbage, false);
+    for (uint32_t i = 0; i < SLOT_COUNT; i++)
+        memory_free(atomic_load(&keyspace->slots[i].databases));
+    for (unsigned i = 0; i < keyspace->databases; i++)
+        memory_free(atomic_load(&keyspace->bitmaps[i]));
+    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++) {
+        memory_free((void *)keyspace->counters[i].keys);
+        memory_free((void *)keyspace->counters[i].expiring);
+    }
+    memory_free(keyspace->counters);
+    memory_free((void *)keyspace->bitmaps);
+    memory_free(keyspace->database_map);
+    memory_free(keyspace->database_map_inverse);
+    memory_free(keyspace->slots);
+    memory_free(keyspace);
+}
+
+/* --- Roots and bitmaps ----------------------------------------------------------------------------------- */
+
+static inline table_root *root_of_physical(const struct keyspace *keyspace, unsigned physical, uint32_t slot) {
+    struct slot *s = &keyspace->slots[slot];
+    if (LIKELY(physical == 0))
+        return &s->table0;
+    struct slot_databases *databases = atomic_load_explicit(&s->databases, memory_order_acquire);
+    return databases ? &databases->tables[physical - 1] : NULL;
+}
+
+table_root *keyspace_root(const struct keyspace *keyspace, unsigned database, uint32_t slot) {
+    return root_of_physical(keyspace, keyspace->database_map[database], slot);
+}
+
+table_root *keyspace_root_make(struct keyspace *keyspace, unsigned database, uint32_t slot) {
+    table_root *root = keyspace_root(keyspace, database, slot);
+    if (LIKELY(root != NULL))
+        return root;
+    /* Under the slot's token: nobody else makes it. Lives as long as the keyspace. */
+    struct slot_databases *made = memory_calloc(keyspace->databases - 1, sizeof(table_root));
+    atomic_store_explicit(&keyspace->slots[slot].databases, made, memory_order_release);
+    return keyspace_root(keyspace, database, slot);
+}
+
+static struct slot_bitmaps *bitmaps_make(struct keyspace *keyspace, unsigned physical) {
+    struct slot_bitmaps *bitmaps = atomic_load_explicit(&keyspace->bitmaps[physical], memory_order_acquire);
+    if (LIKELY(bitmaps != NULL))
+        return bitmaps;
+    struct slot_bitmaps *made = memory_calloc(1, sizeof *made);
+    if (atomic_compare_exchange_strong(&keyspace->bitmaps[physical], &bitmaps, made))
+        return made;
+    memory_free(made); /* another slot's holder was first */
+    return bitmaps;
+}
+
+static inline void bit_change(_Atomic uint64_t *bits, uint32_t slot, bool set) {
+    uint64_t mask = (uint64_t)1 << (slot & 63);
+    if (set)
+        atomic_fetch_or_explicit(&bits[slot / 64], mask, memory_order_seq_cst);
+    else
+        atomic_fetch_and_explicit(&bits[slot / 64], ~mask, memory_order_seq_cst);
+}
+
+/* Numbers of a table before a change; table_after brings bitmaps and counters up to date. */
+struct table_numbers {
+    size_t keys, expiring;
+};
+
+static inline struct table_numbers table_before(const table_root *root) {
+    return (struct table_numbers){table_count(root), table_volatile_count(root)};
+}
+
+static inline void table_after(struct keyspace *keyspace, unsigned physical, uint32_t slot,
+                               const table_root *root, struct table_numbers before) {
+    struct table_numbers now = table_before(root);
+    if (now.keys == before.keys && now.expiring == before.expiring)
+        return;
+    count_keys(keyspace, physical, (int)((int64_t)now.keys - (int64_t)before.keys),
+               (int)((int64_t)now.expiring - (int64_t)before.expiring));
+    if (UNLIKELY(!now.keys != !before.keys))
+        bit_change(bitmaps_make(keyspace, physical)->occupied, slot, now.keys != 0);
+    if (UNLIKELY(!now.expiring != !before.expiring))
+        bit_change(bitmaps_make(keyspace, physical)->expiring, slot, now.expiring != 0);
+}
+
+static inline void changed(struct keyspace *keyspace, unsigned database, const struct key *key) {
+    uint64_t word = atomic_load_explicit(&keyspace->slots[key->slot].word, memory_order_relaxed);
+    if (UNLIKELY(word & SLOT_WATCHED))
+        watch_touch(keyspace, database, key);
+}
+
+/* --- Lookups ------------------------------------------------------------------------------------------------ */
+
+bool object_is_expired(const struct object *object) {
+    int64_t expiry_ms = object_expiry(object);
+    return UNLIKELY(expiry_ms != OBJECT_NO_EXPIRY) && expiry_ms <= clock_now_ms();
+}
+
+struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database, const struct key *key) {
+    const table_root *root = keyspace_root(keyspace, database, key->slot);
+    return LIKELY(root != NULL) ? table_find(root, key->hash, key->data, key->length) : NULL;
+}
+
+struct object *keyspace_find(struct keyspace *keyspace, unsigned database, const struct key *key,
+                             bool may_delete, bool touch) {
+    struct object *object = keyspace_find_raw(keyspace, database, key);
+    if (!object)
+        return NULL;
+    if (UNLIKELY(object->flags & OBJECT_HAS_EXPIRY) && object_is_expired(object)) {
+        if (may_delete) {
+            keyspace_expire_now(keyspace, database, key);
+        }
+        return NULL;
+    }
+    if (touch)
+        access_note(keyspace, object);
+    return object;
+}
+
+void keyspace_expire_now(struct keyspace *keyspace, unsigned database, const struct key *key) {
+    if (UNLIKELY(keyspace->log != NULL)) {
+        struct effect_argument arguments[2] = {{"DEL", 3}, {key->data, key->length}};
+        uint64_t number = keyspace->log->begin(keyspace->log->context);
+        keyspace->log->append(keyspace->log->context, database, arguments, 2);
+        keyspace_delete(keyspace, database, key);
+        keyspace->log->end(keyspace->log->context, number);
+    } else {
+        keyspace_delete(keyspace, database, key);
+    }
+    COUNTER_ADD(keyspace_counters_mine(keyspace)->expired, 1);
+}
+
+/* --- Changes -------------------------------------------------------------------------------------------------- */
+
+static inline void stamp(struct keyspace *keyspace, struct object *object, bool fresh) {
+    object->flags = (uint8_t)((object->flags & ~OBJECT_PARITY) | keyspace->parity);
+    if (fresh)
+        atomic_store_explicit(&object->access, access_initial(keyspace), memory_order_relaxed);
+}
+
+void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key, struct object *object) {
+    unsigned physical = keyspace->database_map[database];
+    table_root *root = keyspace_root_make(keyspace, database, key->slot);
+    stamp(keyspace, object, atomic_load_explicit(&object->access, memory_order_relaxed) == 0);
+    struct table_numbers before = table_before(root);
+    table_insert(root, key->hash, object);
+    table_after(keyspace, physical, key->slot, root, before);
+    changed(keyspace, database, key);
+}
+
+static void replace_in_table(struct keyspace *keyspace, unsigned database, const struct key *key,
+                             struct object *old, struct object *object) {
+    table_root *root = keyspace_root(keyspace, database, key->slot);
+    struct table_numbers before = table_before(root);
+    table_replace(root, key->hash, old, object);
+    table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+    changed(keyspace, database, key);
+}
+
+void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct key *key,
+                      struct object *old, struct object *object) {
+    if (keyspace->track_lfu) {
+        /* Redis keeps the counter of an overwritten key. */
+        stamp(keyspace, object, false);
+        atomic_store_explicit(&object->access, atomic_load_explicit(&old->access, memory_order_relaxed),
+                              memory_order_relaxed);
+    } else {
+        stamp(keyspace, object, true);
+    }
+    replace_in_table(keyspace, database, key, old, object);
+    object_retire(old);
+}
+
+void keyspace_replace_shell(struct keyspace *keyspace, unsigned database, const struct key *key,
+                            struct object *old, struct object *object) {
+    stamp(keyspace, object, false);
+    replace_in_table(keyspace, database, key, old, object);
+    if (object_needs_token(old))
+        object_retire_shell(old);
+    else
+        object_retire(old);
+}
+
+struct object *keyspace_take(struct keyspace *keyspace, unsigned database, const struct key *key) {
+    table_root *root = keyspace_root(keyspace, database, key->slot);
+    if (!root)
+        return NULL;
+    struct table_numbers before = table_before(root);
+    struct object *object = table_remove(root, key->hash, key->data, key->length);
+    if (!object)
+        return NULL;
+    table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+    changed(keyspace, database, key);
+    return object;
+}
+
+bool keyspace_delete(struct keyspace *keyspace, unsigned database, const struct key *key) {
+    struct object *object = keyspace_take(keyspace, database, key);
+    if (!object)
+        return false;
+    object_retire(object);
+    return true;
+}
+
+void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct key *key) {
+    changed(keyspace, database, key);
+}
+
+struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database, const struct key *key,
+                                   struct object *object, int64_t expiry_ms) {
+    if (object_expiry(object) == expiry_ms)
+        return object;
+    if (object->flags & OBJECT_HAS_EXPIRY) {
+        table_root *root = keyspace_root(keyspace, database, key->slot);
+        struct table_numbers before = table_before(root);
+        object_set_expiry(object, expiry_ms);
+        table_note_expiry(root, key->hash, object);
+        table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+        changed(keyspace, database, key);
+        return object;
+    }
+    struct object *remade = object_remake(object, key->data, key->length, expiry_ms);
+    keyspace_replace_shell(keyspace, database, key, object, remade);
+    return remade;
+}
+
+/* --- Counts ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t sum_of(const struct keyspace *keyspace, unsigned physical, bool expiring) {
+    int64_t sum = 0;
+    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++) {
+        const struct keyspace_counters *c = &keyspace->counters[i];
+        _Atomic int64_t *numbers = __atomic_load_n(expiring ? &c->expiring : &c->keys, __ATOMIC_ACQUIRE);
+        if (numbers)
+            sum += atomic_load_explicit(&numbers[physical], memory_order_relaxed);
+    }
+    return sum > 0 ? (uint64_t)sum : 0;
+}
+
+uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database) {
+    return sum_of(keyspace, keyspace->database_map[database], false);
+}
+
+uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database) {
+    return sum_of(keyspace, keyspace->database_map[database], true);
+}
+
+uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot) {
+    const table_root *root = keyspace_root(keyspace, 0, slot);
+    return root ? table_count(root) : 0;
+}
+
+/* --- Whole databases (exclusive sections) ------------------------------------------------------------------------ */
+
+struct keyspace_garbage {
+    size_t count, capacity;
+    struct table **tables;
+};
+
+static void garbage_add(struct keyspace_garbage *garbage, struct table *table) {
+    if (garbage->count == garbage->capacity) {
+        garbage->capacity = garbage->capacity ? garbage->capacity * 2 : 64;
+        garbage->tables = memory_realloc(garbage->tables, garbage->capacity * sizeof *garbage->tables);
+    }
+    garbage->tables[garbage->count++] = table;
+}
+
+static void clear_physical(struct keyspace *keyspace, unsigned physical, struct keyspace_garbage *garbage) {
+    struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[physical]);
+    if (!bitmaps)
+        return;
+    int64_t keys = 0, expiring = 0;
+    for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
+        uint64_t bits = atomic_load(&bitmaps->occupied[word]);
+        for (; bits; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            table_root *root = root_of_physical(keyspace, physical, slot);
+            keys += (int64_t)table_count(root);
+            expiring += (int64_t)table_volatile_count(root);
+            garbage_add(garbage, table_detach(root));
+        }
+        atomic_store(&bitmaps->occupied[word], 0);
+        atomic_store(&bitmaps->expiring[word], 0);
+    }
+    count_keys(keyspace, physical, (int)-keys, (int)-expiring);
+}
+
+struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database) {
+    struct keyspace_garbage *garbage = memory_calloc(1, sizeof *garbage);
+    watch_touch_database(keyspace, database);
+    for (unsigned i = 0; i < keyspace->databases; i++)
+        if (database < 0 || keyspace->database_map[database] == i)
+            clear_physical(keyspace, i, garbage);
+    return garbage;
+}
+
+static void garbage_free_now(void *context) {
+    struct keyspace_garbage *garbage = context;
+    for (size_t i = 0; i < garbage->count; i++)
+        table_destroy(garbage->tables[i]);
+    memory_free(garbage->tables);
+    memory_free(garbage);
+}
+
+void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous) {
+    /* All who could read these tables were stopped when they were detached: no grace period is due. */
+    if (asynchronous && garbage->count > 0)
+        background_submit(garbage_free_now, garbage);
+    else
+        garbage_free_now(garbage);
+}
+
+void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b) {
+    watch_touch_database(keyspace, (int)a);
+    watch_touch_database(keyspace, (int)b);
+    uint16_t physical = keyspace->database_map[a];
+    keyspace->database_map[a] = keyspace->database_map[b];
+    keyspace->database_map[b] = physical;
+    keyspace->database_map_inverse[keyspace->database_map[a]] = (uint16_t)a;
+    keyspace->database_map_inverse[keyspace->database_map[b]] = (uint16_t)b;
+    watch_touch_database(keyspace, (int)a);
+    watch_touch_database(keyspace, (int)b);
+}

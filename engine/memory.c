@@ -1,0 +1,208 @@
+/* Accounted memory over jemalloc (or the C library's allocator where that is off: sanitizers).
+ *
+ * Invariant: the sum of all counters' used_bytes is the sum of usable sizes of all live allocations. Each
+ * counter is written by its own thread only (relaxed store, no read-modify-write); anybody reads it. A thread
+ * that ends leaves its counter where it is: the slot is given to the next thread with its value. */
+#include "engine/memory.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef SLOTWISE_JEMALLOC
+#include <jemalloc/jemalloc.h>
+#endif
+
+#include "engine/assert.h"
+
+#define COUNTERS_MAX 512
+
+struct counter {
+    _Alignas(64) _Atomic int64_t used_bytes; /* written by the owner */
+    _Atomic int64_t retired_bytes;           /* written by the owner */
+    int64_t published_bytes;                 /* owner only: what admission_bytes has of it */
+    _Atomic uint32_t taken;
+};
+
+static struct counter counters[COUNTERS_MAX];
+static _Atomic unsigned counters_high; /* counters below this may be in use */
+static _Alignas(64) _Atomic int64_t admission_bytes;
+static _Alignas(64) _Atomic uint64_t peak_bytes;
+static _Thread_local struct counter *mine;
+
+static pthread_key_t counter_key;
+static pthread_once_t counter_once = PTHREAD_ONCE_INIT;
+
+static void counter_give_back(void *counter) {
+    atomic_store_explicit(&((struct counter *)counter)->taken, 0, memory_order_release);
+    mine = NULL;
+}
+
+static void counter_key_make(void) {
+    ASSERT(pthread_key_create(&counter_key, counter_give_back) == 0);
+}
+
+static __attribute__((noinline)) struct counter *counter_take(void) {
+    pthread_once(&counter_once, counter_key_make);
+    for (unsigned i = 0; i < COUNTERS_MAX; i++) {
+        uint32_t free_mark = 0;
+        if (!atomic_compare_exchange_strong(&counters[i].taken, &free_mark, 1))
+            continue;
+        unsigned high = atomic_load(&counters_high);
+        while (high < i + 1 && !atomic_compare_exchange_weak(&counters_high, &high, i + 1))
+            ;
+        mine = &counters[i];
+        pthread_setspecific(counter_key, mine);
+        return mine;
+    }
+    assert_failed("too many threads", __FILE__, __LINE__);
+}
+
+static inline void counter_publish(struct counter *counter, int64_t used_bytes, int64_t retired_bytes) {
+    int64_t drift = used_bytes - retired_bytes - counter->published_bytes;
+    if (UNLIKELY(drift >= MEMORY_PUBLISH_STEP_BYTES || drift <= -MEMORY_PUBLISH_STEP_BYTES)) {
+        counter->published_bytes += drift;
+        atomic_fetch_add_explicit(&admission_bytes, drift, memory_order_relaxed);
+    }
+}
+
+static inline void account(int64_t bytes) {
+    struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
+    int64_t used = atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) + bytes;
+    atomic_store_explicit(&counter->used_bytes, used, memory_order_relaxed);
+    counter_publish(counter, used, atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed));
+}
+
+void memory_retired_add(int64_t bytes) {
+    struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
+    int64_t retired = atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) + bytes;
+    atomic_store_explicit(&counter->retired_bytes, retired, memory_order_relaxed);
+    counter_publish(counter, atomic_load_explicit(&counter->used_bytes, memory_order_relaxed), retired);
+}
+
+static _Noreturn __attribute__((noinline)) void out_of_memory(size_t size_bytes) {
+    fprintf(stderr, "Out Of Memory allocating %zu bytes!\n", size_bytes);
+    fflush(stderr);
+    assert_failed("Out Of Memory", __FILE__, __LINE__);
+}
+
+size_t memory_class_bytes(size_t size_bytes) {
+#ifdef SLOTWISE_JEMALLOC
+    return nallocx(size_bytes ? size_bytes : 1, 0);
+#else
+    /* glibc: 8 bytes of header, multiples of 16, at least 24 usable. */
+    return size_bytes <= 24 ? 24 : ((size_bytes + 8 + 15) & ~(size_t)15) - 8;
+#endif
+}
+
+size_t memory_usable_bytes(const void *pointer) {
+    return pointer ? malloc_usable_size((void *)pointer) : 0;
+}
+
+void *memory_try_alloc(size_t size_bytes) {
+    if (size_bytes == 0)
+        size_bytes = 1;
+    void *pointer = malloc(size_bytes);
+    if (LIKELY(pointer != NULL)) {
+#ifdef SLOTWISE_JEMALLOC
+        account((int64_t)nallocx(size_bytes, 0));
+#else
+        account((int64_t)malloc_usable_size(pointer));
+#endif
+    }
+    return pointer;
+}
+
+void *memory_alloc(size_t size_bytes) {
+    void *pointer = memory_try_alloc(size_bytes);
+    if (UNLIKELY(!pointer))
+        out_of_memory(size_bytes);
+    return pointer;
+}
+
+void *memory_calloc(size_t count, size_t size_bytes) {
+    void *pointer = calloc(count ? count : 1, size_bytes ? size_bytes : 1);
+    if (UNLIKELY(!pointer))
+        out_of_memory(count * size_bytes);
+    account((int64_t)malloc_usable_size(pointer));
+    return pointer;
+}
+
+void *memory_alloc_aligned(size_t alignment, size_t size_bytes) {
+    void *pointer = NULL;
+    if (posix_memalign(&pointer, alignment, size_bytes ? size_bytes : 1) != 0)
+        out_of_memory(size_bytes);
+    account((int64_t)malloc_usable_size(pointer));
+    return pointer;
+}
+
+void *memory_realloc(void *pointer, size_t size_bytes) {
+    int64_t before = (int64_t)memory_usable_bytes(pointer);
+    void *moved = realloc(pointer, size_bytes ? size_bytes : 1);
+    if (UNLIKELY(!moved))
+        out_of_memory(size_bytes);
+    account((int64_t)malloc_usable_size(moved) - before);
+    return moved;
+}
+
+char *memory_strdup(const char *text) {
+    size_t size_bytes = strlen(text) + 1;
+    return memcpy(memory_alloc(size_bytes), text, size_bytes);
+}
+
+void memory_free(void *pointer) {
+    if (!pointer)
+        return;
+    account(-(int64_t)malloc_usable_size(pointer));
+    free(pointer);
+}
+
+void memory_free_sized(void *pointer, size_t size_bytes) {
+#ifdef SLOTWISE_JEMALLOC
+    if (size_bytes == 0)
+        size_bytes = 1;
+    account(-(int64_t)nallocx(size_bytes, 0));
+    sdallocx(pointer, size_bytes, 0);
+#else
+    (void)size_bytes;
+    memory_free(pointer);
+#endif
+}
+
+uint64_t memory_used_bytes(void) {
+    int64_t sum = 0;
+    unsigned high = atomic_load_explicit(&counters_high, memory_order_acquire);
+    for (unsigned i = 0; i < high; i++)
+        sum += atomic_load_explicit(&counters[i].used_bytes, memory_order_relaxed);
+    return sum > 0 ? (uint64_t)sum : 0;
+}
+
+uint64_t memory_retired_bytes(void) {
+    int64_t sum = 0;
+    unsigned high = atomic_load_explicit(&counters_high, memory_order_acquire);
+    for (unsigned i = 0; i < high; i++)
+        sum += atomic_load_explicit(&counters[i].retired_bytes, memory_order_relaxed);
+    return sum > 0 ? (uint64_t)sum : 0;
+}
+
+int64_t memory_admission_bytes(void) {
+    struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
+    /* Own drift exactly, that of the others up to the step. */
+    return atomic_load_explicit(&admission_bytes, memory_order_relaxed) +
+           atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) -
+           atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) - counter->published_bytes;
+}
+
+void memory_peak_sample(void) {
+    uint64_t used = memory_used_bytes(), peak = atomic_load(&peak_bytes);
+    while (used > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, used))
+        ;
+}
+
+uint64_t memory_peak_bytes(void) {
+    return atomic_load(&peak_bytes);
+}

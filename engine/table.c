@@ -1,0 +1,585 @@
+/* Table: lookup, insertion and removal. The layout is in table_internal.h, rebuilds in table_rebuild.c, walks
+ * and samples in table_walk.c.
+ *
+ * Algorithm
+ *   A key's home is bucket hash * n >> 64. It lives in its home or, when that is full, in the nearest of the
+ *   REACH_MAX next buckets that has room; the home's reach says how far one must look. Only when all of these
+ *   are full does the home get an overflow bucket. A removal pulls the furthest key of the bucket's own back
+ *   into the hole, so that churn does not scatter keys. Plain overflow chains cannot do what this does: with 7
+ *   or 8 keys a bucket they bottom out at 12 bytes a key, whatever the load; this takes 9 to 11 with 86-95 %
+ *   of the keys at home.
+ *   An entry carries 16 bits of the hash (the tag) beside the pointer. A lookup compares the eight tags of a
+ *   bucket at once and touches only objects that match: a wrong one once in several hundred lookups. Which 16
+ *   bits depends on the size of the table (tag_position_for): the bits that the place does not tell, so that
+ *   place and tag give the hash to some 2^-20 of its range and a rebuild need not touch the objects.
+ *   Small tables are rebuilt at once into a new array; large ones a few buckets per write, in hash order, with
+ *   a bound: keys below it are in the new array (table_rebuild.c).
+ *
+ * Ordering
+ *   One writer at a time, the token's holder; tokens order writers among each other. An object is complete
+ *   before its entry is stored (release), which pairs with the reader's load of the entry (acquire); in the
+ *   same way an array before the root, an overflow bucket before its link, and moved entries before the bound
+ *   or the root that makes readers look for them in their new place. An entry is stored in its new place
+ *   before it goes from the old.
+ *   A reader may all the same miss a key that moves while it looks, or find one that has just been replaced.
+ *   It may not fault: a word is loaded once, as an atomic, and is an object, a link or nothing by its own
+ *   bits. What a lookup found or missed counts only if the slot's word validates (slot.h).
+ *
+ * Progress
+ *   Readers are wait-free: at most 1 + REACH_MAX buckets and the overflow chain of each. A write is bounded by
+ *   the same plus a rebuild of a table below TABLE_STEP_THRESHOLD_BUCKETS or TABLE_STEP_BUCKETS buckets of a
+ *   larger one. An overflow chain is long only if hashes collide in far more bits than a seeded hash lets them.
+ *
+ * Reclamation
+ *   Old arrays, overflow buckets and rebuild states go through epoch_retire. Objects belong to the caller. */
+#include "engine/table.h"
+
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "engine/epoch.h"
+#include "engine/memory.h"
+#include "engine/table_internal.h"
+
+static uint64_t hash_seed;
+uint64_t (*table_hash_for_tests)(const char *key, size_t length);
+
+void table_set_seed(uint64_t seed) {
+    hash_seed = seed;
+}
+
+uint64_t table_hash(const char *key, size_t length) {
+    return XXH3_64bits_withSeed(key, length, hash_seed);
+}
+
+uint64_t object_hash(const struct object *o) {
+    size_t length;
+    const char *key = object_key(o, &length);
+    if (UNLIKELY(table_hash_for_tests != NULL))
+        return table_hash_for_tests(key, length);
+    return table_hash(key, length);
+}
+
+/* --- Geometry ------------------------------------------------------------------------------------- */
+
+/* Between 16 and 128 buckets per value of the bits above the tag: at least 16, so that the window in which a
+ * key of a bucket may have its home (REACH_MAX + 2 buckets) tells those bits; at most 128, so that within a
+ * bucket the tag still has 9 bits that differ. Constant over a factor of 8 in size: only then must a rebuild
+ * hash every key. */
+unsigned tag_position_for(uint64_t buckets) {
+    if (buckets < 128)
+        return ENTRY_TAG_SHIFT;
+    unsigned log = 63 - (unsigned)__builtin_clzll(buckets);
+    return ENTRY_TAG_SHIFT - (log - 4) / 3 * 3;
+}
+
+uint64_t table_capacity(uint64_t buckets) {
+    uint64_t entries = buckets * BUCKET_ENTRIES;
+    return entries - entries / 10 - (buckets == 1 ? HEADER_WORDS : HEADER_WORDS - 1);
+}
+
+uint64_t buckets_for_bytes(uint64_t bytes) {
+    uint64_t buckets = memory_class_bytes(bytes) / BUCKET_BYTES;
+    ASSERT(buckets <= UINT32_MAX);
+    return buckets ? buckets : 1;
+}
+
+void bucket_clear(struct bucket *b) {
+    for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
+        word_relaxed(b, i, 0);
+}
+
+struct table *table_make(uint64_t buckets, bool zero) {
+    struct table *t = memory_alloc_aligned(BUCKET_BYTES, buckets * BUCKET_BYTES);
+    /* Plain stores are fine: nobody else knows it yet. */
+    memset(t, 0, zero ? buckets * BUCKET_BYTES : BUCKET_BYTES);
+    word_relaxed(&t->first, HEADER_GEOMETRY, buckets << 32 | (uint64_t)tag_position_for(buckets) << 8);
+    return t;
+}
+
+static void header_add(struct table *t, enum table_header_word word, int64_t change) {
+    word_relaxed(&t->first, word, word_load(&t->first, word) + ((uint64_t)change << 1));
+}
+
+uint64_t table_overflow_buckets(const struct table *t) {
+    return word_load(&t->first, HEADER_OVERFLOW) >> 16;
+}
+
+uint64_t table_longest_chain(const struct table *t) {
+    return (word_load(&t->first, HEADER_OVERFLOW) & 0xffff) >> 1;
+}
+
+void overflow_add(struct table *t, int64_t buckets, uint64_t chain_length) {
+    uint64_t longest = table_longest_chain(t);
+    if (chain_length > longest)
+        longest = chain_length < 0x7fff ? chain_length : 0x7fff;
+    uint64_t count = table_overflow_buckets(t) + (uint64_t)buckets;
+    word_relaxed(&t->first, HEADER_OVERFLOW, count << 16 | longest << 1);
+}
+
+/* --- Lookup --------------------------------------------------------------------------------------- */
+
+/* Most keys are short: eight bytes at a time, the last eight overlapping, beat a call. */
+static inline bool bytes_equal(const char *a, const char *b, size_t length) {
+    uint64_t x, y;
+    if (LIKELY(length >= 8 && length <= 32)) {
+        for (size_t i = 0; i + 8 < length; i += 8) {
+            memcpy(&x, a + i, 8);
+            memcpy(&y, b + i, 8);
+            if (x != y)
+                return false;
+        }
+        memcpy(&x, a + length - 8, 8);
+        memcpy(&y, b + length - 8, 8);
+        return x == y;
+    }
+    return memcmp(a, b, length) == 0;
+}
+
+static inline bool key_is(const struct object *o, const char *key, size_t length) {
+    size_t n;
+    const char *k = object_key(o, &n);
+    return n == length && LIKELY(bytes_equal(k, key, length));
+}
+
+static inline struct object *bucket_find(const struct bucket *b, uint64_t tag, const char *key,
+                                         size_t length) {
+    for (unsigned mask = bucket_match(b, tag); mask; mask &= mask - 1) {
+        uint64_t entry = word_acquire(b, MATCH_INDEX(mask));
+        if (LIKELY(entry & ENTRY_OBJECT) && LIKELY(key_is(entry_object(entry), key, length)))
+            return entry_object(entry);
+    }
+    return NULL;
+}
+
+static __attribute__((noinline)) struct object *find_beyond(const struct table *t, uint64_t home, uint64_t tag,
+                                                            const char *key, size_t length) {
+    uint64_t buckets = table_buckets(t);
+    uint64_t reach = home_reach(t, home, buckets);
+    const struct bucket *b = table_bucket(t, home);
+    for (uint64_t d = 0;;) {
+        for (const struct bucket *o = bucket_link(b); UNLIKELY(o != NULL); o = bucket_link(o)) {
+            struct object *found = bucket_find(o, tag, key, length);
+            if (found)
+                return found;
+        }
+        if (++d > reach)
+            return NULL;
+        b = table_bucket(t, bucket_wrap(home + d, buckets));
+        struct object *found = bucket_find(b, tag, key, length);
+        if (found)
+            return found;
+    }
+}
+
+/* The table of this hash at this moment, NULL if there is none. */
+static inline struct table *table_for(const table_root *root, uint64_t hash) {
+    struct table *t = atomic_load_explicit(root, memory_order_acquire);
+    if (LIKELY(t != NULL)) {
+        struct table_rebuild *r = table_rebuild_state(t);
+        if (UNLIKELY(r != NULL))
+            t = rebuild_side(t, r, hash);
+    }
+    return t;
+}
+
+struct object *table_find(const table_root *root, uint64_t hash, const char *key, size_t length) {
+    const struct table *t = table_for(root, hash);
+    if (UNLIKELY(t == NULL))
+        return NULL;
+    uint64_t geometry = table_geometry(t);
+    uint64_t tag = hash_tag(hash, geometry_tag_position(geometry));
+    uint64_t home = hash_home(hash, geometry_buckets(geometry));
+    const struct bucket *b = table_bucket(t, home);
+    struct object *found = bucket_find(b, tag, key, length);
+    if (LIKELY(found != NULL))
+        return found;
+    return bucket_reaches_on(b) ? find_beyond(t, home, tag, key, length) : NULL;
+}
+
+void table_prefetch_header(const table_root *root) {
+    __builtin_prefetch(atomic_load_explicit(root, memory_order_relaxed));
+}
+
+void table_prefetch_bucket(const table_root *root, uint64_t hash) {
+    const struct table *t = table_for(root, hash);
+    if (t)
+        __builtin_prefetch(table_bucket(t, hash_home(hash, table_buckets(t))));
+}
+
+void table_prefetch_object(const table_root *root, uint64_t hash) {
+    const struct table *t = table_for(root, hash);
+    if (!t)
+        return;
+    uint64_t geometry = table_geometry(t);
+    uint64_t home = hash_home(hash, geometry_buckets(geometry));
+    const struct bucket *b = table_bucket(t, home);
+    unsigned mask = bucket_match(b, hash_tag(hash, geometry_tag_position(geometry)));
+    if (UNLIKELY(!mask) && bucket_reaches_on(b))
+        __builtin_prefetch(table_bucket(t, bucket_wrap(home + 1, geometry_buckets(geometry))));
+    for (; mask; mask &= mask - 1)
+        __builtin_prefetch(entry_object(word_load(b, MATCH_INDEX(mask))));
+}
+
+/* --- Placing -------------------------------------------------------------------------------------- */
+
+void bucket_set_reach(struct bucket *b, unsigned reach) {
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t word = word_load(b, 5 + i);
+        uint64_t bit = (reach >> i & 1) * ENTRY_REACH;
+        if ((word & ENTRY_REACH) != bit)
+            word_release(b, 5 + i, word ^ ENTRY_REACH);
+    }
+}
+
+/* Words of bucket number `index` that an entry may be put into: bit i for word i. */
+static inline unsigned bucket_free(const struct bucket *b, bool has_header) {
+    unsigned mask = ~bucket_objects(b) & (has_header ? HEADER_FREE_MASK : 0xff);
+    if (UNLIKELY(mask & 1 << BUCKET_LINK) && bucket_link(b))
+        mask &= ~(1u << BUCKET_LINK);
+    return mask;
+}
+
+static struct bucket *overflow_make(void) {
+    struct bucket *o = memory_alloc_aligned(BUCKET_BYTES, sizeof *o);
+    bucket_clear(o);
+    return o;
+}
+
+/* All buckets within reach are full. The home's reach is REACH_MAX from here on, which tells readers to look at
+ * the overflow of the home itself, too. */
+static __attribute__((noinline)) void place_overflow(struct table *t, uint64_t home, uint64_t entry) {
+    struct bucket *last = table_bucket(t, home);
+    uint64_t chain = 0;
+    bucket_set_reach(last, REACH_MAX);
+    for (struct bucket *o = bucket_link(last); o; o = bucket_link(o)) {
+        unsigned mask = bucket_free(o, false);
+        if (mask) {
+            entry_store(o, (unsigned)__builtin_ctz(mask), entry);
+            return;
+        }
+        last = o;
+        chain++;
+    }
+    /* The link takes the place of an entry, which moves first. That it may be of another home does no harm:
+     * whoever looks into a bucket looks into its overflow. */
+    struct bucket *o = overflow_make();
+    word_relaxed(o, 0, word_load(last, BUCKET_LINK) & ~ENTRY_REACH);
+    word_relaxed(o, 1, entry);
+    overflow_add(t, 1, chain + 1);
+    entry_store(last, BUCKET_LINK, (uint64_t)(uintptr_t)o);
+}
+
+void table_place(struct table *t, uint64_t geometry, uint64_t home, uint64_t entry) {
+    uint64_t buckets = geometry_buckets(geometry);
+    struct bucket *b = table_bucket(t, home);
+    unsigned mask = bucket_free(b, home == 0);
+    if (LIKELY(mask)) {
+        entry_store(b, (unsigned)__builtin_ctz(mask), entry);
+        return;
+    }
+    uint64_t furthest = buckets <= REACH_MAX ? buckets - 1 : REACH_MAX;
+    for (uint64_t d = 1; d <= furthest; d++) {
+        uint64_t index = bucket_wrap(home + d, buckets);
+        struct bucket *near = table_bucket(t, index);
+        mask = bucket_free(near, index == 0);
+        if (mask) {
+            entry_store(near, (unsigned)__builtin_ctz(mask), entry);
+            if (d > bucket_reach(b))
+                bucket_set_reach(b, (unsigned)d);
+            return;
+        }
+    }
+    place_overflow(t, home, entry);
+}
+
+/* --- Removing ------------------------------------------------------------------------------------- */
+
+/* Where an entry is. */
+struct place {
+    struct table *table;
+    uint64_t home;
+    uint64_t index;        /* of the bucket in the table */
+    struct bucket *bucket; /* that or one of its overflow buckets */
+    unsigned word;
+};
+
+/* By identity if object is given, else by key. */
+static inline bool bucket_locate(struct place *p, struct bucket *b, uint64_t tag, const struct object *object,
+                                 const char *key, size_t length) {
+    for (unsigned mask = bucket_match(b, tag); mask; mask &= mask - 1) {
+        uint64_t entry = word_load(b, MATCH_INDEX(mask));
+        if (!(entry & ENTRY_OBJECT))
+            continue;
+        if (object ? entry_object(entry) == object : key_is(entry_object(entry), key, length)) {
+            p->bucket = b;
+            p->word = MATCH_INDEX(mask);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool table_locate(struct place *p, struct table *t, uint64_t hash, const struct object *object,
+                         const char *key, size_t length) {
+    uint64_t geometry = table_geometry(t);
+    uint64_t buckets = geometry_buckets(geometry);
+    uint64_t tag = hash_tag(hash, geometry_tag_position(geometry));
+    p->table = t;
+    p->home = hash_home(hash, buckets);
+    uint64_t reach = home_reach(t, p->home, buckets);
+    for (uint64_t d = 0; d <= reach; d++) {
+        p->index = bucket_wrap(p->home + d, buckets);
+        struct bucket *b = table_bucket(t, p->index);
+        for (; b; b = bucket_link(b))
+            if (bucket_locate(p, b, tag, object, key, length))
+                return true;
+    }
+    return false;
+}
+
+static void bucket_destroy(void *bucket) {
+    memory_free(bucket);
+}
+
+void overflow_unlink(struct table *t, struct bucket *pred) {
+    struct bucket *o = bucket_link(pred);
+    ASSERT(o && bucket_objects(o) == 0);
+    entry_store(pred, BUCKET_LINK, (uint64_t)(uintptr_t)bucket_link(o));
+    overflow_add(t, -1, 0);
+    epoch_retire(o, BUCKET_BYTES, bucket_destroy);
+}
+
+/* Is this entry, found in bucket index, of that home? */
+static bool entry_has_home(const struct tag_context *c, uint64_t index, uint64_t entry, uint64_t home) {
+    struct hash_range range = entry_hashes(c, index, entry);
+    uint64_t first = hash_home(range.first, c->buckets);
+    uint64_t last = hash_home(range.last, c->buckets);
+    if (LIKELY(first == last))
+        return first == home;
+    if (home != first && home != last)
+        return false;
+    return hash_home(object_hash(entry_object(entry)), c->buckets) == home;
+}
+
+/* The furthest entry of this home that is not in it, and sets the home's reach to what is needed with it
+ * (within) or without it. A home with overflow keeps REACH_MAX. */
+static bool find_furthest(struct table *t, const struct tag_context *c, uint64_t home, bool within,
+                          struct place *p) {
+    struct bucket *b = table_bucket(t, home);
+    uint64_t reach = home_reach(t, home, c->buckets);
+    bool found = false;
+    uint64_t needed = 0;
+    for (uint64_t d = reach; d > 0 && needed == 0; d--) {
+        uint64_t index = bucket_wrap(home + d, c->buckets);
+        for (struct bucket *o = table_bucket(t, index); o && needed == 0; o = bucket_link(o)) {
+            for (unsigned mask = bucket_objects(o); mask; mask &= mask - 1) {
+                unsigned word = (unsigned)__builtin_ctz(mask);
+                if (!entry_has_home(c, index, word_load(o, word), home))
+                    continue;
+                if (!found && !within) {
+                    found = true;
+                    *p = (struct place){t, home, index, o, word};
+                    continue;
+                }
+                found = true;
+                needed = d;
+                break;
+            }
+        }
+    }
+    bucket_set_reach(b, bucket_link(b) ? REACH_MAX : (unsigned)needed);
+    return found;
+}
+
+static void reach_shrink(struct table *t, const struct tag_context *c, uint64_t home) {
+    struct place ignored;
+    if (bucket_reaches_on(table_bucket(t, home)))
+        find_furthest(t, c, home, true, &ignored);
+}
+
+/* The last entry of the overflow chain of a bucket moves into the hole. */
+static void fill_from_overflow(struct table *t, struct bucket *hole, unsigned hole_word, struct bucket *head) {
+    struct bucket *pred = head;
+    struct bucket *last = bucket_link(head);
+    for (struct bucket *next; (next = bucket_link(last)) != NULL; last = next)
+        pred = last;
+    unsigned mask = bucket_objects(last);
+    if (last == hole)
+        mask &= ~(1u << hole_word);
+    if (mask && last != hole) {
+        unsigned word = 31 - (unsigned)__builtin_clz(mask);
+        entry_store(hole, hole_word, word_load(last, word));
+        entry_store(last, word, 0);
+        mask &= ~(1u << word);
+    }
+    if (!mask)
+        overflow_unlink(t, pred);
+}
+
+/* The entry at p has been taken out: keys that are not at home come closer. */
+static void fill_hole(struct place p) {
+    struct table *t = p.table;
+    struct tag_context c = tag_context_of(t);
+    uint64_t home = p.home;
+    if (p.index != home)
+        reach_shrink(t, &c, home);
+    for (;;) {
+        struct bucket *b = table_bucket(t, p.index);
+        struct place far;
+        if (UNLIKELY(bucket_link(b) != NULL)) {
+            fill_from_overflow(t, p.bucket, p.word, b);
+            if (!bucket_link(b))
+                reach_shrink(t, &c, p.index);
+            return;
+        }
+        if (!bucket_reaches_on(b) || !find_furthest(t, &c, p.index, false, &far))
+            return;
+        entry_store(p.bucket, p.word, word_load(far.bucket, far.word));
+        entry_store(far.bucket, far.word, 0);
+        p = far;
+    }
+}
+
+/* --- The public writers --------------------------------------------------------------------------- */
+
+static struct table *root_load(const table_root *root) {
+    return atomic_load_explicit(root, memory_order_relaxed);
+}
+
+/* The root's table, after the write's share of a rebuild. */
+static struct table *write_begin(table_root *root) {
+    struct table *t = root_load(root);
+    if (t) {
+        struct table_rebuild *r = table_rebuild_state(t);
+        if (UNLIKELY(r != NULL))
+            rebuild_step(t, r);
+    }
+    return t;
+}
+
+static struct table *write_side(struct table *t, uint64_t hash) {
+    struct table_rebuild *r = table_rebuild_state(t);
+    return UNLIKELY(r != NULL) ? rebuild_side(t, r, hash) : t;
+}
+
+/* The next size class that takes so many keys, at least an eighth larger than now. */
+static uint64_t buckets_grown(uint64_t buckets, uint64_t keys) {
+    do
+        buckets = buckets_for_bytes((buckets + (buckets < 8 ? 1 : buckets / 8)) * BUCKET_BYTES);
+    while (table_capacity(buckets) < keys);
+    return buckets;
+}
+
+/* Far underfull: below 9/20 of the capacity, and a smaller class leaves room to grow by a fifth. */
+static void shrink_if_worth_it(table_root *root, struct table *t, uint64_t keys) {
+    uint64_t buckets = table_buckets(t);
+    uint64_t capacity = table_capacity(buckets);
+    if (LIKELY(keys > capacity * 9 / 20) || table_rebuild_state(t))
+        return;
+    uint64_t wanted = 1;
+    uint64_t room = keys + keys / 5 + 2;
+    while (table_capacity(wanted) < room) {
+        uint64_t estimate = room / BUCKET_ENTRIES;
+        wanted = estimate > wanted ? estimate : wanted + 1 + wanted / 8;
+    }
+    wanted = buckets_for_bytes(wanted * BUCKET_BYTES);
+    if (wanted <= buckets - buckets / 4 && wanted < buckets)
+        table_rebuild_to(root, t, wanted);
+}
+
+void table_insert(table_root *root, uint64_t hash, struct object *object) {
+    struct table *t = write_begin(root);
+    if (UNLIKELY(t == NULL)) {
+        t = table_make(buckets_for_bytes(BUCKET_BYTES), true);
+        atomic_store_explicit(root, t, memory_order_release);
+    }
+    uint64_t keys = table_count(root) + 1;
+    uint64_t buckets = table_buckets(t);
+    if (UNLIKELY(keys > table_capacity(buckets)) && !table_rebuild_state(t))
+        t = table_rebuild_to(root, t, buckets_grown(buckets, keys));
+    struct table *side = write_side(t, hash);
+    uint64_t geometry = table_geometry(side);
+    uint64_t entry = entry_make(object, hash_tag(hash, geometry_tag_position(geometry)));
+    table_place(side, geometry, hash_home(hash, geometry_buckets(geometry)), entry);
+    header_add(t, HEADER_COUNT, 1);
+    if (entry & ENTRY_VOLATILE)
+        header_add(t, HEADER_VOLATILE, 1);
+}
+
+/* Stores the object in the place of old, which may be itself. */
+static void entry_replace(table_root *root, uint64_t hash, struct object *old, struct object *object) {
+    struct place p;
+    struct table *t = root_load(root);
+    ASSERT(t != NULL);
+    bool found = table_locate(&p, write_side(t, hash), hash, old, NULL, 0);
+    ASSERT(found);
+    uint64_t before = word_load(p.bucket, p.word);
+    uint64_t after = entry_make(object, entry_tag(before));
+    entry_store(p.bucket, p.word, after);
+    int64_t change = !!(after & ENTRY_VOLATILE) - !!(before & ENTRY_VOLATILE);
+    if (UNLIKELY(change))
+        header_add(t, HEADER_VOLATILE, change);
+}
+
+void table_replace(table_root *root, uint64_t hash, struct object *old, struct object *object) {
+    write_begin(root);
+    entry_replace(root, hash, old, object);
+}
+
+void table_note_expiry(table_root *root, uint64_t hash, struct object *object) {
+    entry_replace(root, hash, object, object);
+}
+
+struct object *table_remove(table_root *root, uint64_t hash, const char *key, size_t length) {
+    struct place p;
+    struct table *t = write_begin(root);
+    if (!t || !table_locate(&p, write_side(t, hash), hash, NULL, key, length))
+        return NULL;
+    uint64_t entry = word_load(p.bucket, p.word);
+    uint64_t keys = table_count(root) - 1;
+    if (keys == 0) {
+        atomic_store_explicit(root, NULL, memory_order_release);
+        table_retire_shell(t);
+        return entry_object(entry);
+    }
+    entry_store(p.bucket, p.word, 0);
+    header_add(t, HEADER_COUNT, -1);
+    if (entry & ENTRY_VOLATILE)
+        header_add(t, HEADER_VOLATILE, -1);
+    fill_hole(p);
+    shrink_if_worth_it(root, t, keys);
+    return entry_object(entry);
+}
+
+struct table *table_detach(table_root *root) {
+    struct table *t = root_load(root);
+    atomic_store_explicit(root, NULL, memory_order_release);
+    return t;
+}
+
+/* --- Figures --------------------------------------------------------------------------------------- */
+
+size_t table_count(const table_root *root) {
+    const struct table *t = atomic_load_explicit(root, memory_order_acquire);
+    return t ? word_load(&t->first, HEADER_COUNT) >> 1 : 0;
+}
+
+size_t table_volatile_count(const table_root *root) {
+    const struct table *t = atomic_load_explicit(root, memory_order_acquire);
+    return t ? word_load(&t->first, HEADER_VOLATILE) >> 1 : 0;
+}
+
+static size_t shell_bytes(const struct table *t) {
+    return (table_buckets(t) + table_overflow_buckets(t)) * BUCKET_BYTES;
+}
+
+size_t table_bytes(const table_root *root) {
+    const struct table *t = atomic_load_explicit(root, memory_order_acquire);
+    if (!t)
+        return 0;
+    const struct table_rebuild *r = table_rebuild_state(t);
+    return shell_bytes(t) + (r ? shell_bytes(r->old) + sizeof *r : 0);
+}

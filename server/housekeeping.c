@@ -1,0 +1,59 @@
+/* See housekeeping.h. Runs on worker 0. */
+#include "server/housekeeping.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/memory.h"
+#include "server/config.h"
+#include "server/log.h"
+#include "server/worker.h"
+
+#define RATE_SAMPLES 16
+
+/* Redis's instantaneous metrics: mean of the last 16 samples of the rate. */
+struct rate {
+    uint64_t last, samples[RATE_SAMPLES];
+    unsigned index;
+};
+
+static uint64_t rate_update(struct rate *rate, uint64_t total, uint64_t elapsed_us) {
+    uint64_t delta = total >= rate->last ? total - rate->last : 0, sum = 0;
+    rate->last = total;
+    rate->samples[rate->index++ % RATE_SAMPLES] = elapsed_us ? delta * 1000000 / elapsed_us : 0;
+    for (unsigned i = 0; i < RATE_SAMPLES; i++)
+        sum += rate->samples[i];
+    return sum / RATE_SAMPLES;
+}
+
+static void update_rates(struct server *server) {
+    static struct rate commands, input, output; /* worker 0 only */
+    static uint64_t last_us;
+    uint64_t now_us = clock_monotonic_us(), c = 0, i = 0, o = 0;
+    for (unsigned n = 0; n < server->worker_count; n++) {
+        const struct worker *worker = server->workers[n];
+        c += atomic_load_explicit(&worker->commands, memory_order_relaxed);
+        i += atomic_load_explicit(&worker->received_bytes, memory_order_relaxed);
+        o += atomic_load_explicit(&worker->sent_bytes, memory_order_relaxed);
+    }
+    uint64_t elapsed_us = last_us ? now_us - last_us : 0;
+    last_us = now_us;
+    atomic_store(&server->instantaneous_commands, rate_update(&commands, c, elapsed_us));
+    atomic_store(&server->instantaneous_input_bytes, rate_update(&input, i, elapsed_us));
+    atomic_store(&server->instantaneous_output_bytes, rate_update(&output, o, elapsed_us));
+}
+
+void housekeeping_tick(struct server *server) {
+    update_rates(server);
+    memory_peak_sample();
+    int signal_number = atomic_exchange(&server->signal_received, 0);
+    if (signal_number) {
+        if (signal_number == SIGINT)
+            log_write(LOG_LEVEL_WARNING, "Received SIGINT scheduling shutdown...");
+        else
+            log_write(LOG_LEVEL_WARNING, "Received SIGTERM scheduling shutdown...");
+        log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
+        server_request_shutdown(server);
+    }
+}

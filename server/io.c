@@ -1,0 +1,151 @@
+/* What both I/O backends share: the choice between them and the chain of unsent blocks. */
+#include "server/io.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "engine/assert.h"
+#include "server/log.h"
+
+int io_create(const char *name, const struct io_callbacks *callbacks, struct io **io) {
+    bool any = strcmp(name, "auto") == 0;
+#ifdef SLOTWISE_IO_URING
+    if (any || strcmp(name, "io_uring") == 0) {
+        int error = io_backend_uring.create(callbacks, io);
+        if (error == 0 || !any)
+            return error;
+    }
+#endif
+    if (any || strcmp(name, "epoll") == 0)
+        return io_backend_epoll.create(callbacks, io);
+    return -EINVAL;
+}
+
+void io_destroy(struct io *io) {
+    io->backend->destroy(io);
+}
+
+const char *io_name(const struct io *io) {
+    return io->backend->name;
+}
+
+int io_listen(struct io *io, int fd) {
+    return io->backend->listen(io, fd);
+}
+
+void io_unlisten(struct io *io, int fd) {
+    io->backend->unlisten(io, fd);
+}
+
+int io_watch_fd(struct io *io, int fd) {
+    return io->backend->watch_fd(io, fd);
+}
+
+int io_attach(struct io *io, struct io_connection *connection) {
+    connection->receiving = true;
+    return io->backend->attach(io, connection);
+}
+
+void io_receive_stop(struct io *io, struct io_connection *connection) {
+    if (!connection->receiving)
+        return;
+    connection->receiving = false;
+    io->backend->receive_stop(io, connection);
+}
+
+void io_receive_start(struct io *io, struct io_connection *connection) {
+    if (connection->receiving || connection->closing)
+        return;
+    connection->receiving = true;
+    io->backend->receive_start(io, connection);
+}
+
+void io_queue(struct io_connection *connection, struct output_block *blocks) {
+    if (!blocks)
+        return;
+    if (connection->failed || connection->closing) {
+        output_blocks_free(blocks);
+        return;
+    }
+    if (connection->output_last)
+        connection->output_last->next = blocks;
+    else
+        connection->output_first = blocks;
+    for (struct output_block *block = blocks; block; block = block->next) {
+        connection->output_bytes += block->length;
+        connection->output_last = block;
+    }
+}
+
+void io_flush(struct io *io, struct io_connection *connection) {
+    if (connection->output_first && !connection->closing && !connection->sending)
+        io->backend->flush(io, connection);
+}
+
+void io_close(struct io *io, struct io_connection *connection) {
+    ASSERT(!connection->closing);
+    connection->closing = true;
+    connection->receiving = false;
+    io->backend->close(io, connection);
+}
+
+void io_detach(struct io *io, struct io_connection *connection) {
+    ASSERT(!connection->closing && !connection->detaching);
+    connection->detaching = true;
+    connection->receiving = false;
+    io->backend->detach(io, connection);
+}
+
+int io_poll(struct io *io, int64_t timeout_us, void (*before_block)(void *), void (*after_block)(void *),
+            void *context) {
+    return io->backend->poll(io, timeout_us, before_block, after_block, context);
+}
+
+bool io_pending(struct io *io) {
+    return io->backend->pending(io);
+}
+
+void io_release_buffers(struct io *io) {
+    io->backend->release_buffers(io);
+}
+
+void io_output_advance(struct io_connection *connection, size_t n) {
+    connection->output_bytes -= n;
+    connection->sent_bytes += n;
+    while (n > 0) {
+        struct output_block *block = connection->output_first;
+        if (n < block->length) {
+            block->data += n;
+            block->length -= n;
+            return;
+        }
+        n -= block->length;
+        connection->output_first = block->next;
+        block->next = NULL;
+        output_blocks_free(block);
+    }
+    /* Empty blocks (nothing was written to them) go as well. */
+    while (connection->output_first && connection->output_first->length == 0) {
+        struct output_block *block = connection->output_first;
+        connection->output_first = block->next;
+        block->next = NULL;
+        output_blocks_free(block);
+    }
+    if (!connection->output_first)
+        connection->output_last = NULL;
+}
+
+void io_output_clear(struct io_connection *connection) {
+    output_blocks_free(connection->output_first);
+    connection->output_first = connection->output_last = NULL;
+    connection->output_bytes = 0;
+}
+
+int io_output_vectors(const struct io_connection *connection, struct iovec *vectors, int max) {
+    int n = 0;
+    for (struct output_block *block = connection->output_first; block && n < max; block = block->next)
+        if (block->length > 0)
+            vectors[n++] = (struct iovec){(void *)block->data, block->length};
+    return n;
+}

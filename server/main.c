@@ -1,0 +1,220 @@
+/* The process: configuration, keyspace, sockets, workers; then it waits for the end. Set-up is a ladder: each step
+ * that fails says why and ends the process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/assert.h"
+#include "engine/clock.h"
+#include "engine/epoch.h"
+#include "engine/eviction.h"
+#include "engine/memory.h"
+#include "server/config.h"
+#include "server/crash.h"
+#include "server/listen.h"
+#include "server/log.h"
+#include "server/process.h"
+#include "server/worker.h"
+#include "slotwise_version.h"
+
+#define STALL_MS 10000
+#define RESERVED_DESCRIPTORS 64 /* listeners, rings, log, files: not for clients */
+
+static struct server the_server; /* main's only; everybody else is passed a pointer */
+
+static void stalled(uint64_t waited_ms, void *context) {
+    (void)context;
+    log_write(LOG_LEVEL_WARNING,
+              "Memory reclamation has been waiting for %llu ms for a thread that does not report: a very long command?",
+              (unsigned long long)waited_ms);
+}
+
+static void on_signal(int number) {
+    static _Atomic int seen;
+    if (atomic_fetch_add(&seen, 1) > 0 && number == SIGINT) {
+        log_write_signal_safe(LOG_LEVEL_WARNING, "You insist... exiting now.");
+        _exit(1);
+    }
+    atomic_store(&the_server.signal_received, number);
+}
+
+static void install_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    crash_install(config_current()->crash_log_enabled);
+}
+
+/* --- Applying the configuration ----------------------------------------------------------------------------------- */
+
+static void apply_published(const struct config *now, void *context) {
+    struct server *server = context;
+    evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy, (unsigned)now->maxmemory_samples,
+                      (unsigned)now->maxmemory_eviction_tenacity, (int)now->lfu_log_factor, (int)now->lfu_decay_time);
+}
+
+static int rebind(const struct config *before, const struct config *after, void *context, const char **error) {
+    (void)before;
+    (void)error;
+    return listen_change(context, after);
+}
+
+static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)) {
+    epoch_retire(snapshot, bytes, destructor);
+}
+
+/* --- Set-up ------------------------------------------------------------------------------------------------------- */
+
+static void make_run_id(struct server *server) {
+    unsigned char random[20];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        memset(random, (int)(clock_now_us() & 0xff), sizeof random);
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(server->run_id + i * 2, 3, "%02x", random[i]);
+}
+
+static void seed_hash(void) {
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        seed = (uint64_t)clock_now_us() * 0x9e3779b97f4a7c15u;
+    table_set_seed(seed);
+}
+
+static int load_configuration(int argc, char **argv) {
+    char error[4096];
+    const struct config_hooks hooks = {.rename_command = process_rename_command};
+    if (config_load(argc, argv, &hooks, error, sizeof error) == 0)
+        return 0;
+    fputs(error, stderr);
+    return -1;
+}
+
+static void start_banner(int argc) {
+    log_write(LOG_LEVEL_NOTICE, "oO0OoO0OoO0Oo Slotwise is starting oO0OoO0OoO0Oo");
+    log_write(LOG_LEVEL_NOTICE, "Slotwise version=%s, bits=64, commit=%s, modified=%d, pid=%d, just started",
+              SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, (int)getpid());
+    if (argc == 1)
+        log_write(LOG_LEVEL_WARNING, "Warning: no config file specified, using the default config.");
+    else
+        log_write(LOG_LEVEL_NOTICE, "Configuration loaded");
+}
+
+static int create_workers(struct server *server) {
+    const struct config *config = config_current();
+    server->worker_count = (unsigned)config->io_threads;
+    server->io_backend_name = config_enum_name("io-backend", config->io_backend);
+    atomic_store(&server->workers_awake, 1);
+    epoch_set_single_reader(server->worker_count == 1);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        struct worker *worker = memory_alloc_aligned(64, sizeof *worker);
+        memset(worker, 0, sizeof *worker);
+        worker->server = server;
+        worker->number = i;
+        server->workers[i] = worker;
+    }
+    for (unsigned i = server->worker_count; i-- > 0;) { /* worker 0 last: it accepts at once */
+        int error = worker_start(server->workers[i]);
+        if (error) {
+            log_write(LOG_LEVEL_WARNING, "Cannot start worker %u with I/O backend %s: %s", i, server->io_backend_name,
+                      strerror(-error));
+            return error;
+        }
+    }
+    return 0;
+}
+
+static int set_up(struct server *server, int argc, char **argv) {
+    setlocale(LC_COLLATE, "");
+    tzset();
+    clock_init();
+    crc16_init();
+    seed_hash();
+    command_table_init();
+    config_init(retire_config);
+    process_remember_executable(server, argv[0]);
+    if (load_configuration(argc, argv) < 0)
+        return -1;
+    const struct config *config = config_current();
+    if (config->file)
+        snprintf(server->configuration_file, sizeof server->configuration_file, "%s", config->file);
+    if (process_daemonize(server) < 0)
+        return -1;
+    start_banner(argc);
+    install_signals();
+    process_raise_descriptor_limit((unsigned)config->maxclients, RESERVED_DESCRIPTORS);
+    make_run_id(server);
+    server->started_ms = server->statistics_reset_ms = clock_now_ms();
+    server->started_us = clock_monotonic_us();
+    atomic_store(&server->next_client_id, 1);
+    if (epoch_start(STALL_MS, stalled, server) != 0 ||
+        keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
+        return -1;
+    server->evictor = evictor_create(server->keyspace);
+    config_on_publish(apply_published, server);
+    apply_published(config_current(), server);
+    config_on_change("bind", rebind, server);
+    config_on_change("port", rebind, server);
+    log_write(LOG_LEVEL_NOTICE, "Running mode=standalone, port=%d.", (int)config->port);
+    if (listen_open(server) != 0)
+        return -1;
+    if (process_write_pid_file(server) < 0)
+        return -1;
+    log_write(LOG_LEVEL_NOTICE, "Server initialized");
+    return 0;
+}
+
+/* --- The end ------------------------------------------------------------------------------------------------------ */
+
+void server_request_shutdown(struct server *server) {
+    atomic_store(&server->stopping, true);
+    for (unsigned i = 0; i < server->worker_count; i++)
+        worker_wake(server->workers[i]);
+}
+
+static void tear_down(struct server *server) {
+    for (unsigned i = 0; i < server->worker_count; i++)
+        worker_join(server->workers[i]);
+    listen_close(server);
+    process_remove_pid_file(server);
+    process_notify_systemd("STOPPING=1\n");
+    log_write(LOG_LEVEL_WARNING, "Slotwise is now ready to exit, bye bye...");
+#ifdef SLOTWISE_ASAN
+    /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
+    keyspace_destroy(server->keyspace);
+    evictor_destroy(server->evictor);
+    epoch_stop();
+    process_free_workers(server);
+    config_destroy();
+#endif
+}
+
+int main(int argc, char **argv) {
+    struct server *server = &the_server;
+    if (argc == 2 && (strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "--version") == 0))
+        return process_print_version();
+    if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
+        return process_print_help(argv[0]);
+    if (set_up(server, argc, argv) < 0)
+        return 1;
+    if (create_workers(server) != 0)
+        return 1;
+    log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
+    if (config_current()->unixsocket)
+        log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");
+    process_notify_systemd("STATUS=Ready to accept connections\nREADY=1\n");
+    tear_down(server); /* waits for the workers to end */
+    return 0;
+}

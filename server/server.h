@@ -1,0 +1,58 @@
+/* Server: the process's parts, passed to whoever needs them. Filled in by main before the workers start;
+ * afterwards each field says who may write it. */
+#ifndef SLOTWISE_SERVER_SERVER_H
+#define SLOTWISE_SERVER_SERVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/keyspace.h"
+
+#define SERVER_LISTENERS_MAX 64
+#define SERVER_WORKERS_MAX 128
+
+struct worker;
+
+struct listener {
+    int fd;
+    bool tcp;
+};
+
+struct server {
+    struct keyspace *keyspace;
+    struct worker *workers[SERVER_WORKERS_MAX];
+    unsigned worker_count;
+    _Atomic unsigned workers_awake; /* how many take new connections; written by worker 0 */
+    struct listener listeners[SERVER_LISTENERS_MAX]; /* changed in exclusive sections */
+    unsigned listener_count;
+    int retired_listeners[SERVER_LISTENERS_MAX]; /* closed by worker 0 when it has let go of them */
+    unsigned retired_listener_count;
+    _Atomic bool listeners_changed;
+    char run_id[41];
+    char configuration_file[4096]; /* absolute path, "" if none */
+    char executable[4096];
+    int64_t started_ms;
+    uint64_t started_us; /* monotonic */
+    _Atomic uint64_t next_client_id;
+    _Atomic unsigned client_count;
+    _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections;
+    _Atomic int signal_received; /* set by the signal handler; worker 0 acts */
+    _Atomic bool stopping;       /* all workers leave their loops */
+    _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
+    _Atomic uint64_t input_bytes_base, output_bytes_base;
+    int64_t statistics_reset_ms;
+    struct evictor *evictor; /* engine/eviction.h */
+    const char *io_backend_name;
+    int supervised; /* 0 no, 1 systemd, 2 upstart */
+    _Atomic bool denied_debug;
+    /* Per-second rates, sampled by worker 0. */
+    _Atomic uint64_t instantaneous_commands, instantaneous_input_bytes, instantaneous_output_bytes;
+};
+
+/* Runs one exclusive section's worth of statistics reset. */
+void server_reset_statistics(struct server *server);
+/* Stops accepting and ends the process in order. save: SHUTDOWN SAVE semantics once there is persistence. */
+void server_request_shutdown(struct server *server);
+
+#endif
