@@ -148,7 +148,11 @@ class StartFailed(AssertionError):
 
 
 class Server:
-    """One server process. `options` are directives as a dict (a list value repeats the directive)."""
+    """One server process.
+
+    `options` are directives as a dict: a list repeats the directive, a tuple is several words, None takes a default
+    of ours away.
+    """
 
     def __init__(self, options=None, *, backend=None, threads=1, binary=None, wait=True, config=None,
                  arguments=None, standard_input=None, defaults=True, directory=None, environment=None):
@@ -199,7 +203,7 @@ class Server:
             if value is None:
                 continue
             for one in value if isinstance(value, list) else [value]:
-                words += ["--" + name, *([one] if isinstance(one, str) else map(str, one))]
+                words += ["--" + name, *(map(str, one) if isinstance(one, tuple) else [str(one)])]
         return words + self.arguments
 
     def _start(self, wait):
