@@ -227,7 +227,7 @@ class Server:
             try:
                 with socket.create_connection(self.address(), timeout=5) as probe:
                     probe.sendall(b"PING\r\n")
-                    if probe.recv(64):
+                    if probe.recv(64) and self._listens():
                         return
             except OSError:
                 pass
@@ -239,6 +239,21 @@ class Server:
                 self.process.wait()
                 raise StartFailed(None, "no answer to PING; " + self.log())
             time.sleep(0.01)
+
+    def _listens(self):
+        """True if it is this process, and no other server, that listens on the port."""
+        wanted = f":{self.port:04X}"
+        inodes = set()
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            if os.path.exists(table):
+                for line in Path(table).read_text().splitlines()[1:]:
+                    fields = line.split()
+                    if fields[1].endswith(wanted) and fields[3] == "0A":
+                        inodes.add(f"socket:[{fields[9]}]")
+        try:
+            return any(os.readlink(entry.path) in inodes for entry in os.scandir(f"/proc/{self.pid}/fd"))
+        except OSError:
+            return False
 
     def address(self):
         return ("127.0.0.1", self.port)
