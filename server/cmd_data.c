@@ -40,38 +40,29 @@ bool data_expiry_argument(struct call *call, int index, bool seconds, bool relat
     return true;
 }
 
-/* As Redis's int arguments: an error text of its own for numbers that fit 64 bits only. */
-static bool argument_int(struct call *call, int index, const char *no_number, int *out) {
+bool data_int_argument(struct call *call, int index, const char *message, int *value) {
     const struct argument *argument = &call->argv[index];
-    int64_t value;
-    if (!number_parse_int64(argument->data, argument->length, &value)) {
-        reply_error(call->reply, no_number ? no_number : ERROR_NOT_INTEGER);
-        return false;
+    int64_t wide;
+    bool is_number = number_parse_int64(argument->data, argument->length, &wide);
+    if (is_number && wide >= INT_MIN && wide <= INT_MAX) {
+        *value = (int)wide;
+        return true;
     }
-    if (value < INT_MIN || value > INT_MAX) {
-        if (no_number)
-            reply_error(call->reply, no_number);
-        else
-            reply_error_format(call->reply,
-                               "ERR value is out of range, value must between %d and %d", INT_MIN,
-                               INT_MAX);
-        return false;
-    }
-    *out = (int)value;
-    return true;
+    if (message)
+        reply_error(call->reply, message);
+    else if (!is_number)
+        reply_error(call->reply, ERROR_NOT_INTEGER);
+    else
+        reply_error_format(call->reply, "ERR value is out of range, value must between %d and %d",
+                           INT_MIN, INT_MAX);
+    return false;
 }
 
-bool data_database_argument(struct call *call, int index, const char *no_number,
-                            unsigned *database) {
-    int number;
-    if (!argument_int(call, index, no_number, &number))
-        return false;
-    if (number < 0 || (unsigned)number >= call->keyspace->databases) {
-        reply_error(call->reply, ERROR_DATABASE_RANGE);
-        return false;
-    }
-    *database = (unsigned)number;
-    return true;
+bool data_database_exists(struct call *call, int number) {
+    if (number >= 0 && (unsigned)number < call->keyspace->databases)
+        return true;
+    reply_error(call->reply, "ERR DB index is out of range");
+    return false;
 }
 
 void data_propagate_key(struct call *call, const char *name, const struct key *key) {

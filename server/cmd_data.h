@@ -7,8 +7,7 @@
 #include "engine/assert.h"
 #include "server/command.h"
 
-#define ERROR_DATABASE_RANGE "ERR DB index is out of range"
-#define ERROR_SAME_OBJECT    "ERR source and destination objects are the same"
+#define ERROR_SAME_OBJECT "ERR source and destination objects are the same"
 
 /* As call_find_read, but the access clocks stay: EXISTS, TYPE, TTL and OBJECT count a hit or a miss
  * and yet do not make a key look used. */
@@ -64,10 +63,12 @@ void data_reply_bad_expiry(struct call *call);
 bool data_expiry_argument(struct call *call, int index, bool seconds, bool relative,
                           int64_t *expiry_ms);
 
-/* A database number in argv[index]; no_number is the error for what is none, NULL for the common
- * texts. false: error replied. */
-bool data_database_argument(struct call *call, int index, const char *no_number,
-                            unsigned *database);
+/* An int in argv[index]; message is the error for anything else, NULL for the common texts. false:
+ * error replied. */
+bool data_int_argument(struct call *call, int index, const char *message, int *value);
+
+/* A number of a database; false: error replied. */
+bool data_database_exists(struct call *call, int number);
 
 /* Propagation: name key, and name key integer. No-ops without a log. */
 void data_propagate_key(struct call *call, const char *name, const struct key *key);

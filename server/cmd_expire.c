@@ -2,6 +2,8 @@
  *
  * Run by: any worker; TTL ... PEXPIRETIME also without the token (the expiry is one atomic word).
  */
+#include <limits.h>
+
 #include "engine/clock.h"
 #include "server/cmd_data.h"
 
@@ -25,7 +27,7 @@ static bool conditions_parse(struct call *call, unsigned *conditions) {
         else if (argument_is(argument, "lt"))
             *conditions |= CONDITION_LT;
         else {
-            int length = argument->length < 1024 ? (int)argument->length : 1024;
+            int length = argument->length < INT_MAX / 2 ? (int)argument->length : INT_MAX / 2;
             reply_error_format(call->reply, "ERR Unsupported option %.*s", length, argument->data);
             return false;
         }

@@ -52,13 +52,14 @@ enum call_result cmd_flushall(struct call *call) {
 }
 
 enum call_result cmd_swapdb(struct call *call) {
-    unsigned databases[2];
+    int a, b;
     if (data_single_database(call, "ERR SWAPDB is not allowed in cluster mode") ||
-        !data_database_argument(call, 1, "ERR invalid first DB index", &databases[0]) ||
-        !data_database_argument(call, 2, "ERR invalid second DB index", &databases[1]))
+        !data_int_argument(call, 1, "ERR invalid first DB index", &a) ||
+        !data_int_argument(call, 2, "ERR invalid second DB index", &b) ||
+        !data_database_exists(call, a) || !data_database_exists(call, b))
         return CALL_DONE;
-    if (databases[0] != databases[1])
-        keyspace_swap(call->keyspace, databases[0], databases[1]);
+    if (a != b)
+        keyspace_swap(call->keyspace, (unsigned)a, (unsigned)b);
     reply_ok(call->reply);
     return CALL_DONE;
 }

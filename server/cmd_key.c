@@ -122,17 +122,17 @@ enum call_result cmd_renamenx(struct call *call) {
 }
 
 enum call_result cmd_move(struct call *call) {
-    unsigned database;
+    int database;
     if (data_single_database(call, "ERR MOVE is not allowed in cluster mode") ||
-        !data_database_argument(call, 2, NULL, &database))
+        !data_int_argument(call, 2, NULL, &database) || !data_database_exists(call, database))
         return CALL_DONE;
-    if (database == call->database) {
+    if ((unsigned)database == call->database) {
         reply_error(call->reply, ERROR_SAME_OBJECT);
         return CALL_DONE;
     }
     struct place source = place_find(call, call->database, 1);
     if (source.object) {
-        struct place target = place_find(call, database, 1);
+        struct place target = place_find(call, (unsigned)database, 1);
         if (!target.object) {
             place_move(call, &source, &target);
             reply_integer(call->reply, 1);
@@ -143,14 +143,15 @@ enum call_result cmd_move(struct call *call) {
     return CALL_DONE;
 }
 
-static bool copy_options_parse(struct call *call, unsigned *database, bool *replace) {
-    *database = call->database;
+static bool copy_options_parse(struct call *call, int *database, bool *replace) {
+    *database = (int)call->database;
     *replace = false;
     for (int i = 3; i < call->argc; i++) {
         if (argument_is(&call->argv[i], "replace")) {
             *replace = true;
         } else if (argument_is(&call->argv[i], "db") && i + 1 < call->argc) {
-            if (!data_database_argument(call, ++i, NULL, database))
+            if (!data_int_argument(call, ++i, NULL, database) ||
+                !data_database_exists(call, *database))
                 return false;
         } else {
             reply_error(call->reply, ERROR_SYNTAX);
@@ -161,20 +162,21 @@ static bool copy_options_parse(struct call *call, unsigned *database, bool *repl
 }
 
 enum call_result cmd_copy(struct call *call) {
-    unsigned database;
+    int database;
     bool replace;
     if (!copy_options_parse(call, &database, &replace) ||
         (database != 0 &&
          data_single_database(call,
                               "ERR Copying to another database is not allowed in cluster mode")))
         return CALL_DONE;
-    if (database == call->database && arguments_are_equal(&call->argv[1], &call->argv[2])) {
+    if ((unsigned)database == call->database &&
+        arguments_are_equal(&call->argv[1], &call->argv[2])) {
         reply_error(call->reply, ERROR_SAME_OBJECT);
         return CALL_DONE;
     }
     struct key key = call_key(call, 1);
     struct object *object = call_find_read(call, &key);
-    struct place target = place_find(call, database, 2);
+    struct place target = place_find(call, (unsigned)database, 2);
     bool copies = object && (!target.object || replace);
     if (copies)
         place_put(
