@@ -14,7 +14,8 @@
 #include "bench/common/clock.h"
 #include "bench/common/net.h"
 
-/* A connection is established in the kernel before the server has accepted it; the reply to PING says that it has. */
+/* A connection is established in the kernel before the server has accepted it; the reply to PING
+ * says that it has. */
 static void ping(int fd, uint64_t number) {
     static const char command[] = "*1\r\n$4\r\nPING\r\n";
     char reply[128];

@@ -1,8 +1,9 @@
 /*
  * The client's event loop. See loop.h.
  *
- * Client and server share few cores, so what the client costs is taken from the server. A batch costs a send, a receive and
- * its share of an epoll_wait; commands are made by copying and patching, replies only counted.
+ * Client and server share few cores, so what the client costs is taken from the server. A batch
+ * costs a send, a receive and its share of an epoll_wait; commands are made by copying and
+ * patching, replies only counted.
  */
 #include "bench/client/loop.h"
 
@@ -47,7 +48,8 @@ static bool is_open_loop(const struct client_thread *thread) {
 /* The arrival-th batch of this thread is due at a random moment of the arrival-th interval. */
 static uint64_t due_ns(const struct client_thread *thread, uint64_t arrival) {
     const struct options *options = thread->run->options;
-    double interval_ns = (double)NS_PER_SECOND * options->pipeline * options->threads / options->rate;
+    double interval_ns =
+        (double)NS_PER_SECOND * options->pipeline * options->threads / options->rate;
     double jitter = random_unit(random_mix(arrival ^ ((uint64_t)thread->index << 40)));
     return thread->run->warmup_start_ns + (uint64_t)(((double)arrival + jitter) * interval_ns);
 }
@@ -93,8 +95,8 @@ static void keep_unsent(struct client_thread *thread, struct connection *connect
     }
 }
 
-static void send_bytes(struct client_thread *thread, struct connection *connection, const char *data,
-                       size_t length) {
+static void send_bytes(struct client_thread *thread, struct connection *connection,
+                       const char *data, size_t length) {
     ssize_t sent = 0;
     if (connection->unsent_length == 0) {
         sent = send(connection->fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -109,8 +111,8 @@ static void send_bytes(struct client_thread *thread, struct connection *connecti
 }
 
 static void send_unsent(struct client_thread *thread, struct connection *connection) {
-    ssize_t sent =
-        send(connection->fd, connection->unsent, connection->unsent_length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = send(connection->fd, connection->unsent, connection->unsent_length,
+                        MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent > 0) {
         connection->unsent_length -= (size_t)sent;
         memmove(connection->unsent, connection->unsent + sent, connection->unsent_length);
@@ -120,8 +122,8 @@ static void send_unsent(struct client_thread *thread, struct connection *connect
     }
 }
 
-static void send_requests(struct client_thread *thread, struct connection *connection, uint64_t seed,
-                          unsigned count) {
+static void send_requests(struct client_thread *thread, struct connection *connection,
+                          uint64_t seed, unsigned count) {
     char *end = thread->batch;
     for (unsigned i = 0; i < count; i++) {
         end = workload_append(thread->run->workload, seed + i, end);
@@ -214,8 +216,8 @@ static void open_sample(struct client_thread *thread, uint64_t arrival, uint64_t
 }
 
 /* Requests [first, first + count) of a connection, which may belong to several batches. */
-static void open_samples(struct client_thread *thread, struct connection *connection, uint64_t first,
-                         uint64_t count, uint64_t now_ns) {
+static void open_samples(struct client_thread *thread, struct connection *connection,
+                         uint64_t first, uint64_t count, uint64_t now_ns) {
     const uint64_t pipeline = thread->run->options->pipeline;
     while (count > 0) {
         uint64_t batch = first / pipeline;
@@ -293,7 +295,8 @@ static void run_closed(struct client_thread *thread) {
     }
 }
 
-/* Sends what is due. Stops at a connection that is too far behind: its arrival stays due, and gets later. */
+/* Sends what is due. Stops at a connection that is too far behind: its arrival stays due, and gets
+ * later. */
 static void send_due(struct client_thread *thread, uint64_t now_ns) {
     struct run *run = thread->run;
     const unsigned pipeline = run->options->pipeline;
@@ -378,7 +381,8 @@ static void run_setup(const struct options *options, int fd) {
         char command[1024];
         int length = snprintf(command, sizeof(command), "%s\r\n", options->setup[i]);
         if (length < 0 || (size_t)length >= sizeof(command) ||
-            net_send_all(fd, command, (size_t)length) < 0 || recv(fd, reply, sizeof(reply), 0) <= 0) {
+            net_send_all(fd, command, (size_t)length) < 0 ||
+            recv(fd, reply, sizeof(reply), 0) <= 0) {
             die("--setup '%s' failed", options->setup[i]);
         }
         if (reply[0] == '-') {

@@ -1,16 +1,19 @@
 /*
  * The client's threads: each drives its share of the connections with one epoll loop.
  *
- * Closed loop: on every connection a batch of `pipeline` requests is sent, and when all of its replies are there, the next.
- * The latency of a request is the time from the batch's being sent to its reply's being read.
+ * Closed loop: on every connection a batch of `pipeline` requests is sent, and when all of its
+ * replies are there, the next. The latency of a request is the time from the batch's being sent to
+ * its reply's being read.
  *
- * Open loop: batches are due at times fixed in advance (a random moment in each interval of the rate), on one connection after
- * another. A slow server or a late client does not move them, and latency counts from the time at which a batch was due, so
- * that a stall is seen by all requests that it would have hit (no "coordinated omission"). What was due and never answered
- * counts with the time that it has waited.
+ * Open loop: batches are due at times fixed in advance (a random moment in each interval of the
+ * rate), on one connection after another. A slow server or a late client does not move them, and
+ * latency counts from the time at which a batch was due, so that a stall is seen by all requests
+ * that it would have hit (no "coordinated omission"). What was due and never answered counts with
+ * the time that it has waited.
  *
- * Who writes what: `struct run` is filled by the main thread before the threads start, but for its atomics; a `struct
- * client_thread` belongs to its thread until that has been joined, but for `replies_total`, which the main thread reads.
+ * Who writes what: `struct run` is filled by the main thread before the threads start, but for its
+ * atomics; a `struct client_thread` belongs to its thread until that has been joined, but for
+ * `replies_total`, which the main thread reads.
  */
 #ifndef BENCH_CLIENT_LOOP_H
 #define BENCH_CLIENT_LOOP_H
@@ -36,7 +39,8 @@ struct run {
     pthread_barrier_t barrier; /* met twice: all connected; times set */
     uint64_t warmup_start_ns;
     uint64_t start_ns; /* of the measured part */
-    _Atomic uint64_t end_ns; /* UINT64_MAX if bounded by requests only; a signal brings it forward */
+    _Atomic uint64_t
+        end_ns; /* UINT64_MAX if bounded by requests only; a signal brings it forward */
     uint32_t timeline_slots;
     _Atomic uint64_t issued;   /* measured requests, for --requests */
     _Atomic uint64_t sequence; /* the next request of a sequential run */
@@ -58,9 +62,9 @@ struct client_thread {
     int epoll_fd;
     char *batch;
     char *inbox;
-    uint64_t next_arrival;    /* open loop */
+    uint64_t next_arrival; /* open loop */
     _Atomic uint64_t replies_total;
-    uint64_t measured;        /* replies inside the measured part */
+    uint64_t measured; /* replies inside the measured part */
     uint64_t last_reply_ns;
     uint64_t unanswered;
     uint64_t disconnects;
@@ -70,7 +74,8 @@ struct client_thread {
     struct timeline_slot *timeline;
 };
 
-/* Connects the thread's connections and runs its share of the load; the argument is a struct client_thread. */
+/* Connects the thread's connections and runs its share of the load; the argument is a struct
+ * client_thread. */
 void *loop_thread(void *argument);
 
 #endif

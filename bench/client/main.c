@@ -1,7 +1,9 @@
 /*
- * bench_client: a multi-threaded load client for servers that speak RESP. See --help and bench/README.md.
+ * bench_client: a multi-threaded load client for servers that speak RESP. See --help and
+ * bench/README.md.
  *
- * The main thread sets the times, reads the server's CPU clock at both ends of the measured part, and prints.
+ * The main thread sets the times, reads the server's CPU clock at both ends of the measured part,
+ * and prints.
  */
 #include <errno.h>
 #include <signal.h>
@@ -67,8 +69,9 @@ static void init_run(const struct options *options, const struct workload *workl
     run.threads_running = options->threads;
     if (options->timeline_ms > 0) {
         double slots = options->seconds * 1000 / options->timeline_ms + 1;
-        run.timeline_slots =
-            options->seconds == 0 || slots > MAX_TIMELINE_SLOTS ? MAX_TIMELINE_SLOTS : (uint32_t)slots;
+        run.timeline_slots = options->seconds == 0 || slots > MAX_TIMELINE_SLOTS
+                                 ? MAX_TIMELINE_SLOTS
+                                 : (uint32_t)slots;
     }
 }
 
@@ -109,8 +112,8 @@ static void measure(struct client_thread *threads, struct measurement *result) {
         replies_before = replies_so_far(threads);
     }
     wait_until(run.end_ns);
-    result->server_known = result->server_known &&
-                           clock_cpu_use(options->server_pid, &result->server_after) == 0;
+    result->server_known =
+        result->server_known && clock_cpu_use(options->server_pid, &result->server_after) == 0;
     result->cpu_replies = replies_so_far(threads) - replies_before;
     for (unsigned i = 0; i < options->threads; i++) {
         pthread_join(threads[i].thread, NULL);

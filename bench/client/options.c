@@ -24,8 +24,10 @@ static const char usage[] =
     "  -n, --requests N         stop after N requests\n"
     "  -d, --seconds S          stop after S seconds (5 unless --requests is given)\n"
     "  -w, --warmup S           seconds of load before measuring starts (0)\n"
-    "  -R, --rate N             open loop: N requests a second, each at its own time whatever the server does;\n"
-    "                           latencies count from the time at which a request was meant to be sent\n"
+    "  -R, --rate N             open loop: N requests a second, each at its own time whatever the "
+    "server does;\n"
+    "                           latencies count from the time at which a request was meant to be "
+    "sent\n"
     "  -k, --keyspace N         number of keys (1000000)\n"
     "  -K, --keys PATTERN       uniform | zipf[:EXPONENT] (0.99) | sequential\n"
     "      --key-bytes N        length of a key (16)\n"
@@ -34,17 +36,23 @@ static const char usage[] =
     "  -v, --value-bytes N[-M]  length of a value, fixed or uniform in a range (64)\n"
     "  -r, --ratio S:G          S SETs to G GETs\n"
     "  -o, --op NAME[:WEIGHT[:COMMAND]]\n"
-    "                           adds to the mix: get, set, incr, mgetN, msetN, or any name with a COMMAND\n"
-    "                           in which __key__, __value__ and __number__ are replaced. May be repeated.\n"
-    "      --load N             insert keys 0..N-1 with SET (or the --op given), pipeline 64 unless told otherwise\n"
+    "                           adds to the mix: get, set, incr, mgetN, msetN, or any name with a "
+    "COMMAND\n"
+    "                           in which __key__, __value__ and __number__ are replaced. May be "
+    "repeated.\n"
+    "      --load N             insert keys 0..N-1 with SET (or the --op given), pipeline 64 "
+    "unless told otherwise\n"
     "      --setup COMMAND      sent once on every connection first. May be repeated.\n"
     "      --verify             check the values that GET and MGET return\n"
     "      --seed N             another sequence of keys\n"
     "      --server-pid PID     measure this process's CPU time over the measured part\n"
     "      --timeline MS        requests and worst latency per MS milliseconds\n"
-    "      --max-in-flight N    open loop: bound of unanswered requests on one connection (100000)\n"
-    "      --idle N             open N connections (PING on each), say so in a line of JSON and hold them\n"
-    "      --hold S             for --idle: until S seconds have passed or standard input ends (60)\n";
+    "      --max-in-flight N    open loop: bound of unanswered requests on one connection "
+    "(100000)\n"
+    "      --idle N             open N connections (PING on each), say so in a line of JSON and "
+    "hold them\n"
+    "      --hold S             for --idle: until S seconds have passed or standard input ends "
+    "(60)\n";
 
 enum long_only {
     OPT_KEY_BYTES = 1000,
@@ -98,7 +106,8 @@ static uint64_t parse_count(const char *text, const char *what, uint64_t least, 
     char *end = NULL;
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || *text == '-' || value < least || value > most) {
+    if (errno != 0 || end == text || *end != '\0' || *text == '-' || value < least ||
+        value > most) {
         die("%s must be a number from %llu to %llu, not '%s'", what, (unsigned long long)least,
             (unsigned long long)most, text);
     }
@@ -184,7 +193,7 @@ static void add_operation(struct options *options, const char *text) {
         *weight++ = '\0';
         template = strchr(weight, ':');
         if (template != NULL) {
-            *template++ = '\0';
+            *template ++ = '\0';
         }
     }
     snprintf(operation->name, sizeof(operation->name), "%s", copy);
@@ -200,7 +209,8 @@ static void add_ratio(struct options *options, const char *text) {
     unsigned sets = 0;
     unsigned gets = 0;
     char operation[32];
-    if (sscanf(text, "%u:%u", &sets, &gets) != 2 || sets + gets == 0 || sets > 1000 || gets > 1000) {
+    if (sscanf(text, "%u:%u", &sets, &gets) != 2 || sets + gets == 0 || sets > 1000 ||
+        gets > 1000) {
         die("--ratio must be SETS:GETS, not '%s'", text);
     }
     if (sets > 0) {

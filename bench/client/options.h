@@ -48,14 +48,15 @@ struct options {
     unsigned setup_count;
     bool verify;
     uint64_t seed;
-    int server_pid;        /* 0: CPU use is not measured */
-    unsigned timeline_ms;  /* 0: no timeline */
-    uint64_t idle;         /* > 0: open so many connections and hold them */
-    double hold_seconds;   /* for idle */
+    int server_pid;         /* 0: CPU use is not measured */
+    unsigned timeline_ms;   /* 0: no timeline */
+    uint64_t idle;          /* > 0: open so many connections and hold them */
+    double hold_seconds;    /* for idle */
     uint64_t max_in_flight; /* open loop: requests on one connection without a reply */
 };
 
-/* Parses the command line; ends the program with a message if it makes no sense, or after --help. */
+/* Parses the command line; ends the program with a message if it makes no sense, or after --help.
+ */
 void options_parse(int argc, char **argv, struct options *options);
 
 #endif

@@ -55,7 +55,8 @@ static void expect_value(struct reply_reader *reader, uint64_t length) {
     reader->matches = reader->expected_left == length;
 }
 
-/* A piece of a bulk string. The last two bytes, its line end, are counted in bulk_left but not compared. */
+/* A piece of a bulk string. The last two bytes, its line end, are counted in bulk_left but not
+ * compared. */
 static void take_bulk(struct reply_reader *reader, const char *data, size_t length) {
     if (reader->expected != NULL) {
         size_t compared = length < reader->expected_left ? length : reader->expected_left;
@@ -126,8 +127,8 @@ static int take_line(struct reply_reader *reader, const char *line, size_t lengt
 }
 
 /*
- * The two replies that nearly all of a load consists of, while they lie whole in the buffer: +OK, and a bulk string that
- * nobody wants to compare. Returns how far it got.
+ * The two replies that nearly all of a load consists of, while they lie whole in the buffer: +OK,
+ * and a bulk string that nobody wants to compare. Returns how far it got.
  */
 static const char *take_common(struct reply_reader *reader, const char *data, const char *end) {
     const bool one_kind = reader->workload->operation_count == 1;
@@ -157,7 +158,8 @@ static const char *take_common(struct reply_reader *reader, const char *data, co
     return data;
 }
 
-/* Keeps the unfinished line at the end of what has arrived. Only the start matters of one that is too long. */
+/* Keeps the unfinished line at the end of what has arrived. Only the start matters of one that is
+ * too long. */
 static void keep_line(struct reply_reader *reader, const char *data, size_t length) {
     size_t room = sizeof(reader->line) - 1 - reader->line_length;
     size_t kept = length < room ? length : room;

@@ -1,8 +1,9 @@
 /*
- * Reads the replies on one connection: counts them, checks their kinds, and, if asked, the values in them.
+ * Reads the replies on one connection: counts them, checks their kinds, and, if asked, the values
+ * in them.
  *
- * It keeps nothing of what it reads but an unfinished line, and accepts the bytes in any pieces. RESP2 and RESP3, without
- * pushes.
+ * It keeps nothing of what it reads but an unfinished line, and accepts the bytes in any pieces.
+ * RESP2 and RESP3, without pushes.
  */
 #ifndef BENCH_CLIENT_REPLY_H
 #define BENCH_CLIENT_REPLY_H

@@ -7,9 +7,9 @@
 #include <string.h>
 
 static const double curve_points[] = {
-    0,    10,   20,   30,   40,   50,   60,    70,    75,    80,     85,     90,      92.5,
-    95,   96.5, 97.5, 98,   98.5, 99,   99.25, 99.5,  99.75, 99.9,   99.925, 99.95,   99.975,
-    99.99, 99.995, 99.999, 100,
+    0,    10,    20,   30,     40,    50,     60,    70,     75,     80,
+    85,   90,    92.5, 95,     96.5,  97.5,   98,    98.5,   99,     99.25,
+    99.5, 99.75, 99.9, 99.925, 99.95, 99.975, 99.99, 99.995, 99.999, 100,
 };
 
 static double microseconds(uint64_t ns) {
@@ -89,7 +89,8 @@ static void print_server_cpu(const struct measurement *measurement) {
 
 static void print_options(const struct options *options) {
     static const char *const patterns[] = {"uniform", "zipf", "sequential"};
-    printf("{\"threads\": %u, \"connections\": %u, \"pipeline\": %u, \"rate\": %.3f, \"keys\": \"%s\", "
+    printf("{\"threads\": %u, \"connections\": %u, \"pipeline\": %u, \"rate\": %.3f, \"keys\": "
+           "\"%s\", "
            "\"keyspace\": %llu, \"key_bytes\": %u, \"value_bytes\": [%u, %u], \"operations\": {",
            options->threads, options->connections, options->pipeline, options->rate,
            patterns[options->keys], (unsigned long long)options->keyspace, options->key_bytes,
@@ -136,7 +137,8 @@ void report_print(const struct run *run, const struct client_thread *threads,
     printf(",\n \"seconds\": %.6f, \"requests\": %llu, \"requests_per_second\": %.1f", seconds,
            (unsigned long long)measured, seconds > 0 ? (double)measured / seconds : 0);
     printf(",\n \"replies\": %llu, \"errors\": %llu, \"nils\": %llu, \"unexpected\": %llu, "
-           "\"values_checked\": %llu, \"mismatches\": %llu, \"unanswered\": %llu, \"disconnects\": %llu",
+           "\"values_checked\": %llu, \"mismatches\": %llu, \"unanswered\": %llu, \"disconnects\": "
+           "%llu",
            (unsigned long long)stats.replies, (unsigned long long)stats.errors,
            (unsigned long long)stats.nils, (unsigned long long)stats.unexpected,
            (unsigned long long)stats.values, (unsigned long long)stats.mismatches,

@@ -80,7 +80,8 @@ char *workload_append(const struct workload *workload, uint64_t seed, char *out)
     return out;
 }
 
-/* A template on its way to becoming an operation: the literal bytes so far, and where the current section began. */
+/* A template on its way to becoming an operation: the literal bytes so far, and where the current
+ * section began. */
 struct compiler {
     const struct options *options;
     struct operation *operation;
@@ -136,7 +137,8 @@ static void compile_value(struct compiler *compiler) {
     end_section(compiler, true);
 }
 
-/* Expands the placeholders of one word. `ends` gets the place in the word after each number's digits. */
+/* Expands the placeholders of one word. `ends` gets the place in the word after each number's
+ * digits. */
 static size_t expand_word(struct compiler *compiler, const char *word, char *out, size_t *ends,
                           unsigned *end_count) {
     size_t length = 0;
@@ -198,7 +200,8 @@ static void make_key_text(struct compiler *compiler, unsigned digits) {
     }
     if (length < 0 || (size_t)length >= sizeof(prefix) ||
         (unsigned)length + digits > options->key_bytes) {
-        die("%u bytes are too few for keys like %s%0*d", options->key_bytes, prefix, (int)digits, 0);
+        die("%u bytes are too few for keys like %s%0*d", options->key_bytes, prefix, (int)digits,
+            0);
     }
     memset(compiler->key_text, '0', options->key_bytes);
     memcpy(compiler->key_text, prefix, (size_t)length);
@@ -325,7 +328,8 @@ void workload_destroy(struct workload *workload) {
     for (unsigned i = 0; i < workload->operation_count; i++) {
         struct operation *operation = &workload->operations[i];
         if (operation->section_count > 0) {
-            free((char *)operation->sections[0].literal); /* the text of all sections is one block */
+            free(
+                (char *)operation->sections[0].literal); /* the text of all sections is one block */
         }
         free(operation->sections);
         free(operation->patches);

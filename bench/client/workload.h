@@ -1,12 +1,14 @@
 /*
  * The commands of a run, made so that making them costs next to nothing.
  *
- * Each kind of command is compiled once into literal bytes with the places at which digits or a value go in. A request is a
- * number (its seed): the kind, the keys and the values follow from it by arithmetic. So the reader of the replies knows what
- * was asked and what must come back, without any record of it.
+ * Each kind of command is compiled once into literal bytes with the places at which digits or a
+ * value go in. A request is a number (its seed): the kind, the keys and the values follow from it
+ * by arithmetic. So the reader of the replies knows what was asked and what must come back, without
+ * any record of it.
  *
- * Placeholders of a template: __key__ (prefix and digits, key_bytes long), __number__ (12 digits), __value__ (a word of its
- * own; the value of the latest key before it). The value of a key is always the same.
+ * Placeholders of a template: __key__ (prefix and digits, key_bytes long), __number__ (12 digits),
+ * __value__ (a word of its own; the value of the latest key before it). The value of a key is
+ * always the same.
  *
  * Immutable after workload_create: shared by all threads.
  */
@@ -66,7 +68,8 @@ struct workload {
     size_t max_command_bytes;
 };
 
-/* Compiles the options; ends the program if they make no sense. `workload` must stay where it is. */
+/* Compiles the options; ends the program if they make no sense. `workload` must stay where it is.
+ */
 void workload_create(const struct options *options, struct workload *workload);
 
 /* Frees what workload_create took. */
@@ -76,7 +79,8 @@ void workload_destroy(struct workload *workload);
 char *workload_append(const struct workload *workload, uint64_t seed, char *out);
 
 /* The value that belongs to key number `key`. */
-void workload_value(const struct workload *workload, uint64_t key, const char **data, size_t *length);
+void workload_value(const struct workload *workload, uint64_t key, const char **data,
+                    size_t *length);
 
 /* The kind of request `seed`. */
 static inline const struct operation *workload_operation(const struct workload *workload,

@@ -1,7 +1,8 @@
 /*
- * Zipf sampling by rejection inversion (W. Hörmann, G. Derflinger: Rejection-inversion to generate variates from monotone
- * discrete distributions, 1996): invert the integral of the density's continuous envelope and reject the little that it has
- * too much. Exact for every exponent > 0, with 1.1 draws on average.
+ * Zipf sampling by rejection inversion (W. Hörmann, G. Derflinger: Rejection-inversion to generate
+ * variates from monotone discrete distributions, 1996): invert the integral of the density's
+ * continuous envelope and reject the little that it has too much. Exact for every exponent > 0,
+ * with 1.1 draws on average.
  */
 #include "bench/client/zipf.h"
 
@@ -42,7 +43,8 @@ void zipf_fill(uint32_t *samples, uint64_t count, uint64_t keyspace, double expo
     const double n = (double)keyspace;
     const double area_first = envelope(1.5, exponent) - 1.0;
     const double area_last = envelope(n + 0.5, exponent);
-    const double accept = 2.0 - envelope_inverse(envelope(2.5, exponent) - pow(2, -exponent), exponent);
+    const double accept =
+        2.0 - envelope_inverse(envelope(2.5, exponent) - pow(2, -exponent), exponent);
     const uint64_t step = scatter_step(keyspace);
     uint64_t draw = seed << 32;
     for (uint64_t i = 0; i < count;) {

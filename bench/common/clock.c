@@ -1,8 +1,9 @@
 /*
  * CPU time of another process.
  *
- * /proc/PID/stat counts in clock ticks of 10 ms, and which tick falls into whose time is a lottery. The process's CPU clock
- * is the sum of what the scheduler accounted to its threads, exact to the nanosecond, and includes threads that have ended.
+ * /proc/PID/stat counts in clock ticks of 10 ms, and which tick falls into whose time is a lottery.
+ * The process's CPU clock is the sum of what the scheduler accounted to its threads, exact to the
+ * nanosecond, and includes threads that have ended.
  */
 #include "bench/common/clock.h"
 
@@ -10,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* utime and stime are the 14th and 15th field; the 2nd is a name that may contain anything, so count from its ')'. */
+/* utime and stime are the 14th and 15th field; the 2nd is a name that may contain anything, so
+ * count from its ')'. */
 static int read_ticks(int pid, struct cpu_use *use) {
     char path[64];
     char line[1024];

@@ -1,6 +1,7 @@
 /*
- * A latency histogram with logarithmic buckets: 64 to every power of two, so every recorded value is known to within 1.6 %
- * from 1 ns to over an hour, in a fixed 19 KiB and with a handful of instructions per value.
+ * A latency histogram with logarithmic buckets: 64 to every power of two, so every recorded value
+ * is known to within 1.6 % from 1 ns to over an hour, in a fixed 19 KiB and with a handful of
+ * instructions per value.
  *
  * A histogram belongs to one thread while it is being filled; merge afterwards.
  */
@@ -47,7 +48,8 @@ static inline void histogram_add(struct histogram *histogram, uint64_t value, ui
 /* Adds all of `from` to `into`. */
 void histogram_merge(struct histogram *into, const struct histogram *from);
 
-/* The value below or at which `percentile` (0..100) percent of what was recorded lies; 0 when nothing was recorded. */
+/* The value below or at which `percentile` (0..100) percent of what was recorded lies; 0 when
+ * nothing was recorded. */
 uint64_t histogram_percentile(const struct histogram *histogram, double percentile);
 
 /* The mean; 0 when nothing was recorded. */

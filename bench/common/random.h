@@ -1,8 +1,9 @@
 /*
  * Small random numbers for load generation.
  *
- * Everything is counter based: the n-th draw is a function of n, so whoever knows the number of a request can recompute its
- * keys later, when the reply arrives, and nothing has to be remembered per request. Stateless; any thread.
+ * Everything is counter based: the n-th draw is a function of n, so whoever knows the number of a
+ * request can recompute its keys later, when the reply arrives, and nothing has to be remembered
+ * per request. Stateless; any thread.
  */
 #ifndef BENCH_COMMON_RANDOM_H
 #define BENCH_COMMON_RANDOM_H

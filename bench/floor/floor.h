@@ -1,8 +1,9 @@
 /*
  * bench_floor: a server that answers every command with the same reply and looks at nothing.
  *
- * It counts commands, by their '*' or by a fixed length, because a client that gets no reply sends no more; everything else
- * that it spends is the kernel's. What a real server costs beyond it is what its authors can still save.
+ * It counts commands, by their '*' or by a fixed length, because a client that gets no reply sends
+ * no more; everything else that it spends is the kernel's. What a real server costs beyond it is
+ * what its authors can still save.
  */
 #ifndef BENCH_FLOOR_FLOOR_H
 #define BENCH_FLOOR_FLOOR_H
@@ -10,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLOOR_MAX_REPLIES  4096 /* that can be sent at once */
-#define FLOOR_INBOX_BYTES  65536
-#define FLOOR_MAX_FD       65536
-#define FLOOR_MAX_THREADS  64
+#define FLOOR_MAX_REPLIES 4096 /* that can be sent at once */
+#define FLOOR_INBOX_BYTES 65536
+#define FLOOR_MAX_FD      65536
+#define FLOOR_MAX_THREADS 64
 
 /* Constant after start. */
 struct floor_options {
@@ -29,9 +30,10 @@ struct floor_thread {
     int handing_fd; /* the writing end, main thread only */
 };
 
-/* How many commands begin (or, with a fixed length, end) in what has arrived. `carried` is the connection's, 0 at first. */
-static inline size_t floor_count(const struct floor_options *options, const char *data, size_t length,
-                                 uint32_t *carried) {
+/* How many commands begin (or, with a fixed length, end) in what has arrived. `carried` is the
+ * connection's, 0 at first. */
+static inline size_t floor_count(const struct floor_options *options, const char *data,
+                                 size_t length, uint32_t *carried) {
     if (options->request_bytes > 0) {
         size_t total = *carried + length;
         *carried = (uint32_t)(total % options->request_bytes);

@@ -23,7 +23,8 @@ static void take_connections(int epoll_fd, int intake_fd, uint32_t *carried) {
     }
 }
 
-/* Blocking sends: a client that does not read stops this thread. The floor serves only our own client. */
+/* Blocking sends: a client that does not read stops this thread. The floor serves only our own
+ * client. */
 static int answer(const struct floor_options *options, int fd, size_t count) {
     while (count > 0) {
         size_t part = count < FLOOR_MAX_REPLIES ? count : FLOOR_MAX_REPLIES;

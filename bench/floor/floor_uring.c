@@ -1,9 +1,10 @@
 /*
- * The floor server on io_uring: multishot receive into buffers that the kernel picks, the sends of a turn submitted with its
- * wait.
+ * The floor server on io_uring: multishot receive into buffers that the kernel picks, the sends of
+ * a turn submitted with its wait.
  *
- * A send's success is not reported (CQE_SKIP_SUCCESS), so several may be on their way on one connection; all replies being
- * equal, only whole ones must not interleave, which MSG_WAITALL and replies far smaller than a socket buffer see to.
+ * A send's success is not reported (CQE_SKIP_SUCCESS), so several may be on their way on one
+ * connection; all replies being equal, only whole ones must not interleave, which MSG_WAITALL and
+ * replies far smaller than a socket buffer see to.
  */
 #include "bench/common/net.h"
 #include "bench/floor/floor.h"

@@ -47,10 +47,14 @@ static size_t number(const char *text, size_t most) {
 
 static void parse(int argc, char **argv, struct settings *settings) {
     static const struct option options[] = {
-        {"port", required_argument, NULL, 'p'},        {"threads", required_argument, NULL, 't'},
-        {"backend", required_argument, NULL, 'b'},     {"reply", required_argument, NULL, 'r'},
-        {"value-bytes", required_argument, NULL, 'v'}, {"request-bytes", required_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},              {NULL, 0, NULL, 0},
+        {"port", required_argument, NULL, 'p'},
+        {"threads", required_argument, NULL, 't'},
+        {"backend", required_argument, NULL, 'b'},
+        {"reply", required_argument, NULL, 'r'},
+        {"value-bytes", required_argument, NULL, 'v'},
+        {"request-bytes", required_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int option = 0;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -144,10 +148,9 @@ int main(int argc, char **argv) {
         if (pipe(ends) < 0) {
             die("pipe: %s", strerror(errno));
         }
-        threads[i] = (struct floor_thread){
-            .options = &options, .intake_fd = ends[0], .handing_fd = ends[1]};
-        if (pthread_create(&thread, NULL,
-                           settings.uring ? floor_uring_thread : floor_epoll_thread,
+        threads[i] =
+            (struct floor_thread){.options = &options, .intake_fd = ends[0], .handing_fd = ends[1]};
+        if (pthread_create(&thread, NULL, settings.uring ? floor_uring_thread : floor_epoll_thread,
                            &threads[i]) != 0) {
             die("cannot start a thread");
         }
