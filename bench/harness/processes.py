@@ -132,9 +132,9 @@ class Server:
         return resp.Connection(self.port, timeout_s)
 
     def stop(self):
+        """May be called again if a signal interrupted it: the server stays listed until it is gone."""
         if self not in RUNNING:
             return
-        RUNNING.remove(self)
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -143,9 +143,7 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def alive(self):
-        return self.process.poll() is None
+        RUNNING.remove(self)
 
     def __enter__(self):
         return self
