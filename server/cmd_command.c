@@ -1,7 +1,8 @@
 /* COMMAND and its subcommands: what the table knows about itself. They touch no keys and run on the
  * connection's worker. */
+#include <ctype.h>
+#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "engine/memory.h"
 #include "server/command_docs.h"
@@ -65,8 +66,7 @@ enum call_result cmd_command_docs(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- COMMAND LIST
- * ------------------------------------------------------------------------------------ */
+/* --- COMMAND LIST ----------------------------------------------------------------------------- */
 
 enum filter_kind { FILTER_NONE, FILTER_MODULE, FILTER_CATEGORY, FILTER_PATTERN };
 
@@ -114,8 +114,7 @@ enum call_result cmd_command_list(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- COMMAND GETKEYS
- * --------------------------------------------------------------------------------- */
+/* --- COMMAND GETKEYS -------------------------------------------------------------------------- */
 
 #define KEYS_ON_STACK 64
 
@@ -179,6 +178,26 @@ enum call_result cmd_command_getkeys(struct call *call) {
 
 enum call_result cmd_command_getkeysandflags(struct call *call) {
     return get_keys(call, true);
+}
+
+/* --- X HELP, of any X ------------------------------------------------------------------------- */
+
+void call_reply_help(struct call *call, const char *const *lines) {
+    size_t n = 0;
+    while (lines[n] != NULL)
+        n++;
+    char heading[256], name[128];
+    int length = (int)(call->argv[0].length < sizeof(name) ? call->argv[0].length : sizeof(name));
+    for (int i = 0; i < length; i++)
+        name[i] = (char)toupper((unsigned char)call->argv[0].data[i]);
+    snprintf(heading, sizeof(heading),
+             "%.*s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", length, name);
+    reply_array(call->reply, n + 3);
+    reply_status(call->reply, heading);
+    for (size_t i = 0; i < n; i++)
+        reply_status(call->reply, lines[i]);
+    reply_status(call->reply, "HELP");
+    reply_status(call->reply, "    Print this help.");
 }
 
 enum call_result cmd_command_help(struct call *call) {

@@ -2,8 +2,6 @@
  * nothing is kept between calls. */
 #include "server/command_docs.h"
 
-#include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,8 +19,7 @@ const struct command_documentation *command_documentation(unsigned row) {
     return &details[row];
 }
 
-/* --- Lists of words and flags
- * ------------------------------------------------------------------------ */
+/* --- Lists of words and flags ----------------------------------------------------------------- */
 
 struct flag_name {
     uint32_t flag;
@@ -128,8 +125,7 @@ static void reply_tips(struct reply *reply, const char *tips) {
         reply_bulk(reply, word, length);
 }
 
-/* --- COMMAND INFO
- * ------------------------------------------------------------------------------------ */
+/* --- COMMAND INFO ----------------------------------------------------------------------------- */
 
 /* Redis shows the last key relative to the first. */
 static void reply_key_spec(struct reply *reply, const struct key_spec *spec, const char *note) {
@@ -199,8 +195,7 @@ void command_reply_info(struct reply *reply, const struct command *command) {
         command_reply_info(reply, *sub);
 }
 
-/* --- Arguments: the language of command_docs.h
- * ------------------------------------------------------- */
+/* --- Arguments: the language of command_docs.h ------------------------------------------------ */
 
 struct word {
     const char *text; /* NULL: not given */
@@ -355,8 +350,7 @@ static void reply_arguments(struct reply *reply, const char *list) {
         reply_argument(reply, &argument);
 }
 
-/* --- COMMAND DOCS
- * ------------------------------------------------------------------------------------ */
+/* --- COMMAND DOCS ----------------------------------------------------------------------------- */
 
 static void reply_text_field(struct reply *reply, const char *name, const char *value) {
     if (value == NULL)
@@ -427,25 +421,4 @@ void command_reply_docs(struct reply *reply, const struct command *command) {
             command_reply_docs(reply, *sub);
         }
     }
-}
-
-/* --- X HELP
- * ------------------------------------------------------------------------------------------ */
-
-void call_reply_help(struct call *call, const char *const *lines) {
-    size_t n = 0;
-    while (lines[n] != NULL)
-        n++;
-    char heading[256], name[128];
-    int length = (int)(call->argv[0].length < sizeof(name) ? call->argv[0].length : sizeof(name));
-    for (int i = 0; i < length; i++)
-        name[i] = (char)toupper((unsigned char)call->argv[0].data[i]);
-    snprintf(heading, sizeof(heading),
-             "%.*s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", length, name);
-    reply_array(call->reply, n + 3);
-    reply_status(call->reply, heading);
-    for (size_t i = 0; i < n; i++)
-        reply_status(call->reply, lines[i]);
-    reply_status(call->reply, "HELP");
-    reply_status(call->reply, "    Print this help.");
 }

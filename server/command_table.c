@@ -27,8 +27,7 @@
 #undef CONTAINER
 #undef SUBCOMMAND
 
-/* --- Rows
- * -------------------------------------------------------------------------------------------- */
+/* --- Rows ------------------------------------------------------------------------------------- */
 
 struct row {
     const char *name;
@@ -77,8 +76,7 @@ static const struct row rows[ROW_COUNT] = {
 #undef CONTAINER
 #undef SUBCOMMAND
 
-/* --- The table, written by command_table_init and command_rename only
- * ------------------------------ */
+/* --- The table, written by command_table_init and command_rename only ------------------------- */
 
 #define NAMES_LOG2 9 /* at least twice the number of top-level names */
 #define NAMES      (1u << NAMES_LOG2)
@@ -258,8 +256,7 @@ const struct command *command_by_id(unsigned id) {
     return &commands[id];
 }
 
-/* --- Lookup
- * ------------------------------------------------------------------------------------------ */
+/* --- Lookup ----------------------------------------------------------------------------------- */
 
 static const struct command *find_subcommand(const struct command *container, const char *name,
                                              size_t length) {
@@ -324,8 +321,7 @@ bool command_arity_fits(const struct command *command, int argc) {
     return command->arity > 0 ? argc == command->arity : argc >= -command->arity;
 }
 
-/* --- Error replies
- * ----------------------------------------------------------------------------------- */
+/* --- Error replies ---------------------------------------------------------------------------- */
 
 /* Length as far as a C string goes and at most max: Redis prints arguments with %.128s. */
 static int printed_length(const struct argument *argument, size_t max) {
@@ -356,8 +352,7 @@ void command_reply_wrong_arity(struct reply *reply, const struct command *comman
     reply_error_format(reply, "ERR wrong number of arguments for '%s' command", command->name);
 }
 
-/* --- ACL categories
- * ---------------------------------------------------------------------------------- */
+/* --- ACL categories --------------------------------------------------------------------------- */
 
 static const char *const category_names[CATEGORY_COUNT] = {
     "keyspace", "read",   "write",       "set",       "sortedset",  "list",        "hash",

@@ -24,8 +24,7 @@
 #define LARGE_BLOCK_BYTES (64 * 1024) /* more than that at once gets a block of its size */
 #define LEND_BYTES_MIN    (8 * 1024) /* copying less is cheaper than a piece of its own in writev */
 
-/* --- Pool
- * -------------------------------------------------------------------------------------------- */
+/* --- Pool ------------------------------------------------------------------------------------- */
 
 static _Thread_local struct output_block *pool;
 static _Thread_local unsigned pool_count;
@@ -86,8 +85,7 @@ void output_pool_trim(void) {
     pool_shrink(POOL_BLOCKS_IDLE);
 }
 
-/* --- Chain
- * ------------------------------------------------------------------------------------------- */
+/* --- Chain ------------------------------------------------------------------------------------ */
 
 void reply_init(struct reply *reply) {
     *reply = (struct reply){.resp = 2};
@@ -190,8 +188,7 @@ void reply_raw(struct reply *reply, const char *data, size_t length) {
     }
 }
 
-/* --- Lines
- * ------------------------------------------------------------------------------------------- */
+/* --- Lines ------------------------------------------------------------------------------------ */
 
 static inline char *write_crlf(char *out) {
     memcpy(out, "\r\n", 2);
@@ -255,8 +252,7 @@ void reply_integer(struct reply *reply, int64_t value) {
     reply_text_line(reply, ':', text, number_write_int64(text, value));
 }
 
-/* --- Errors
- * ------------------------------------------------------------------------------------------ */
+/* --- Errors ----------------------------------------------------------------------------------- */
 
 /* Writes to text. */
 static void reply_error_text(struct reply *reply, char *text, size_t length) {
@@ -292,8 +288,7 @@ void reply_error_format(struct reply *reply, const char *format, ...) {
         memory_free(text);
 }
 
-/* --- Bulks
- * ------------------------------------------------------------------------------------------- */
+/* --- Bulks ------------------------------------------------------------------------------------ */
 
 void reply_bulk(struct reply *reply, const char *data, size_t length) {
     if (UNLIKELY(length > RESERVE_MAX - HEADER_MAX - 2)) {
@@ -361,8 +356,7 @@ void reply_verbatim(struct reply *reply, const char *kind, const char *data, siz
     reply_raw(reply, "\r\n", 2);
 }
 
-/* --- Null, boolean, numbers of RESP3
- * --------------------------------------------------------------- */
+/* --- Null, boolean, numbers of RESP3 ---------------------------------------------------------- */
 
 void reply_null(struct reply *reply) {
     if (reply->resp == 2)
@@ -401,8 +395,7 @@ void reply_big_number(struct reply *reply, const char *digits) {
         reply_text_line(reply, '(', digits, strlen(digits));
 }
 
-/* --- Aggregates
- * -------------------------------------------------------------------------------------- */
+/* --- Aggregates ------------------------------------------------------------------------------- */
 
 void reply_array(struct reply *reply, size_t n) {
     reply_line(reply, '*', n);

@@ -14,8 +14,7 @@
 #define UNAUTHENTICATED_BULK_MAX 16384
 #define LARGE_CAPACITY_FIRST     256
 
-/* --- Lines
- * ------------------------------------------------------------------------------------------- */
+/* --- Lines ------------------------------------------------------------------------------------ */
 
 /* Strict decimal as Redis reads counts: no '+', no leading zeros, no "-0", within 64 bits. */
 static bool parse_count(const char *text, size_t length, int64_t *value) {
@@ -40,14 +39,23 @@ static bool parse_count(const char *text, size_t length, int64_t *value) {
     return true;
 }
 
-/* The CR that ends the line at p, with at least one more byte behind it (which may be anything).
- * NULL: it has not arrived, or a NUL comes first; *too_long tells whether that is hopeless. */
-static const char *find_line_end(const char *p, const char *end, bool *too_long) {
+/* The byte (CR or LF) that ends the line at p, or NULL: it has not arrived, is too far away, or a
+ * NUL comes before it. */
+static const char *find_line_end(const char *p, const char *end, char byte) {
     size_t length = (size_t)(end - p);
-    const char *line_end = memchr(p, '\r', length);
+    if (length > RESP_LINE_END_MAX)
+        length = RESP_LINE_END_MAX;
+    const char *line_end = memchr(p, byte, length);
     if (line_end != NULL && memchr(p, '\0', (size_t)(line_end - p)) != NULL)
-        line_end = NULL;
-    *too_long = line_end == NULL && length > RESP_LINE_MAX;
+        return NULL;
+    return line_end;
+}
+
+/* As find_line_end for a CR, with at least one more byte behind it (which may be anything);
+ * *too_long tells whether waiting is hopeless. */
+static const char *find_cr(const char *p, const char *end, bool *too_long) {
+    const char *line_end = find_line_end(p, end, '\r');
+    *too_long = line_end == NULL && end - p > RESP_LINE_MAX;
     return line_end != NULL && end - line_end >= 2 ? line_end : NULL;
 }
 
@@ -62,15 +70,14 @@ static void need_more(struct parse_output *output, int argc, size_t missing) {
     output->missing_hint = missing > 0 ? missing : 1;
 }
 
-/* --- Multibulk: the pieces both ways of parsing share
- * ---------------------------------------------- */
+/* --- Multibulk: the pieces both ways of parsing share ----------------------------------------- */
 
 /* "*N\r\n" at data. True: *argc is 1 or more and *next behind the line. False: output tells. */
 static bool read_header(const char *data, const char *end, const struct parse_limits *limits,
                         int *argc, const char **next, struct parse_output *output) {
     int64_t n;
     bool too_long;
-    const char *line_end = find_line_end(data, end, &too_long);
+    const char *line_end = find_cr(data, end, &too_long);
     if (line_end == NULL) {
         if (too_long)
             fail(output, "ERR Protocol error: too big mbulk count string");
@@ -103,7 +110,7 @@ static bool read_bulk_line(const char **p, const char *end, const struct parse_l
     bool too_long;
     /* The end of the line comes first, then what it begins with: Redis waits for it even if the '$'
      * is wrong. */
-    const char *line_end = find_line_end(*p, end, &too_long);
+    const char *line_end = find_cr(*p, end, &too_long);
     if (line_end == NULL) {
         if (too_long)
             fail(output, "ERR Protocol error: too big bulk count string");
@@ -174,8 +181,7 @@ static inline bool next_bulk(const char **p, const char *end, const struct parse
     return read_bulk_line(p, end, limits, done, bulk_length, output);
 }
 
-/* --- Multibulk without state
- * ------------------------------------------------------------------------- */
+/* --- Multibulk without state ------------------------------------------------------------------ */
 
 static void parse_multibulk(const char *data, const char *end, const struct parse_limits *limits,
                             struct argument *argv, int argv_capacity, struct parse_output *output) {
@@ -210,8 +216,7 @@ static void parse_multibulk(const char *data, const char *end, const struct pars
     output->consumed = (size_t)(p - data);
 }
 
-/* --- Inline commands
- * ----------------------------------------------------------------------------------- */
+/* --- Inline commands -------------------------------------------------------------------------- */
 
 static bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
@@ -319,8 +324,8 @@ static int split_quoted(const char *p, const char *end, struct argument *argv, i
 static void parse_inline(const char *data, const char *end, struct argument *argv,
                          int argv_capacity, char *scratch, struct parse_output *output) {
     output->was_inline = true;
-    const char *newline = memchr(data, '\n', (size_t)(end - data));
-    if (newline == NULL || memchr(data, '\0', (size_t)(newline - data)) != NULL) {
+    const char *newline = find_line_end(data, end, '\n');
+    if (newline == NULL) {
         if (end - data > RESP_LINE_MAX)
             fail(output, "ERR Protocol error: too big inline request");
         else
@@ -366,8 +371,7 @@ void resp_parse(const char *data, size_t length, const struct parse_limits *limi
         parse_inline(data, data + length, argv, argv_capacity, scratch, output);
 }
 
-/* --- Large multibulk commands
- * ------------------------------------------------------------------------ */
+/* --- Large multibulk commands ----------------------------------------------------------------- */
 
 static void grow(struct parse_large *large) {
     int wanted = large->capacity < LARGE_CAPACITY_FIRST / 2 ? LARGE_CAPACITY_FIRST

@@ -58,8 +58,11 @@ struct parse_output {
     bool was_inline;
 };
 
-/* The longest line of an inline command, and of a count: PROTO_INLINE_MAX_SIZE of Redis. */
+/* A line (an inline command, a count) that has not ended after RESP_LINE_MAX bytes is an error:
+ * Redis's PROTO_INLINE_MAX_SIZE. Redis looks after each read, so that a longer line passes if its
+ * end came with the same read; here as well, up to RESP_LINE_END_MAX. */
 #define RESP_LINE_MAX        (64 * 1024)
+#define RESP_LINE_END_MAX    (RESP_LINE_MAX + 16 * 1024)
 #define RESP_LARGE_ARGUMENTS 64
 
 /* Reads the command at data. argv points into data, or into scratch for inline arguments with
