@@ -73,7 +73,10 @@ static int rebind(const struct config *before, const struct config *after, void 
 }
 
 static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)) {
-    epoch_retire(snapshot, bytes, destructor);
+    if (worker_self)
+        epoch_retire(snapshot, bytes, destructor);
+    else
+        destructor(snapshot); /* no reader exists yet */
 }
 
 /* --- Set-up ------------------------------------------------------------------------------------------------------- */
@@ -148,6 +151,10 @@ static int set_up(struct server *server, int argc, char **argv) {
     if (load_configuration(argc, argv) < 0)
         return -1;
     const struct config *config = config_current();
+    if (config->tls_port != 0) {
+        fputs("TLS is not supported yet: tls-port must be 0\n", stderr);
+        return -1;
+    }
     if (config->file)
         snprintf(server->configuration_file, sizeof server->configuration_file, "%s", config->file);
     if (process_daemonize(server) < 0)
@@ -172,6 +179,7 @@ static int set_up(struct server *server, int argc, char **argv) {
         return -1;
     if (process_write_pid_file(server) < 0)
         return -1;
+    log_set_role('M');
     log_write(LOG_LEVEL_NOTICE, "Server initialized");
     return 0;
 }
