@@ -9,7 +9,7 @@
 #include "engine/assert.h"
 #include "engine/memory.h"
 
-#define LINE_BYTES_MIN           3 /* "$\r\n", which is an error */
+#define LINE_BYTES_MIN           2 /* "\r\n", which is an error */
 #define UNAUTHENTICATED_ARGC_MAX 10
 #define UNAUTHENTICATED_BULK_MAX 16384
 #define LARGE_CAPACITY_FIRST     256

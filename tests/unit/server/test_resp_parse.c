@@ -212,8 +212,8 @@ Test(resp_parse, hint_of_what_is_missing) {
     cr_assert_eq(out.result, PARSE_INCOMPLETE);
     expect_incomplete("*", 1);
     expect_incomplete("*2\r", 1);
-    expect_incomplete("*2\r\n", 3); /* "$\r\n" would be an error */
-    expect_incomplete("*2\r\n$3\r\nGE", 1 + 2 + 3);
+    expect_incomplete("*2\r\n", 2); /* "\r\n" would be an error */
+    expect_incomplete("*2\r\n$3\r\nGE", 1 + 2 + 2);
     expect_incomplete("*2\r\n$3\r\nGET\r\n$100\r\n", 102);
     expect_incomplete("*2\r\n$3\r\nGET\r\n$100\r\nab", 100);
     cr_assert_eq(out.argc, 1);
