@@ -9,6 +9,9 @@
 #include "server/cmd_data.h"
 #include "server/config.h"
 
+/* About a millisecond. */
+#define OPTIMISTIC_CELLS_MAX 1000000
+
 struct lcs {
     const char *a, *b;
     uint32_t a_length, b_length;
@@ -178,6 +181,9 @@ enum call_result cmd_lcs(struct call *call) {
             return CALL_NEED_TOKENS;
         texts[i] = object_string(objects[i], buffers[i], &lengths[i]);
     }
+    /* Seconds of work are not repeated because somebody wrote to one of the slots meanwhile. */
+    if (!call->tokens && lengths[0] * lengths[1] > OPTIMISTIC_CELLS_MAX)
+        return CALL_NEED_TOKENS;
     struct lcs_options options;
     struct lcs lcs = {.a = texts[0], .b = texts[1]};
     if (!options_parse(call, &options) || !lengths_allocate(call, &lcs, lengths[0], lengths[1]))
