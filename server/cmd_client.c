@@ -1,0 +1,2 @@
+/* CLIENT. */
+#include "server/cmd_session.h"

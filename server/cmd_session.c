@@ -1,0 +1,33 @@
+/* See cmd_session.h. */
+#include "server/cmd_session.h"
+
+#include <string.h>
+
+#include "engine/memory.h"
+#include "server/conn.h"
+
+bool session_name_is_valid(const struct argument *name) {
+    for (size_t i = 0; i < name->length; i++)
+        if (name->data[i] < '!' || name->data[i] > '~')
+            return false;
+    return true;
+}
+
+void session_set_text(char **field, const struct argument *value) {
+    memory_free(*field);
+    *field = NULL;
+    if (value->length == 0)
+        return;
+    *field = memory_alloc(value->length + 1);
+    memcpy(*field, value->data, value->length);
+    (*field)[value->length] = '\0';
+}
+
+bool session_is_local(struct session *session) {
+    const struct conn *conn = conn_of_session(session);
+    if (!conn->tcp)
+        return true;
+    char peer[128];
+    conn_peer_text(conn, peer, sizeof peer);
+    return strncmp(peer, "127.", 4) == 0 || strncmp(peer, "[::1]:", 6) == 0;
+}

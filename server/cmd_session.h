@@ -1,0 +1,19 @@
+/* What the commands that change a session share (cmd_connection.c, cmd_client.c). On the
+ * connection's worker. */
+#ifndef SLOTWISE_SERVER_CMD_SESSION_H
+#define SLOTWISE_SERVER_CMD_SESSION_H
+
+#include "server/numbers.h"
+#include "server/session.h"
+
+#define ERROR_CLIENT_NAME "ERR Client names cannot contain spaces, newlines or special characters."
+
+/* Only printable ASCII without spaces, so that CLIENT LIST can be split. The empty one is valid. */
+bool session_name_is_valid(const struct argument *name);
+/* Replaces one of session->name, library_name, library_version; an empty value removes it. */
+void session_set_text(char **field, const struct argument *value);
+/* Whether it comes over a Unix socket or from a loopback address: what "local" means for
+ * enable-debug-command and its kind. */
+bool session_is_local(struct session *session);
+
+#endif

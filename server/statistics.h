@@ -1,0 +1,29 @@
+/* Statistics: what the workers have counted, summed up for INFO; and CONFIG RESETSTAT.
+ *
+ * Each worker counts for itself, without a shared line. Summing and resetting need an exclusive
+ * section, so that the sums are exact. */
+#ifndef SLOTWISE_SERVER_STATISTICS_H
+#define SLOTWISE_SERVER_STATISTICS_H
+
+#include "server/worker.h"
+
+struct statistics {
+    uint64_t commands, received_bytes, sent_bytes;
+    uint64_t hits, misses, expired, evicted, expire_cycle_us, evict_us, expire_limit_reached;
+    uint64_t slowest_us;
+    const struct command *slowest_command;        /* NULL: none has run since the last reset */
+    uint64_t input_buffer_max, output_buffer_max; /* of the connections of now */
+    uint64_t connection_bytes;                    /* memory of all connections, roughly */
+    unsigned parked, watching;                    /* connections that wait; that WATCH */
+};
+
+/* In an exclusive section. */
+void statistics_sum(const struct server *server, struct statistics *sum);
+/* Of one command over all workers. In an exclusive section. */
+void statistics_sum_command(const struct server *server, const struct command *command,
+                            struct command_statistics *sum);
+/* Memory that a connection takes, without what the kernel holds for it. On its worker, or in an
+ * exclusive section. */
+size_t statistics_connection_bytes(const struct conn *conn);
+
+#endif
