@@ -23,10 +23,10 @@ void batch_entry_drop(struct batch_entry *entry) {
     entry->scratch = NULL;
 }
 
-void batch_add(struct worker *worker, struct batch_entry *entry) {
+void batch_add(struct worker *worker, struct batch_entry *entry, bool foreign_arguments) {
     struct batch *batch = &worker->batch;
     struct conn *conn = entry->conn;
-    if (!entry->own_argv)
+    if (!entry->own_argv && !foreign_arguments)
         batch->arguments_used += (unsigned)entry->call.argc;
     batch->count++;
     if (!conn->touched) {

@@ -22,6 +22,7 @@
 #include "server/log.h"
 #include "server/worker.h"
 
+#define QUERY_TRUST_BYTES (1024 * 1024)
 #define QUERY_SPARE_BYTES (32 * 1024) /* a query buffer larger than this is given back when it is empty */
 
 struct conn *conn_create(struct worker *worker, int fd, bool tcp) {
@@ -43,10 +44,10 @@ struct conn *conn_create(struct worker *worker, int fd, bool tcp) {
 static void query_append(struct query_buffer *query, const char *data, size_t length) {
     size_t wanted = query->length + length;
     if (wanted > query->capacity) {
-        size_t capacity = query->needed > wanted ? query->needed : wanted;
-        /* Small ones grow by doubling; when the whole size is known it is taken at once. */
-        if (query->needed <= wanted && capacity < query->capacity * 2)
-            capacity = query->capacity * 2;
+        /* Doubling; the announced size at once when it is not far away (what was announced need not come). */
+        size_t capacity = query->capacity * 2 > wanted ? query->capacity * 2 : wanted;
+        if (query->needed > wanted && (query->needed <= QUERY_TRUST_BYTES || query->needed / 4 <= wanted))
+            capacity = query->needed;
         query->data = memory_realloc(query->data, capacity);
         query->capacity = capacity;
     }
@@ -128,6 +129,26 @@ static void parse_one(struct conn *conn, struct batch_entry *entry, const char *
     entry->call.argv = argv;
 }
 
+/* A command of many arguments that arrives in many packets is parsed on from where the last packet ended; else
+ * looking at it again for each packet would take quadratic time. true: entry is complete. */
+static bool parse_large(struct conn *conn, struct batch_entry *entry, const char *data, size_t length,
+                        struct parse_output *out) {
+    const struct parse_limits limits = {config_current()->proto_max_bulk_len, conn->session.authenticated};
+    if (!conn->large)
+        conn->large = memory_calloc(1, sizeof *conn->large);
+    resp_parse_large(conn->large, data, length, &limits, out);
+    entry->call.argv = conn->large->argv;
+    return out->result == PARSE_COMMAND;
+}
+
+static void large_end(struct conn *conn) {
+    if (!conn->large)
+        return;
+    resp_parse_large_release(conn->large);
+    memory_free(conn->large);
+    conn->large = NULL;
+}
+
 /* Parses [data, data + length) into the batch until it is used up; returns the bytes that became entries. The batch may
  * run meanwhile. Stops when the connection parks or closes. */
 static size_t parse_all(struct conn *conn, const char *data, size_t length, size_t *missing) {
@@ -139,7 +160,13 @@ static size_t parse_all(struct conn *conn, const char *data, size_t length, size
         if (UNLIKELY(conn->stop_batch || conn->closing))
             break;
         struct parse_output out;
-        parse_one(conn, entry, data + done, length - done, &out);
+        bool large = conn->large != NULL;
+        if (UNLIKELY(large))
+            parse_large(conn, entry, data + done, length - done, &out);
+        else
+            parse_one(conn, entry, data + done, length - done, &out);
+        if (UNLIKELY(!large && out.result == PARSE_INCOMPLETE && out.argc >= RESP_LARGE_ARGUMENTS))
+            parse_large(conn, entry, data + done, length - done, &out);
         if (LIKELY(out.result == PARSE_COMMAND)) {
             if (UNLIKELY(out.argc == 0)) {
                 done += out.consumed;
@@ -149,9 +176,13 @@ static size_t parse_all(struct conn *conn, const char *data, size_t length, size
             entry->start = data + done;
             done += out.consumed;
             entry_prepare(entry, conn, &out);
-            batch_add(worker, entry);
+            batch_add(worker, entry, large);
             if (UNLIKELY(!conn->session.authenticated))
                 batch_run(worker); /* AUTH changes what may be parsed next */
+            if (UNLIKELY(large)) {
+                batch_run(worker); /* while its arguments live */
+                large_end(conn);
+            }
             continue;
         }
         batch_entry_drop(entry);
@@ -363,6 +394,7 @@ void conn_released(struct conn *conn) {
     atomic_fetch_sub(&worker->server->client_count, 1);
     reply_clear(&conn->reply);
     memory_free(conn->query.data);
+    large_end(conn);
     session_destroy(&conn->session);
     memory_free_sized(conn, sizeof *conn);
 }

@@ -46,6 +46,7 @@ struct conn {
     uint64_t wait_started_us;
     struct worker *move_target;
     struct query_buffer query;
+    struct parse_large *large; /* a command of many arguments in progress, or NULL */
     struct reply reply;
     struct session session;
     const char *source_end; /* end of the received bytes that the current batch's entries point into */

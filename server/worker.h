@@ -91,8 +91,10 @@ void worker_wake(struct worker *worker);
 /* batch.c */
 /* Room for one more entry, running the batch if there is none. */
 struct batch_entry *batch_next(struct worker *worker, struct conn *conn);
-void batch_add(struct worker *worker, struct batch_entry *entry); /* entry of batch_next, complete */
-void batch_entry_drop(struct batch_entry *entry);                 /* or not used */
+/* The entry of batch_next is complete; foreign_arguments: its arguments are not in the batch's arena. Or it is not
+ * used. */
+void batch_add(struct worker *worker, struct batch_entry *entry, bool foreign_arguments);
+void batch_entry_drop(struct batch_entry *entry);
 void batch_run(struct worker *worker);
 
 /* dispatch.c */
