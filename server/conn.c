@@ -254,6 +254,7 @@ void conn_receive(struct conn *conn, const char *data, int64_t length) {
     conn->received_bytes += (uint64_t)length;
     struct worker *worker = conn->worker;
     COUNTER_ADD(worker->received_bytes, (uint64_t)length);
+    COUNTER_ADD(worker->reads, 1);
     if (UNLIKELY(conn->close_after_reply))
         return;
     if (LIKELY(conn->query.length == 0 && !conn->parked)) {
@@ -358,6 +359,7 @@ void conn_flush(struct conn *conn) {
     io_queue(&conn->io, reply_take(&conn->reply));
     io_flush(io, &conn->io);
     COUNTER_ADD(conn->worker->sent_bytes, conn->io.sent_bytes - sent_before);
+    COUNTER_ADD(conn->worker->writes, 1);
     if (over_output_limit(conn) || (conn->close_after_reply && !conn->io.output_first))
         conn_close(conn);
 }

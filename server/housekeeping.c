@@ -8,6 +8,7 @@
 #include "engine/memory.h"
 #include "server/config.h"
 #include "server/log.h"
+#include "server/statistics.h"
 #include "server/worker.h"
 
 #define RATE_SAMPLES 16
@@ -28,25 +29,30 @@ static uint64_t rate_update(struct rate *rate, uint64_t total, uint64_t elapsed_
 }
 
 static void update_rates(struct server *server) {
-    static struct rate commands, input, output; /* worker 0 only */
+    static struct rate commands, input, output, turns, busy; /* worker 0 only */
     static uint64_t last_us;
-    uint64_t now_us = clock_monotonic_us(), c = 0, i = 0, o = 0;
+    uint64_t now_us = clock_monotonic_us(), c = 0, i = 0, o = 0, t = 0, b = 0;
     for (unsigned n = 0; n < server->worker_count; n++) {
         const struct worker *worker = server->workers[n];
         c += atomic_load_explicit(&worker->commands, memory_order_relaxed);
         i += atomic_load_explicit(&worker->received_bytes, memory_order_relaxed);
         o += atomic_load_explicit(&worker->sent_bytes, memory_order_relaxed);
+        t += atomic_load_explicit(&worker->turns, memory_order_relaxed);
+        b += atomic_load_explicit(&worker->busy_ns, memory_order_relaxed) / 1000;
     }
     uint64_t elapsed_us = last_us ? now_us - last_us : 0;
     last_us = now_us;
     atomic_store(&server->instantaneous_commands, rate_update(&commands, c, elapsed_us));
     atomic_store(&server->instantaneous_input_bytes, rate_update(&input, i, elapsed_us));
     atomic_store(&server->instantaneous_output_bytes, rate_update(&output, o, elapsed_us));
+    atomic_store(&server->instantaneous_turns, rate_update(&turns, t, elapsed_us));
+    atomic_store(&server->instantaneous_busy_us, rate_update(&busy, b, elapsed_us));
 }
 
 void housekeeping_tick(struct server *server) {
     update_rates(server);
     memory_peak_sample();
+    statistics_sample_process(server);
     int signal_number = atomic_exchange(&server->signal_received, 0);
     if (signal_number) {
         if (signal_number == SIGINT)

@@ -81,12 +81,12 @@ static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void 
 
 /* --- Set-up ------------------------------------------------------------------------------------------------------- */
 
-static void make_run_id(struct server *server) {
+static void make_random_id(char id[41]) {
     unsigned char random[20];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         memset(random, (int)(clock_now_us() & 0xff), sizeof random);
     for (size_t i = 0; i < sizeof random; i++)
-        snprintf(server->run_id + i * 2, 3, "%02x", random[i]);
+        snprintf(id + i * 2, 3, "%02x", random[i]);
 }
 
 static void seed_hash(void) {
@@ -162,7 +162,8 @@ static int set_up(struct server *server, int argc, char **argv) {
     start_banner(argc);
     install_signals();
     process_raise_descriptor_limit((unsigned)config->maxclients, RESERVED_DESCRIPTORS);
-    make_run_id(server);
+    make_random_id(server->run_id);
+    make_random_id(server->replication_id);
     server->started_ms = server->statistics_reset_ms = clock_now_ms();
     server->started_us = clock_monotonic_us();
     atomic_store(&server->next_client_id, 1);
@@ -217,6 +218,7 @@ int main(int argc, char **argv) {
         return process_print_help(argv[0]);
     if (set_up(server, argc, argv) < 0)
         return 1;
+    server->startup_bytes = memory_used_bytes();
     if (create_workers(server) != 0)
         return 1;
     log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");

@@ -42,12 +42,22 @@ struct server {
     _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
     _Atomic uint64_t input_bytes_base, output_bytes_base;
     int64_t statistics_reset_ms;
+    _Atomic uint64_t authentication_failures;
+    /* Of the process; sampled by worker 0 (statistics_sample_process). */
+    _Atomic uint64_t resident_bytes, allocator_allocated, allocator_active, allocator_resident;
+    unsigned process_samples; /* worker 0 */
+    uint64_t startup_bytes;   /* used memory when the workers started */
+    char replication_id[41];  /* DEBUG CHANGE-REPL-ID */
+    /* CLIENT PAUSE (server/pause.h): changed in exclusive sections. */
+    int64_t pause_until_ms; /* 0: nobody is paused */
+    bool pause_all;         /* else writes only */
     struct evictor *evictor; /* engine/eviction.h */
     const char *io_backend_name;
     int supervised; /* 0 no, 1 systemd, 2 upstart */
     _Atomic bool denied_debug;
     /* Per-second rates, sampled by worker 0. */
     _Atomic uint64_t instantaneous_commands, instantaneous_input_bytes, instantaneous_output_bytes;
+    _Atomic uint64_t instantaneous_turns, instantaneous_busy_us;
 };
 
 /* Runs one exclusive section's worth of statistics reset. */

@@ -1,8 +1,19 @@
 /* See statistics.h. */
 #include "server/statistics.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #include "engine/clock.h"
+#include "engine/memory.h"
 #include "engine/watch.h"
+
+#if defined(SLOTWISE_JEMALLOC)
+#include <jemalloc/jemalloc.h>
+#endif
+
+#define ALLOCATOR_EVERY 10 /* samples */
 
 static uint64_t load(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
@@ -24,16 +35,19 @@ size_t statistics_connection_bytes(const struct conn *conn) {
 }
 
 static void sum_connections(const struct worker *worker, struct statistics *sum) {
-    for (const struct conn *conn = worker->connections; conn; conn = conn->next) {
+    uint64_t bytes = 0;
+    unsigned seen = 0;
+    for (const struct conn *conn = worker->connections; conn && seen < STATISTICS_CONNECTIONS;
+         conn = conn->next, seen++) {
         uint64_t output = conn->io.output_bytes + reply_pending_bytes(&conn->reply);
         if (conn->query.capacity > sum->input_buffer_max)
             sum->input_buffer_max = conn->query.capacity;
         if (output > sum->output_buffer_max)
             sum->output_buffer_max = output;
-        sum->connection_bytes += statistics_connection_bytes(conn);
-        sum->parked += conn->parked;
-        sum->watching += conn->session.watchers != NULL;
+        bytes += statistics_connection_bytes(conn);
     }
+    if (seen > 0)
+        sum->connection_bytes += bytes * worker->connection_count / seen;
 }
 
 static void sum_keyspace(const struct keyspace *keyspace, struct statistics *sum) {
@@ -57,6 +71,11 @@ void statistics_sum(const struct server *server, struct statistics *sum) {
         sum->commands += load(&worker->commands);
         sum->received_bytes += load(&worker->received_bytes);
         sum->sent_bytes += load(&worker->sent_bytes);
+        sum->turns += load(&worker->turns);
+        sum->reads += load(&worker->reads);
+        sum->writes += load(&worker->writes);
+        sum->busy_us += load(&worker->busy_ns) / 1000;
+        sum->paused += worker->paused;
         if (worker->slowest_ticks > slowest_ticks) {
             slowest_ticks = worker->slowest_ticks;
             sum->slowest_command = worker->slowest_command;
@@ -83,6 +102,9 @@ static void reset_worker(struct worker *worker) {
     clear(&worker->commands);
     clear(&worker->received_bytes);
     clear(&worker->sent_bytes);
+    clear(&worker->turns);
+    clear(&worker->reads);
+    clear(&worker->writes);
     worker->slowest_ticks = 0;
     worker->slowest_command = NULL;
     for (unsigned id = 0; id < command_count(); id++)
@@ -107,4 +129,52 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->output_limit_disconnections, 0);
     error_statistics_reset();
     server->statistics_reset_ms = clock_now_ms();
+}
+
+/* --- The process --------------------------------------------------------------------------------
+ */
+
+static uint64_t resident_bytes(void) {
+    char text[128];
+    unsigned long long all, resident = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    if (sscanf(text, "%llu %llu", &all, &resident) != 2)
+        return 0;
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+#if defined(SLOTWISE_JEMALLOC)
+static uint64_t allocator_figure(const char *name) {
+    size_t value = 0, size = sizeof value;
+    return mallctl(name, &value, &size, NULL, 0) == 0 ? value : 0;
+}
+
+static void sample_allocator(struct server *server) {
+    uint64_t epoch = 1;
+    size_t size = sizeof epoch;
+    mallctl("epoch", &epoch, &size, &epoch, size); /* what follows shows the state of now */
+    atomic_store(&server->allocator_allocated, allocator_figure("stats.allocated"));
+    atomic_store(&server->allocator_active, allocator_figure("stats.active"));
+    atomic_store(&server->allocator_resident, allocator_figure("stats.resident"));
+}
+#else
+static void sample_allocator(struct server *server) {
+    uint64_t used = memory_used_bytes(), resident = atomic_load(&server->resident_bytes);
+    atomic_store(&server->allocator_allocated, used);
+    atomic_store(&server->allocator_active, resident);
+    atomic_store(&server->allocator_resident, resident);
+}
+#endif
+
+void statistics_sample_process(struct server *server) {
+    atomic_store(&server->resident_bytes, resident_bytes());
+    if (server->process_samples++ % ALLOCATOR_EVERY == 0)
+        sample_allocator(server);
 }

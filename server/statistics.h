@@ -12,12 +12,16 @@ struct statistics {
     uint64_t hits, misses, expired, evicted, expire_cycle_us, evict_us, expire_limit_reached;
     uint64_t slowest_us;
     const struct command *slowest_command;        /* NULL: none has run since the last reset */
-    uint64_t input_buffer_max, output_buffer_max; /* of the connections of now */
-    uint64_t connection_bytes;                    /* memory of all connections, roughly */
-    unsigned parked, watching;                    /* connections that wait; that WATCH */
+    uint64_t turns, reads, writes;                /* of the event loops; of sockets */
+    uint64_t busy_us;                             /* CPU time of the workers' threads */
+    uint64_t input_buffer_max, output_buffer_max; /* of the connections that were looked at */
+    uint64_t connection_bytes; /* memory of all connections, scaled up from those */
+    unsigned paused;           /* connections that CLIENT PAUSE holds back */
 };
 
-/* In an exclusive section. */
+/* In an exclusive section. Looks at STATISTICS_CONNECTIONS connections of each worker and no more,
+ * so that ten thousand of them do not make it long. */
+#define STATISTICS_CONNECTIONS 256
 void statistics_sum(const struct server *server, struct statistics *sum);
 /* Of one command over all workers. In an exclusive section. */
 void statistics_sum_command(const struct server *server, const struct command *command,
@@ -25,5 +29,9 @@ void statistics_sum_command(const struct server *server, const struct command *c
 /* Memory that a connection takes, without what the kernel holds for it. On its worker, or in an
  * exclusive section. */
 size_t statistics_connection_bytes(const struct conn *conn);
+
+/* What the system and the allocator say. Sampled by worker 0 ten times a second (the allocator:
+ * once a second, it takes long), read by INFO. */
+void statistics_sample_process(struct server *server);
 
 #endif

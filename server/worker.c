@@ -171,6 +171,7 @@ static void turn(struct worker *worker) {
     batch_run(worker);
     flush_dirty(worker);
     int64_t timeout_us = 0;
+    COUNTER_ADD(worker->turns, 1);
     epoch_quiescent();
     exclusive_point();
     if (!io_pending(worker->io) && mailbox_prepare_sleep(&worker->mailbox)) {

@@ -60,6 +60,8 @@ struct worker {
     size_t key_room;
     /* Numbers, written by this worker only (relaxed where others read). */
     _Atomic uint64_t commands, received_bytes, sent_bytes;
+    _Atomic uint64_t turns, reads, writes; /* of the event loop; of sockets */
+    unsigned paused;                       /* connections that CLIENT PAUSE holds back */
     uint64_t slowest_ticks; /* read in exclusive sections, as the statistics */
     const struct command *slowest_command;
     void (*after_section)(void *context); /* set by handlers inside an exclusive section */
