@@ -14,9 +14,10 @@
  * - Writer to optimistic reader: a reader that sees any store made under the token (store after the
  * release fence in slot_try_acquire, load before the acquire fence in slot_read_validate) also sees
  * HELD or a later word when it validates, and rejects what it read.
- * - Across slots: acquire, release and the reader's loads of the word are all seq_cst. With a plain
- * release store, "SET x; GET y" and "SET y; GET x" could both miss, each worker's store being still
- * in its store buffer; it would also wipe out a WAITERS bit that was set meanwhile.
+ * - Across slots: the acquiring CAS and the reader's first load of a word are seq_cst. So of "SET
+ * x; GET y" and "SET y; GET x" one sees the other's slot HELD or released, never both as before.
+ * The release is a read-modify-write because a plain store would wipe out a WAITERS bit set
+ * meanwhile.
  * - Parking, the invariant: a parked waiter's slot is TAKEN with WAITERS set, or somebody who saw
  * WAITERS in its release is on the way to the stripe's lock. WAITERS is set and cleared only under
  * that lock, set only by a CAS on a word that is TAKEN, and cleared only when the slot's waiters

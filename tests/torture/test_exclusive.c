@@ -82,7 +82,8 @@ static void look_at_all(void *context) {
     long sum = 0;
     for (int i = 0; i < HOT_SLOTS; i++) {
         sum += money[i];
-        if (atomic_load_explicit(&slots[i].word, memory_order_relaxed) & SLOT_HELD)
+        uint64_t word = atomic_load_explicit(&slots[i].word, memory_order_relaxed);
+        if (word % SLOT_VERSION_ONE != SLOT_SERVING)
             abort();
     }
     if (sum != (long)HOT_SLOTS * MONEY)
@@ -90,6 +91,12 @@ static void look_at_all(void *context) {
     for (size_t i = 0; i < workers_count; i++) {
         if (atomic_load_explicit(&workers[i].inside, memory_order_relaxed))
             abort();
+        /* Nobody holds a token, so nobody may be left waiting for one: a wake was lost. */
+        for (int j = 0; j < CLIENTS; j++) {
+            const struct waiter *waiter = &workers[i].clients[j].waiter;
+            if (waiter->linked && waiter->slot != WAITER_PATIENCE)
+                abort();
+        }
     }
     money[client->numbers[0]]--; /* sections write as well */
     sched_yield();
@@ -309,7 +316,7 @@ static void run(size_t count, unsigned commands, unsigned permille) {
     }
     long sum = 0;
     for (int i = 0; i < HOT_SLOTS; i++) {
-        cr_assert_eq(atomic_load(&slots[i].word) % SLOT_VERSION_ONE & ~SLOT_WAITERS, SLOT_SERVING);
+        cr_assert_eq(atomic_load(&slots[i].word) % SLOT_VERSION_ONE, SLOT_SERVING);
         sum += money[i];
     }
     cr_assert_eq(sum, (long)HOT_SLOTS * MONEY);
@@ -426,4 +433,56 @@ Test(torture_exclusive, storm) {
     cr_assert_gt(storm_sections, 0);
     for (int i = 1; i < STORM_THREADS; i++)
         cr_assert_gt(storm[i].commands, storm_sections);
+}
+
+/* --- The moment of waking up against the moment of asking
+ * ----------------------------------------------- */
+
+#define WAKING_SECTIONS 300000
+
+static atomic_bool waking_quit, waking_joined;
+static _Atomic int waking_runs;
+
+static void *waking_thread(void *unused) {
+    exclusive_join();
+    atomic_store(&waking_joined, true);
+    for (unsigned turn = 0; !atomic_load_explicit(&waking_quit, memory_order_relaxed); turn++) {
+        exclusive_sleep_begin();
+        for (volatile unsigned pause = 0; pause < turn % 128; pause++)
+            ;
+        exclusive_sleep_end();
+        atomic_store_explicit(&waking_runs, 1, memory_order_relaxed);
+        for (int i = 0; i < 20; i++) {
+            if (atomic_load_explicit(&in_section, memory_order_relaxed))
+                abort();
+        }
+        atomic_store_explicit(&waking_runs, 0, memory_order_relaxed);
+    }
+    exclusive_leave();
+    return unused;
+}
+
+static void waking_section(void *unused) {
+    (void)unused;
+    atomic_store_explicit(&in_section, 1, memory_order_relaxed);
+    for (int i = 0; i < 50; i++) {
+        if (atomic_load_explicit(&waking_runs, memory_order_relaxed))
+            abort();
+    }
+    atomic_store_explicit(&in_section, 0, memory_order_relaxed);
+}
+
+Test(torture_exclusive, waking_up_and_asking_see_each_other) {
+    pthread_t thread;
+    uint64_t end_ms = now_ms() + 1500;
+    pthread_create(&thread, NULL, waking_thread, NULL);
+    while (!atomic_load(&waking_joined))
+        sched_yield();
+    for (int i = 0; i < WAKING_SECTIONS && now_ms() < end_ms; i++) {
+        exclusive_run_blocking(waking_section, NULL);
+        for (volatile int pause = 0; pause < i % 64; pause++)
+            ;
+    }
+    atomic_store(&waking_quit, true);
+    pthread_join(thread, NULL);
 }
