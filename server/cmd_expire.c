@@ -1,7 +1,6 @@
 /* Times to live: EXPIRE and its relatives, TTL and its relatives, PERSIST.
  *
- * Run by: any worker; TTL ... PEXPIRETIME also without the token (the expiry is one atomic word).
- */
+ * Run by: any worker; TTL ... PEXPIRETIME also without token (the expiry is one atomic word). */
 #include <limits.h>
 
 #include "engine/clock.h"

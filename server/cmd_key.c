@@ -3,9 +3,9 @@
  * Run by: any worker; EXISTS, TYPE, TOUCH and OBJECT also without tokens: they look at the object's
  * header, never at a value that only the token protects. */
 #include "server/cmd_data.h"
+#include "server/config.h"
 
-/* --- DEL, EXISTS, TYPE, TOUCH
- * ---------------------------------------------------------------------- */
+/* --- DEL, EXISTS, TYPE, TOUCH ----------------------------------------------------------------- */
 
 /* DEL and UNLINK are the same here: what is large is always freed in the background. */
 enum call_result cmd_del(struct call *call) {
@@ -44,14 +44,20 @@ enum call_result cmd_touch(struct call *call) {
     int64_t count = 0;
     for (int i = 1; i < call->argc; i++) {
         struct key key = call_key(call, i);
-        count += call_find_read(call, &key) != NULL;
+        struct object *object = call_find_read(call, &key);
+        if (!object)
+            continue;
+        count++;
+        /* Without a policy that wants them accesses are not noted; this one is asked for. */
+        if (!call->keyspace->track_access)
+            atomic_store_explicit(&object->access, access_initial(call->keyspace),
+                                  memory_order_relaxed);
     }
     reply_integer(call->reply, count);
     return CALL_DONE;
 }
 
-/* --- RENAME, COPY, MOVE
- * ------------------------------------------------------------------------------ */
+/* --- RENAME, COPY, MOVE ----------------------------------------------------------------------- */
 
 /* A key in a database: the source or target of a move. */
 struct place {
@@ -186,8 +192,7 @@ enum call_result cmd_copy(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- OBJECT
- * ------------------------------------------------------------------------------------------- */
+/* --- OBJECT ----------------------------------------------------------------------------------- */
 
 /* NULL: absent, and null is replied. */
 static struct object *object_or_reply(struct call *call) {
@@ -241,8 +246,9 @@ enum call_result cmd_object_refcount(struct call *call) {
     struct object *object = object_or_reply(call);
     if (!object)
         return CALL_DONE;
+    bool has_clock = call->keyspace->track_access && config_current()->maxmemory > 0;
     bool shared = object_encoding(object) == ENCODING_INT && object_integer(object) >= 0 &&
-                  object_integer(object) < SHARED_INTEGERS && !call->keyspace->track_access;
+                  object_integer(object) < SHARED_INTEGERS && !has_clock;
     reply_integer(call->reply, shared ? SHARED_REFERENCE_COUNT : 1);
     return CALL_DONE;
 }

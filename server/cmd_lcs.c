@@ -38,8 +38,7 @@ static void lengths_compute(struct lcs *lcs) {
     }
 }
 
-/* The walk back from the ends of both strings. Before this position everything is still to be seen.
- */
+/* The walk back from the ends of both strings; what is before the position is still to be seen. */
 struct position {
     uint32_t i, j;
 };

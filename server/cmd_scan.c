@@ -14,8 +14,7 @@
 #define OBJECTS_FIRST      64
 #define CURSOR_END         ((uint64_t)1 << 53)
 
-/* --- Collecting
- * ------------------------------------------------------------------------------------- */
+/* --- Collecting ------------------------------------------------------------------------------- */
 
 struct object_list {
     const struct object **objects;
@@ -117,8 +116,7 @@ static void delete_expired(struct call *call, const struct object_list *list) {
     }
 }
 
-/* --- SCAN
- * --------------------------------------------------------------------------------------------- */
+/* --- SCAN ------------------------------------------------------------------------------------- */
 
 /* As strtoul reads it: a sign is allowed, nothing at all is 0. */
 static bool cursor_parse(const struct argument *argument, uint64_t *cursor) {
@@ -196,8 +194,7 @@ enum call_result cmd_scan(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- KEYS, RANDOMKEY, DBSIZE
- * ----------------------------------------------------------------------------- */
+/* --- KEYS, RANDOMKEY, DBSIZE ------------------------------------------------------------------ */
 
 enum call_result cmd_keys(struct call *call) {
     struct collection collection = {.type = -1};

@@ -4,18 +4,15 @@
  * token. Every change of one publishes a new object and retires the old. A larger one is a blob,
  * which only holders of the token see; APPEND and SETRANGE change it in place.
  *
- * Run by: any worker, see command.h. Readers (GET, MGET, STRLEN, GETRANGE) also run without tokens.
- */
+ * Run by: any worker, see command.h. Readers (GET, MGET, STRLEN, GETRANGE) also without tokens. */
 #include "engine/clock.h"
 #include "server/cmd_data.h"
 #include "server/numbers.h"
 
-/* A blob that grows gets as much again, at most this much: appending is linear, waste is bounded.
- */
+/* A blob that grows gets as much again, at most this much: appending is linear, waste bounded. */
 #define BLOB_GROWTH_BYTES_MAX ((size_t)1024 * 1024)
 
-/* --- Options of SET and GETEX -------------------------------------------------------------------
- */
+/* --- Options of SET and GETEX ----------------------------------------------------------------- */
 
 enum {
     OPTION_NX = 1 << 0,
@@ -85,8 +82,7 @@ static bool options_expiry(struct call *call, unsigned flags, int time_index, in
                                 flags & (OPTION_EX | OPTION_PX), expiry_ms);
 }
 
-/* --- SET
- * ------------------------------------------------------------------------------------------ */
+/* --- SET -------------------------------------------------------------------------------------- */
 
 /* What a conditional or dated SET was: SET key value [KEEPTTL | PXAT ms]. */
 static void propagate_set(struct call *call, const struct key *key, const struct argument *value,
@@ -239,8 +235,7 @@ enum call_result cmd_msetnx(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- GET
- * ------------------------------------------------------------------------------------------ */
+/* --- GET -------------------------------------------------------------------------------------- */
 
 enum call_result cmd_get(struct call *call) {
     struct object *object = call_find_read(call, &call->key);
@@ -328,8 +323,7 @@ enum call_result cmd_strlen(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- Ranges
- * --------------------------------------------------------------------------------------- */
+/* --- Ranges ----------------------------------------------------------------------------------- */
 
 enum call_result cmd_getrange(struct call *call) {
     int64_t start, end;
