@@ -115,6 +115,25 @@ static void start_banner(int argc) {
         log_write(LOG_LEVEL_NOTICE, "Configuration loaded");
 }
 
+/* On a terminal or when it is asked for; tools look for " PID: N" in it. */
+static void show_logo(const struct config *config) {
+    bool terminal = isatty(STDOUT_FILENO) && !(config->logfile && config->logfile[0]) && !config->syslog_enabled;
+    if (!config->always_show_logo && !terminal) {
+        log_write(LOG_LEVEL_NOTICE, "Running mode=standalone, port=%d.", (int)config->port);
+        return;
+    }
+    char text[512];
+    snprintf(text, sizeof text,
+             "\n"
+             "   [0 . . . . . . . 16383]\n"
+             "    |_|_|_|_|_|_|_|_|_|_|       Slotwise %s (%s/%d) 64 bit\n"
+             "    |_|_|_|_|_|_|_|_|_|_|       Running in standalone mode\n"
+             "    |_|_|_|_|_|_|_|_|_|_|       Port: %d\n"
+             "    |_|_|_|_|_|_|_|_|_|_|       PID: %d\n\n",
+             SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, (int)config->port, (int)getpid());
+    log_write_raw(LOG_LEVEL_NOTICE, text);
+}
+
 static int create_workers(struct server *server) {
     const struct config *config = config_current();
     server->worker_count = (unsigned)config->io_threads;
@@ -175,7 +194,7 @@ static int set_up(struct server *server, int argc, char **argv) {
     apply_published(config_current(), server);
     config_on_change("bind", rebind, server);
     config_on_change("port", rebind, server);
-    log_write(LOG_LEVEL_NOTICE, "Running mode=standalone, port=%d.", (int)config->port);
+    show_logo(config);
     if (listen_open(server) != 0)
         return -1;
     if (process_write_pid_file(server) < 0)
