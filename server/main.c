@@ -139,7 +139,6 @@ static int create_workers(struct server *server) {
     server->worker_count = (unsigned)config->io_threads;
     server->io_backend_name = config_enum_name("io-backend", config->io_backend);
     atomic_store(&server->workers_awake, 1);
-    epoch_set_single_reader(server->worker_count == 1);
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = memory_alloc_aligned(64, sizeof *worker);
         memset(worker, 0, sizeof *worker);
