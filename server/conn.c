@@ -79,11 +79,29 @@ static void protocol_error(struct conn *conn, const char *text) {
     conn_close_after_reply(conn);
 }
 
+/* Looking up the same few names again and again: four of them are remembered per worker, by their last eight bytes as they
+ * came. Before a name in a multibulk request stand at least "*1\r\n$1\r\n", so that these bytes can always be read, and
+ * with the length they say which name of up to eight bytes it was. */
+static const struct command *lookup(struct worker *worker, const struct argument *argv, int argc, bool was_inline) {
+    const struct command *container;
+    size_t length = argv[0].length;
+    if (UNLIKELY(was_inline || length > 8 || length == 0))
+        return command_lookup(argv, argc, &container);
+    uint64_t name;
+    memcpy(&name, argv[0].data + length - 8, 8);
+    struct remembered_name *remembered = &worker->names[(name >> 40 ^ length) % WORKER_NAMES];
+    if (LIKELY(remembered->name == name && remembered->length == length))
+        return remembered->command;
+    const struct command *command = command_lookup(argv, argc, &container);
+    if (command && !command->parent && !command->subcommands)
+        *remembered = (struct remembered_name){name, length, command};
+    return command;
+}
+
 /* Turns one parsed command into a complete entry: looks it up, hashes its first key. */
-static void entry_prepare(struct batch_entry *entry, struct conn *conn, const struct parse_output *parsed) {
+static inline void entry_prepare(struct batch_entry *entry, struct conn *conn, const struct parse_output *parsed) {
     struct call *call = &entry->call;
     struct worker *worker = conn->worker;
-    const struct command *container;
     call->argc = parsed->argc;
     call->reply = &conn->reply;
     call->session = &conn->session;
@@ -92,10 +110,10 @@ static void entry_prepare(struct batch_entry *entry, struct conn *conn, const st
     call->in_exec = false;
     call->tokens = false;
     call->first_key = 0;
-    call->command = command_lookup(call->argv, call->argc, &container);
+    call->command = lookup(worker, call->argv, call->argc, parsed->was_inline);
     if (LIKELY(call->command != NULL) && call->command->key_spec_count > 0) {
         int first = call->command->key_specs[0].first;
-        if (first > 0 && first < call->argc && call->argv[first].length < SIZE_MAX) {
+        if (first > 0 && first < call->argc) {
             call->first_key = first;
             call->key = key_make(call->argv[first].data, call->argv[first].length);
         }
@@ -109,22 +127,20 @@ static char *inline_scratch(struct batch_entry *entry, size_t length) {
 }
 
 /* Parses one command at data into entry->call.argv, wherever that fits. */
-static void parse_one(struct conn *conn, struct batch_entry *entry, const char *data, size_t length,
-                      struct parse_output *out) {
-    struct worker *worker = conn->worker;
-    struct batch *batch = &worker->batch;
-    const struct parse_limits limits = {config_current()->proto_max_bulk_len, conn->session.authenticated};
+static inline void parse_one(struct conn *conn, struct batch_entry *entry, const char *data, size_t length,
+                             const struct parse_limits *limits, struct parse_output *out) {
+    struct batch *batch = &conn->worker->batch;
     struct argument *argv = batch->arguments + batch->arguments_used;
     int room = (int)(BATCH_ARGUMENTS - batch->arguments_used);
     char *scratch = NULL;
     if (UNLIKELY(*data != '*'))
         scratch = inline_scratch(entry, length);
-    resp_parse(data, length, &limits, argv, room, scratch, out);
+    resp_parse(data, length, limits, argv, room, scratch, out);
     if (UNLIKELY(out->result == PARSE_ARGUMENTS)) {
         int wanted = out->argc;
         entry->own_argv = memory_alloc((size_t)wanted * sizeof *argv);
         argv = entry->own_argv;
-        resp_parse(data, length, &limits, argv, wanted, scratch, out);
+        resp_parse(data, length, limits, argv, wanted, scratch, out);
     }
     entry->call.argv = argv;
 }
@@ -154,6 +170,7 @@ static void large_end(struct conn *conn) {
 static size_t parse_all(struct conn *conn, const char *data, size_t length, size_t *missing) {
     struct worker *worker = conn->worker;
     size_t done = 0;
+    const int64_t bulk_length_max = config_current()->proto_max_bulk_len;
     *missing = 0;
     while (done < length && !conn->stop_batch && !conn->close_after_reply) {
         struct batch_entry *entry = batch_next(worker, conn);
@@ -161,10 +178,11 @@ static size_t parse_all(struct conn *conn, const char *data, size_t length, size
             break;
         struct parse_output out;
         bool large = conn->large != NULL;
+        const struct parse_limits limits = {bulk_length_max, conn->session.authenticated};
         if (UNLIKELY(large))
             parse_large(conn, entry, data + done, length - done, &out);
         else
-            parse_one(conn, entry, data + done, length - done, &out);
+            parse_one(conn, entry, data + done, length - done, &limits, &out);
         if (UNLIKELY(!large && out.result == PARSE_INCOMPLETE && out.argc >= RESP_LARGE_ARGUMENTS))
             parse_large(conn, entry, data + done, length - done, &out);
         if (LIKELY(out.result == PARSE_COMMAND)) {

@@ -41,6 +41,13 @@ struct command_statistics {
     uint64_t calls, ticks, rejected, failed;
 };
 
+#define WORKER_NAMES 8
+struct remembered_name {
+    uint64_t name;
+    size_t length;
+    const struct command *command;
+};
+
 struct worker {
     struct server *server;
     unsigned number;
@@ -51,6 +58,8 @@ struct worker {
     struct conn *connections; /* list */
     unsigned connection_count;
     struct conn *dirty;
+    uint64_t last_ticks; /* when the last command of this batch ended */
+    struct remembered_name names[WORKER_NAMES];
     int held_slot; /* token kept for the next entry of the batch, -1: none */
     struct command_statistics *statistics; /* by command id */
     /* Scratch for multi-key commands. */
