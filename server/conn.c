@@ -304,7 +304,7 @@ void conn_batch_done(struct conn *conn, const char *unexecuted) {
         if (in_query) {
             query_drop(query, (size_t)(unexecuted - query->data));
         } else {
-            ASSERT(query->length == 0);
+            query->length = 0; /* an incomplete end that was put there already is part of it */
             query_append(query, unexecuted, (size_t)(conn->source_end - unexecuted));
         }
         query->needed = 0;

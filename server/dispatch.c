@@ -218,10 +218,28 @@ static inline size_t collect_slots(struct worker *worker, const struct call *cal
 
 /* --- The four ways to run ------------------------------------------------------------------------------------------ */
 
+struct read_counters {
+    uint64_t hits, misses;
+};
+
+static inline struct read_counters read_counters_save(struct call *call) {
+    const struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
+    return (struct read_counters){atomic_load_explicit(&counters->hits, memory_order_relaxed),
+                                  atomic_load_explicit(&counters->misses, memory_order_relaxed)};
+}
+
+/* What a read that is done again has counted. */
+static void read_counters_restore(struct call *call, struct read_counters saved) {
+    struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
+    atomic_store_explicit(&counters->hits, saved.hits, memory_order_relaxed);
+    atomic_store_explicit(&counters->misses, saved.misses, memory_order_relaxed);
+}
+
 /* true: done. false: it needs the tokens; nothing has been replied. */
 static bool read_optimistically(struct worker *worker, struct call *call, size_t n, enum dispatch_result *result) {
     struct slot *slots = call->keyspace->slots;
     struct reply_mark mark = reply_mark(call->reply);
+    struct read_counters saved = read_counters_save(call);
     for (int attempt = 0; attempt < READ_TRIES; attempt++) {
         size_t begun = 0;
         while (begun < n && slot_read_begin(&slots[worker->slots[begun]], &worker->words[begun]))
@@ -237,6 +255,7 @@ static bool read_optimistically(struct worker *worker, struct call *call, size_t
             return true;
         }
         reply_rewind(call->reply, mark);
+        read_counters_restore(call, saved);
         if (call_result == CALL_NEED_TOKENS)
             return false;
         worker->statistics[call->command->id].calls--;
@@ -373,7 +392,11 @@ static bool check(struct worker *worker, struct call *call) {
     }
     const struct command *command = call->command;
     if (UNLIKELY(!command->handler || !command_arity_fits(command, call->argc))) {
-        command_reply_wrong_arity(call->reply, command);
+        if (command->handler == cmd_exec && session->in_multi)
+            reply_error(call->reply, "EXECABORT Transaction discarded because of: wrong number of arguments for "
+                                     "'exec' command");
+        else
+            command_reply_wrong_arity(call->reply, command);
         return false;
     }
     if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH)) {

@@ -87,6 +87,7 @@ static size_t collect_slots(struct worker *worker, const struct session *session
 struct execution {
     struct worker *worker;
     struct call *call;
+    bool exclusive; /* all workers are stopped and no token is held; else those of all slots are */
     bool close;
 };
 
@@ -118,7 +119,10 @@ static void execute(void *context) {
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
     for (const struct watcher *watcher = session->watchers; watcher && !dirty; watcher = watcher->next_of_owner)
         dirty = watcher_is_expired(watcher);
-    unwatch_holding(session);
+    if (execution->exclusive)
+        transaction_unwatch(session); /* every token is free */
+    else
+        unwatch_holding(session);
     if (dirty) {
         reply_null_array(reply);
         session_discard(session);
@@ -158,8 +162,8 @@ enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, 
         transaction_unwatch(session);
         return DISPATCH_DONE;
     }
-    struct execution execution = {worker, call, false};
-    if (needs_everything(session)) {
+    struct execution execution = {worker, call, needs_everything(session), false};
+    if (execution.exclusive) {
         if (!dispatch_enter_patience(conn))
             return DISPATCH_PARKED;
         exclusive_run(execute, &execution);
