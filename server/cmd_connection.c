@@ -66,6 +66,7 @@ static bool authenticate(struct call *call, const struct argument *user,
                          const struct argument *password) {
     bool known = !user || (user->length == 7 && memcmp(user->data, "default", 7) == 0);
     if (!known || (password_is_wanted() && !password_matches(password))) {
+        atomic_fetch_add(&call->server->authentication_failures, 1);
         reply_error(call->reply, "WRONGPASS invalid username-password pair or user is disabled.");
         return false;
     }

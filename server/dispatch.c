@@ -21,7 +21,9 @@
 #include "engine/watch.h"
 #include "server/commands.h"
 #include "server/config.h"
+#include "server/latency.h"
 #include "server/numbers.h"
+#include "server/statistics.h"
 #include "server/worker.h"
 
 #define READ_TRIES 3
@@ -93,10 +95,12 @@ enum call_result dispatch_call(struct worker *worker, struct call *call) {
     statistics->ticks += ticks;
     if (UNLIKELY(call->reply->errors != errors))
         statistics->failed++;
-    if (UNLIKELY(ticks > worker->slowest_ticks)) {
-        worker->slowest_ticks = ticks;
-        worker->slowest_command = call->command;
-    }
+    if (LIKELY(statistics->latency != NULL))
+        latency_record(statistics->latency, ticks);
+    else
+        statistics_start_latency(statistics, ticks);
+    if (UNLIKELY(ticks >= worker->slow_ticks))
+        statistics_note_slow(worker, call, ticks);
     COUNTER_ADD(worker->commands, 1);
     return result;
 }

@@ -24,6 +24,8 @@
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/process.h"
+#include "server/slowlog.h"
+#include "server/statistics.h"
 #include "server/worker.h"
 #include "slotwise_version.h"
 
@@ -62,6 +64,7 @@ static void install_signals(void) {
 
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
+    statistics_configure(server, now);
     evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy, (unsigned)now->maxmemory_samples,
                       (unsigned)now->maxmemory_eviction_tenacity, (int)now->lfu_log_factor, (int)now->lfu_decay_time);
 }
@@ -189,6 +192,7 @@ static int set_up(struct server *server, int argc, char **argv) {
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
     server->evictor = evictor_create(server->keyspace);
+    server->slowlog = slowlog_create();
     config_on_publish(apply_published, server);
     apply_published(config_current(), server);
     config_on_change("bind", rebind, server);
@@ -222,6 +226,7 @@ static void tear_down(struct server *server) {
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
     keyspace_destroy(server->keyspace);
     evictor_destroy(server->evictor);
+    slowlog_destroy(server->slowlog);
     epoch_stop();
     process_free_workers(server);
     config_destroy();
@@ -236,9 +241,9 @@ int main(int argc, char **argv) {
         return process_print_help(argv[0]);
     if (set_up(server, argc, argv) < 0)
         return 1;
-    server->startup_bytes = memory_used_bytes();
     if (create_workers(server) != 0)
         return 1;
+    atomic_store(&server->startup_bytes, memory_used_bytes());
     log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
     if (config_current()->unixsocket)
         log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");

@@ -161,6 +161,8 @@ int process_print_help(const char *name) {
 void process_free_workers(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = server->workers[i];
+        for (unsigned id = 0; id < command_count(); id++)
+            memory_free(worker->statistics[id].latency);
         memory_free(worker->statistics);
         memory_free(worker->slots);
         memory_free(worker->words);

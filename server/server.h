@@ -46,12 +46,14 @@ struct server {
     /* Of the process; sampled by worker 0 (statistics_sample_process). */
     _Atomic uint64_t resident_bytes, allocator_allocated, allocator_active, allocator_resident;
     unsigned process_samples; /* worker 0 */
-    uint64_t startup_bytes;   /* used memory when the workers started */
+    _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
     char replication_id[41];  /* DEBUG CHANGE-REPL-ID */
     /* CLIENT PAUSE (server/pause.h): changed in exclusive sections. */
     int64_t pause_until_ms; /* 0: nobody is paused */
     bool pause_all;         /* else writes only */
     struct evictor *evictor; /* engine/eviction.h */
+    struct slowlog *slowlog; /* server/slowlog.h */
+    uint64_t slowlog_ticks;  /* what takes so long is logged; exclusive sections */
     const char *io_backend_name;
     int supervised; /* 0 no, 1 systemd, 2 upstart */
     _Atomic bool denied_debug;

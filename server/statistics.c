@@ -3,11 +3,15 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
+#include "server/config.h"
+#include "server/latency.h"
+#include "server/slowlog.h"
 
 #if defined(SLOTWISE_JEMALLOC)
 #include <jemalloc/jemalloc.h>
@@ -98,6 +102,21 @@ void statistics_sum_command(const struct server *server, const struct command *c
     }
 }
 
+bool statistics_sum_latency(const struct server *server, const struct command *command,
+                            struct latency_histogram *sum) {
+    bool any = false;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        const struct command_statistics *one = &server->workers[i]->statistics[command->id];
+        if (!one->latency)
+            continue;
+        if (!any)
+            memset(sum, 0, sizeof *sum);
+        latency_add(sum, one->latency);
+        any = true;
+    }
+    return any;
+}
+
 static void reset_worker(struct worker *worker) {
     clear(&worker->commands);
     clear(&worker->received_bytes);
@@ -106,9 +125,12 @@ static void reset_worker(struct worker *worker) {
     clear(&worker->reads);
     clear(&worker->writes);
     worker->slowest_ticks = 0;
+    worker->slow_ticks = 0;
     worker->slowest_command = NULL;
-    for (unsigned id = 0; id < command_count(); id++)
+    for (unsigned id = 0; id < command_count(); id++) {
+        memory_free(worker->statistics[id].latency);
         worker->statistics[id] = (struct command_statistics){0};
+    }
 }
 
 void server_reset_statistics(struct server *server) {
@@ -127,8 +149,57 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->accepted, 0);
     atomic_store(&server->rejected_connections, 0);
     atomic_store(&server->output_limit_disconnections, 0);
+    atomic_store(&server->authentication_failures, 0);
     error_statistics_reset();
     server->statistics_reset_ms = clock_now_ms();
+}
+
+/* --- Latency and slow commands ------------------------------------------------------------------
+ */
+
+void statistics_start_latency(struct command_statistics *statistics, uint64_t ticks) {
+    if (!config_current()->latency_tracking)
+        return;
+    statistics->latency = memory_calloc(1, sizeof *statistics->latency);
+    latency_record(statistics->latency, ticks);
+}
+
+static void set_slow_ticks(struct worker *worker) {
+    uint64_t slowlog_ticks = worker->server->slowlog_ticks;
+    worker->slow_ticks =
+        worker->slowest_ticks + 1 < slowlog_ticks ? worker->slowest_ticks + 1 : slowlog_ticks;
+}
+
+void statistics_note_slow(struct worker *worker, const struct call *call, uint64_t ticks) {
+    struct server *server = worker->server;
+    if (ticks > worker->slowest_ticks) {
+        worker->slowest_ticks = ticks;
+        worker->slowest_command = call->command;
+    }
+    if (ticks >= server->slowlog_ticks)
+        slowlog_add(server->slowlog, call, (int64_t)(clock_ticks_to_ns(ticks) / 1000));
+    set_slow_ticks(worker);
+}
+
+static uint64_t ticks_of_us(uint64_t us) {
+    double ns_per_tick = (double)clock_ticks_to_ns((uint64_t)1 << 40) / (double)((uint64_t)1 << 40);
+    double ticks = (double)us * 1000 / ns_per_tick;
+    return ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX;
+}
+
+void statistics_configure(struct server *server, const struct config *config) {
+    int64_t slower_than_us = config->slowlog_log_slower_than;
+    bool off = slower_than_us < 0 || config->slowlog_max_len == 0;
+    server->slowlog_ticks = off ? UINT64_MAX : ticks_of_us((uint64_t)slower_than_us);
+    slowlog_trim(server->slowlog, (size_t)config->slowlog_max_len);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        struct worker *worker = server->workers[i];
+        set_slow_ticks(worker);
+        for (unsigned id = 0; id < command_count() && !config->latency_tracking; id++) {
+            memory_free(worker->statistics[id].latency);
+            worker->statistics[id].latency = NULL;
+        }
+    }
 }
 
 /* --- The process --------------------------------------------------------------------------------

@@ -26,9 +26,22 @@ void statistics_sum(const struct server *server, struct statistics *sum);
 /* Of one command over all workers. In an exclusive section. */
 void statistics_sum_command(const struct server *server, const struct command *command,
                             struct command_statistics *sum);
+/* The same for its latency histogram. false: it has none. */
+struct latency_histogram;
+bool statistics_sum_latency(const struct server *server, const struct command *command,
+                            struct latency_histogram *sum);
 /* Memory that a connection takes, without what the kernel holds for it. On its worker, or in an
  * exclusive section. */
 size_t statistics_connection_bytes(const struct conn *conn);
+
+/* The first call of a command while latency-tracking is on. On the worker whose statistics they
+ * are. */
+void statistics_start_latency(struct command_statistics *statistics, uint64_t ticks);
+/* A command took slow_ticks or more: the slowest so far, or one for SLOWLOG. */
+void statistics_note_slow(struct worker *worker, const struct call *call, uint64_t ticks);
+/* Takes over the configuration. In an exclusive section, or before the workers start. */
+struct config;
+void statistics_configure(struct server *server, const struct config *config);
 
 /* What the system and the allocator say. Sampled by worker 0 ten times a second (the allocator:
  * once a second, it takes long), read by INFO. */

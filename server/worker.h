@@ -39,6 +39,7 @@ struct batch {
 /* Statistics of one command on one worker; written by it, summed by INFO inside an exclusive section. */
 struct command_statistics {
     uint64_t calls, ticks, rejected, failed;
+    struct latency_histogram *latency; /* NULL: not called yet, or latency-tracking is off */
 };
 
 #define WORKER_NAMES 8
@@ -71,6 +72,7 @@ struct worker {
     _Atomic uint64_t commands, received_bytes, sent_bytes;
     _Atomic uint64_t turns, reads, writes; /* of the event loop; of sockets */
     unsigned paused;                       /* connections that CLIENT PAUSE holds back */
+    uint64_t slow_ticks;    /* statistics_note_slow wants to hear of what takes so long */
     uint64_t slowest_ticks; /* read in exclusive sections, as the statistics */
     const struct command *slowest_command;
     void (*after_section)(void *context); /* set by handlers inside an exclusive section */

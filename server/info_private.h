@@ -1,0 +1,25 @@
+/* Between info.c and info_data.c: the writers of the sections. */
+#ifndef SLOTWISE_SERVER_INFO_PRIVATE_H
+#define SLOTWISE_SERVER_INFO_PRIVATE_H
+
+#include "server/info.h"
+#include "server/statistics.h"
+
+/* What all sections may need, gathered once. */
+struct info {
+    const struct server *server;
+    struct statistics sum;
+};
+
+#define INFO_WRITER(upper, lower, heading, is_default)                                             \
+    void info_write_##lower(struct text *text, const struct info *info);
+INFO_SECTIONS(INFO_WRITER)
+#undef INFO_WRITER
+
+void info_number(struct text *text, const char *name, uint64_t value);
+void info_word(struct text *text, const char *name, const char *value);
+
+/* Memory of all tables, estimated from a few slots of each database. */
+uint64_t info_table_bytes(struct keyspace *keyspace);
+
+#endif
