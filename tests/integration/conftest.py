@@ -23,14 +23,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow_limit(seconds): a time limit of its own")
 
 
+def pytest_sessionstart():
+    if not os.access(harness.SERVER, os.X_OK):
+        pytest.exit("there is no server binary " + harness.SERVER, returncode=2)
+
+
 def pytest_report_header():
     return [f"server: {harness.SERVER}, backends {','.join(harness.BACKENDS)}, slowness {harness.SLOWNESS:g}"]
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if not os.access(harness.SERVER, os.X_OK):
-            item.add_marker(pytest.mark.skipif(True, reason="there is no server binary " + harness.SERVER))
         if item.get_closest_marker("slotwise") and not harness.IS_SLOTWISE:
             item.add_marker(pytest.mark.skip(reason="the stand-in server lacks it"))
         if item.get_closest_marker("redis72") and harness.VERSION < (7, 2):
