@@ -1,37 +1,44 @@
-/* Table: lookup, insertion and removal. The layout is in table_internal.h, rebuilds in table_rebuild.c, walks
- * and samples in table_walk.c.
+/* Table: lookup, insertion and removal. The layout is in table_internal.h, rebuilds in
+ * table_rebuild.c, walks and samples in table_walk.c.
  *
  * Algorithm
- *   A key's home is bucket hash * n >> 64. It lives in its home or, when that is full, in the nearest of the
- *   REACH_MAX next buckets that has room; the home's reach says how far one must look. Only when all of these
- *   are full does the home get an overflow bucket. A removal pulls the furthest key of the bucket's own back
- *   into the hole, so that churn does not scatter keys. Plain overflow chains cannot do what this does: with 7
- *   or 8 keys a bucket they bottom out at 12 bytes a key, whatever the load; this takes 9 to 11 with 86-95 %
- *   of the keys at home.
- *   An entry carries 16 bits of the hash (the tag) beside the pointer. A lookup compares the eight tags of a
- *   bucket at once and touches only objects that match: a wrong one once in several hundred lookups. Which 16
- *   bits depends on the size of the table (tag_position_for): the bits that the place does not tell, so that
- *   place and tag give the hash to some 2^-20 of its range and a rebuild need not touch the objects.
- *   Small tables are rebuilt at once into a new array; large ones a few buckets per write, in hash order, with
- *   a bound: keys below it are in the new array (table_rebuild.c).
+ *   A key's home is bucket hash * n >> 64. It lives in its home or, when that is full, in the
+ *   nearest of the REACH_MAX next buckets that has room; the home's reach says how far one must
+ *   look. Only when all of these are full does the home get an overflow bucket. A removal pulls the
+ *   furthest key of the bucket's own back into the hole, so that churn does not scatter keys. Plain
+ *   overflow chains cannot do what this does: with 7 or 8 keys a bucket they bottom out at 12 bytes
+ *   a key, whatever the load; this takes 9 to 11 with 86-95 % of the keys at home.
+ *
+ *   An entry carries 16 bits of the hash (the tag) beside the pointer. A lookup compares the eight
+ *   tags of a bucket at once and touches only objects that match: a wrong one once in a hundred
+ *   lookups or less. Which 16 bits depends on the size of the table (tag_position_for): those that
+ *   the place does not tell, so that place and tag together give the hash to within 2^-9 of a
+ *   bucket or better, and a rebuild need not touch the objects.
+ *
+ *   Small tables are rebuilt at once into a new array; large ones a few buckets per write, in hash
+ *   order, with a bound: keys below it are in the new array (table_rebuild.c).
  *
  * Ordering
- *   One writer at a time, the token's holder; tokens order writers among each other. An object is complete
- *   before its entry is stored (release), which pairs with the reader's load of the entry (acquire); in the
- *   same way an array before the root, an overflow bucket before its link, and moved entries before the bound
- *   or the root that makes readers look for them in their new place. An entry is stored in its new place
- *   before it goes from the old.
- *   A reader may all the same miss a key that moves while it looks, or find one that has just been replaced.
- *   It may not fault: a word is loaded once, as an atomic, and is an object, a link or nothing by its own
- *   bits. What a lookup found or missed counts only if the slot's word validates (slot.h).
+ *   One writer at a time, the token's holder; tokens order writers among each other. An object is
+ *   complete before its entry is stored (release), which pairs with the reader's load of the entry
+ *   (acquire); in the same way an array before the root, an overflow bucket before its link, and
+ *   moved entries before the bound or the root that makes readers look for them in their new place.
+ *   An entry is stored in its new place before it goes from the old.
+ *
+ *   A reader may all the same miss a key that moves while it looks, or find one that has just been
+ *   replaced. It may not fault: a word is loaded once, as an atomic, and is an object, a link or
+ *   nothing by its own bits. What a lookup found or missed counts only if the slot's word validates
+ *   (slot.h).
  *
  * Progress
- *   Readers are wait-free: at most 1 + REACH_MAX buckets and the overflow chain of each. A write is bounded by
- *   the same plus a rebuild of a table below TABLE_STEP_THRESHOLD_BUCKETS or TABLE_STEP_BUCKETS buckets of a
- *   larger one. An overflow chain is long only if hashes collide in far more bits than a seeded hash lets them.
+ *   Readers are wait-free: at most 1 + REACH_MAX buckets and the overflow chain of each. A write is
+ *   bounded by the same plus a rebuild of a table below TABLE_STEP_THRESHOLD_BUCKETS or
+ *   TABLE_STEP_BUCKETS buckets of a larger one. An overflow chain is long only if hashes collide in
+ *   far more bits than a seeded hash lets them.
  *
  * Reclamation
- *   Old arrays, overflow buckets and rebuild states go through epoch_retire. Objects belong to the caller. */
+ *   Old arrays, overflow buckets and rebuild states go through epoch_retire; large arrays from
+ *   there to the background thread. Objects belong to the caller. */
 #include "engine/table.h"
 
 #include <string.h>
@@ -62,12 +69,12 @@ uint64_t object_hash(const struct object *o) {
     return table_hash(key, length);
 }
 
-/* --- Geometry ------------------------------------------------------------------------------------- */
+/* --- Geometry --------------------------------------------------------------------------------- */
 
-/* Between 16 and 128 buckets per value of the bits above the tag: at least 16, so that the window in which a
- * key of a bucket may have its home (REACH_MAX + 2 buckets) tells those bits; at most 128, so that within a
- * bucket the tag still has 9 bits that differ. Constant over a factor of 8 in size: only then must a rebuild
- * hash every key. */
+/* Between 16 and 128 buckets per value of the bits above the tag: at least 16, so that the window
+ * in which a key of a bucket may have its home (REACH_MAX + 2 buckets) tells those bits; at most
+ * 128, so that within a bucket the tag still has 9 bits that differ. Constant over a factor of 8 in
+ * size: only then must a rebuild hash every key. */
 unsigned tag_position_for(uint64_t buckets) {
     if (buckets < 128)
         return ENTRY_TAG_SHIFT;
@@ -95,7 +102,8 @@ struct table *table_make(uint64_t buckets, bool zero) {
     struct table *t = memory_alloc_aligned(BUCKET_BYTES, buckets * BUCKET_BYTES);
     /* Plain stores are fine: nobody else knows it yet. */
     memset(t, 0, zero ? buckets * BUCKET_BYTES : BUCKET_BYTES);
-    word_relaxed(&t->first, HEADER_GEOMETRY, buckets << 32 | (uint64_t)tag_position_for(buckets) << 8);
+    word_relaxed(&t->first, HEADER_GEOMETRY,
+                 buckets << 32 | (uint64_t)tag_position_for(buckets) << 8);
     return t;
 }
 
@@ -119,12 +127,15 @@ void overflow_add(struct table *t, int64_t buckets, uint64_t chain_length) {
     word_relaxed(&t->first, HEADER_OVERFLOW, count << 16 | longest << 1);
 }
 
-/* --- Lookup --------------------------------------------------------------------------------------- */
+/* --- Lookup ----------------------------------------------------------------------------------- */
 
-/* Most keys are short: eight bytes at a time, the last eight overlapping, beat a call. */
-static inline bool bytes_equal(const char *a, const char *b, size_t length) {
+/* For short keys; in line, so that a lookup calls nothing and needs no stack. */
+#define SHORT_KEY_BYTES 64
+static inline __attribute__((always_inline)) bool short_equal(const char *a, const char *b,
+                                                              size_t length) {
     uint64_t x, y;
-    if (LIKELY(length >= 8 && length <= 32)) {
+    if (LIKELY(length >= 8)) {
+        /* Eight bytes at a time, the last eight overlap. */
         for (size_t i = 0; i + 8 < length; i += 8) {
             memcpy(&x, a + i, 8);
             memcpy(&y, b + i, 8);
@@ -135,43 +146,51 @@ static inline bool bytes_equal(const char *a, const char *b, size_t length) {
         memcpy(&y, b + length - 8, 8);
         return x == y;
     }
-    return memcmp(a, b, length) == 0;
+    for (size_t i = 0; i < length; i++)
+        if (a[i] != b[i])
+            return false;
+    return true;
 }
 
-static inline bool key_is(const struct object *o, const char *key, size_t length) {
+/* false for keys that are not short, too. */
+static inline __attribute__((always_inline)) bool short_key_is(const struct object *o,
+                                                               const char *key, size_t length) {
+    if (UNLIKELY(length > SHORT_KEY_BYTES || o->key_length != length))
+        return false;
+    if (o->flags & OBJECT_WIDE_KEY)
+        __builtin_unreachable(); /* such a key has more bytes than that */
     size_t n;
     const char *k = object_key(o, &n);
-    return n == length && LIKELY(bytes_equal(k, key, length));
+    return LIKELY(short_equal(k, key, length));
 }
 
-static inline struct object *bucket_find(const struct bucket *b, uint64_t tag, const char *key,
-                                         size_t length) {
+static struct object *bucket_find(const struct bucket *b, uint64_t tag, const char *key,
+                                  size_t length) {
     for (unsigned mask = bucket_match(b, tag); mask; mask &= mask - 1) {
         uint64_t entry = word_acquire(b, MATCH_INDEX(mask));
-        if (LIKELY(entry & ENTRY_OBJECT) && LIKELY(key_is(entry_object(entry), key, length)))
+        if ((entry & ENTRY_OBJECT) && object_key_equals(entry_object(entry), key, length))
             return entry_object(entry);
     }
     return NULL;
 }
 
-static __attribute__((noinline)) struct object *find_beyond(const struct table *t, uint64_t home, uint64_t tag,
-                                                            const char *key, size_t length) {
-    uint64_t buckets = table_buckets(t);
+/* All that table_find does not do itself. */
+static __attribute__((noinline)) struct object *find_further(const struct table *t, uint64_t hash,
+                                                             const char *key, size_t length) {
+    uint64_t geometry = table_geometry(t);
+    uint64_t buckets = geometry_buckets(geometry);
+    uint64_t tag = hash_tag(hash, geometry_tag_position(geometry));
+    uint64_t home = hash_home(hash, buckets);
     uint64_t reach = home_reach(t, home, buckets);
-    const struct bucket *b = table_bucket(t, home);
-    for (uint64_t d = 0;;) {
-        for (const struct bucket *o = bucket_link(b); UNLIKELY(o != NULL); o = bucket_link(o)) {
-            struct object *found = bucket_find(o, tag, key, length);
+    for (uint64_t d = 0; d <= reach; d++) {
+        const struct bucket *b = table_bucket(t, bucket_wrap(home + d, buckets));
+        for (; b; b = bucket_link(b)) {
+            struct object *found = bucket_find(b, tag, key, length);
             if (found)
                 return found;
         }
-        if (++d > reach)
-            return NULL;
-        b = table_bucket(t, bucket_wrap(home + d, buckets));
-        struct object *found = bucket_find(b, tag, key, length);
-        if (found)
-            return found;
     }
+    return NULL;
 }
 
 /* The table of this hash at this moment, NULL if there is none. */
@@ -193,10 +212,16 @@ struct object *table_find(const table_root *root, uint64_t hash, const char *key
     uint64_t tag = hash_tag(hash, geometry_tag_position(geometry));
     uint64_t home = hash_home(hash, geometry_buckets(geometry));
     const struct bucket *b = table_bucket(t, home);
-    struct object *found = bucket_find(b, tag, key, length);
-    if (LIKELY(found != NULL))
-        return found;
-    return bucket_reaches_on(b) ? find_beyond(t, home, tag, key, length) : NULL;
+    unsigned mask = bucket_match(b, tag);
+    if (LIKELY(mask != 0)) {
+        /* Nearly always it is the first match at home. */
+        uint64_t entry = word_acquire(b, MATCH_INDEX(mask));
+        if (LIKELY(entry & ENTRY_OBJECT) && short_key_is(entry_object(entry), key, length))
+            return entry_object(entry);
+    } else if (!bucket_reaches_on(b)) {
+        return NULL;
+    }
+    return find_further(t, hash, key, length);
 }
 
 void table_prefetch_header(const table_root *root) {
@@ -223,7 +248,7 @@ void table_prefetch_object(const table_root *root, uint64_t hash) {
         __builtin_prefetch(entry_object(word_load(b, MATCH_INDEX(mask))));
 }
 
-/* --- Placing -------------------------------------------------------------------------------------- */
+/* --- Placing ---------------------------------------------------------------------------------- */
 
 void bucket_set_reach(struct bucket *b, unsigned reach) {
     for (unsigned i = 0; i < 3; i++) {
@@ -234,23 +259,16 @@ void bucket_set_reach(struct bucket *b, unsigned reach) {
     }
 }
 
-/* Words of bucket number `index` that an entry may be put into: bit i for word i. */
-static inline unsigned bucket_free(const struct bucket *b, bool has_header) {
-    unsigned mask = ~bucket_objects(b) & (has_header ? HEADER_FREE_MASK : 0xff);
-    if (UNLIKELY(mask & 1 << BUCKET_LINK) && bucket_link(b))
-        mask &= ~(1u << BUCKET_LINK);
-    return mask;
-}
-
 static struct bucket *overflow_make(void) {
     struct bucket *o = memory_alloc_aligned(BUCKET_BYTES, sizeof *o);
     bucket_clear(o);
     return o;
 }
 
-/* All buckets within reach are full. The home's reach is REACH_MAX from here on, which tells readers to look at
- * the overflow of the home itself, too. */
-static __attribute__((noinline)) void place_overflow(struct table *t, uint64_t home, uint64_t entry) {
+/* All buckets within reach are full. The home's reach is REACH_MAX from here on, which tells
+ * readers to look at the overflow of the home itself, too. */
+static __attribute__((noinline)) void place_overflow(struct table *t, uint64_t home,
+                                                     uint64_t entry) {
     struct bucket *last = table_bucket(t, home);
     uint64_t chain = 0;
     bucket_set_reach(last, REACH_MAX);
@@ -263,8 +281,8 @@ static __attribute__((noinline)) void place_overflow(struct table *t, uint64_t h
         last = o;
         chain++;
     }
-    /* The link takes the place of an entry, which moves first. That it may be of another home does no harm:
-     * whoever looks into a bucket looks into its overflow. */
+    /* The link takes the place of an entry, which moves first. That it may be of another home does
+     * no harm: whoever looks into a bucket looks into its overflow. */
     struct bucket *o = overflow_make();
     word_relaxed(o, 0, word_load(last, BUCKET_LINK) & ~ENTRY_REACH);
     word_relaxed(o, 1, entry);
@@ -272,19 +290,13 @@ static __attribute__((noinline)) void place_overflow(struct table *t, uint64_t h
     entry_store(last, BUCKET_LINK, (uint64_t)(uintptr_t)o);
 }
 
-void table_place(struct table *t, uint64_t geometry, uint64_t home, uint64_t entry) {
-    uint64_t buckets = geometry_buckets(geometry);
+void table_place_away(struct table *t, uint64_t buckets, uint64_t home, uint64_t entry) {
     struct bucket *b = table_bucket(t, home);
-    unsigned mask = bucket_free(b, home == 0);
-    if (LIKELY(mask)) {
-        entry_store(b, (unsigned)__builtin_ctz(mask), entry);
-        return;
-    }
     uint64_t furthest = buckets <= REACH_MAX ? buckets - 1 : REACH_MAX;
     for (uint64_t d = 1; d <= furthest; d++) {
         uint64_t index = bucket_wrap(home + d, buckets);
         struct bucket *near = table_bucket(t, index);
-        mask = bucket_free(near, index == 0);
+        unsigned mask = bucket_free(near, index == 0);
         if (mask) {
             entry_store(near, (unsigned)__builtin_ctz(mask), entry);
             if (d > bucket_reach(b))
@@ -295,7 +307,7 @@ void table_place(struct table *t, uint64_t geometry, uint64_t home, uint64_t ent
     place_overflow(t, home, entry);
 }
 
-/* --- Removing ------------------------------------------------------------------------------------- */
+/* --- Removing --------------------------------------------------------------------------------- */
 
 /* Where an entry is. */
 struct place {
@@ -307,13 +319,14 @@ struct place {
 };
 
 /* By identity if object is given, else by key. */
-static inline bool bucket_locate(struct place *p, struct bucket *b, uint64_t tag, const struct object *object,
-                                 const char *key, size_t length) {
+static inline bool bucket_locate(struct place *p, struct bucket *b, uint64_t tag,
+                                 const struct object *object, const char *key, size_t length) {
     for (unsigned mask = bucket_match(b, tag); mask; mask &= mask - 1) {
         uint64_t entry = word_load(b, MATCH_INDEX(mask));
         if (!(entry & ENTRY_OBJECT))
             continue;
-        if (object ? entry_object(entry) == object : key_is(entry_object(entry), key, length)) {
+        if (object ? entry_object(entry) == object
+                   : object_key_equals(entry_object(entry), key, length)) {
             p->bucket = b;
             p->word = MATCH_INDEX(mask);
             return true;
@@ -322,8 +335,8 @@ static inline bool bucket_locate(struct place *p, struct bucket *b, uint64_t tag
     return false;
 }
 
-static bool table_locate(struct place *p, struct table *t, uint64_t hash, const struct object *object,
-                         const char *key, size_t length) {
+static bool table_locate(struct place *p, struct table *t, uint64_t hash,
+                         const struct object *object, const char *key, size_t length) {
     uint64_t geometry = table_geometry(t);
     uint64_t buckets = geometry_buckets(geometry);
     uint64_t tag = hash_tag(hash, geometry_tag_position(geometry));
@@ -353,7 +366,8 @@ void overflow_unlink(struct table *t, struct bucket *pred) {
 }
 
 /* Is this entry, found in bucket index, of that home? */
-static bool entry_has_home(const struct tag_context *c, uint64_t index, uint64_t entry, uint64_t home) {
+static bool entry_has_home(const struct tag_context *c, uint64_t index, uint64_t entry,
+                           uint64_t home) {
     struct hash_range range = entry_hashes(c, index, entry);
     uint64_t first = hash_home(range.first, c->buckets);
     uint64_t last = hash_home(range.last, c->buckets);
@@ -364,8 +378,8 @@ static bool entry_has_home(const struct tag_context *c, uint64_t index, uint64_t
     return hash_home(object_hash(entry_object(entry)), c->buckets) == home;
 }
 
-/* The furthest entry of this home that is not in it, and sets the home's reach to what is needed with it
- * (within) or without it. A home with overflow keeps REACH_MAX. */
+/* The furthest entry of this home that is not in it, and sets the home's reach to what is needed
+ * with it (within) or without it. A home with overflow keeps REACH_MAX. */
 static bool find_furthest(struct table *t, const struct tag_context *c, uint64_t home, bool within,
                           struct place *p) {
     struct bucket *b = table_bucket(t, home);
@@ -401,15 +415,14 @@ static void reach_shrink(struct table *t, const struct tag_context *c, uint64_t 
 }
 
 /* The last entry of the overflow chain of a bucket moves into the hole. */
-static void fill_from_overflow(struct table *t, struct bucket *hole, unsigned hole_word, struct bucket *head) {
+static void fill_from_overflow(struct table *t, struct bucket *hole, unsigned hole_word,
+                               struct bucket *head) {
     struct bucket *pred = head;
     struct bucket *last = bucket_link(head);
     for (struct bucket *next; (next = bucket_link(last)) != NULL; last = next)
         pred = last;
     unsigned mask = bucket_objects(last);
-    if (last == hole)
-        mask &= ~(1u << hole_word);
-    if (mask && last != hole) {
+    if (last != hole) {
         unsigned word = 31 - (unsigned)__builtin_clz(mask);
         entry_store(hole, hole_word, word_load(last, word));
         entry_store(last, word, 0);
@@ -443,7 +456,7 @@ static void fill_hole(struct place p) {
     }
 }
 
-/* --- The public writers --------------------------------------------------------------------------- */
+/* --- The public writers ----------------------------------------------------------------------- */
 
 static struct table *root_load(const table_root *root) {
     return atomic_load_explicit(root, memory_order_relaxed);
@@ -503,14 +516,16 @@ void table_insert(table_root *root, uint64_t hash, struct object *object) {
     struct table *side = write_side(t, hash);
     uint64_t geometry = table_geometry(side);
     uint64_t entry = entry_make(object, hash_tag(hash, geometry_tag_position(geometry)));
-    table_place(side, geometry, hash_home(hash, geometry_buckets(geometry)), entry);
+    buckets = geometry_buckets(geometry);
+    table_place(side, buckets, hash_home(hash, buckets), entry);
     header_add(t, HEADER_COUNT, 1);
     if (entry & ENTRY_VOLATILE)
         header_add(t, HEADER_VOLATILE, 1);
 }
 
 /* Stores the object in the place of old, which may be itself. */
-static void entry_replace(table_root *root, uint64_t hash, struct object *old, struct object *object) {
+static void entry_replace(table_root *root, uint64_t hash, struct object *old,
+                          struct object *object) {
     struct place p;
     struct table *t = root_load(root);
     ASSERT(t != NULL);
@@ -560,7 +575,7 @@ struct table *table_detach(table_root *root) {
     return t;
 }
 
-/* --- Figures --------------------------------------------------------------------------------------- */
+/* --- Figures ---------------------------------------------------------------------------------- */
 
 size_t table_count(const table_root *root) {
     const struct table *t = atomic_load_explicit(root, memory_order_acquire);

@@ -1,17 +1,18 @@
 /* Private to table*.c: the layout of a table and the primitives on entries and buckets.
  *
- * A table is one array of 64-byte buckets, eight words each. There is no header beside it: the first five
- * words of bucket 0 are the header, and a word of the header never has the OBJECT bit, so that a reader
- * needs no special case for it. A table of three keys is one bucket.
+ * A table is one array of 64-byte buckets, eight words each. There is no header beside it: the
+ * first five words of bucket 0 are the header, and a word of the header never has the OBJECT bit,
+ * so that a reader needs no special case for it. A table of three keys is one bucket.
  *
  *   entry:  63..48 tag | 47..3 pointer | bit 2 REACH | bit 1 VOLATILE | bit 0 OBJECT
  *   header: REBUILD, GEOMETRY, COUNT, VOLATILE, OVERFLOW (words 0..4 of bucket 0)
  *
- * An empty entry has neither OBJECT nor a pointer. Word 7 without OBJECT but with a pointer is a link to an
- * overflow bucket, which extends the capacity of the bucket that it hangs on. REACH exists only in words
- * 5, 6 and 7: together a number from 0 to 7 (enum below).
+ * An empty entry has neither OBJECT nor a pointer. Word 7 without OBJECT but with a pointer is a
+ * link to an overflow bucket, which extends the capacity of the bucket that it hangs on. REACH
+ * exists only in words 5, 6 and 7: together a number from 0 to 7 (enum below).
  *
- * See table.c for the essay. Every word is written by the token's holder only, and read by anyone. */
+ * See table.c for the essay. Every word is written by the token's holder only, and read by
+ * anyone. */
 #ifndef SLOTWISE_ENGINE_TABLE_INTERNAL_H
 #define SLOTWISE_ENGINE_TABLE_INTERNAL_H
 
@@ -29,18 +30,18 @@
 #include <emmintrin.h>
 #endif
 
-#define BUCKET_BYTES 64
+#define BUCKET_BYTES   64
 #define BUCKET_ENTRIES 8
-#define BUCKET_LINK (BUCKET_ENTRIES - 1) /* the word that may be a link */
+#define BUCKET_LINK    (BUCKET_ENTRIES - 1) /* the word that may be a link */
 
-#define ENTRY_OBJECT ((uint64_t)1)
-#define ENTRY_VOLATILE ((uint64_t)2)
-#define ENTRY_REACH ((uint64_t)4)
-#define ENTRY_POINTER ((uint64_t)0x0000fffffffffff8)
+#define ENTRY_OBJECT    ((uint64_t)1)
+#define ENTRY_VOLATILE  ((uint64_t)2)
+#define ENTRY_REACH     ((uint64_t)4)
+#define ENTRY_POINTER   ((uint64_t)0x0000fffffffffff8)
 #define ENTRY_TAG_SHIFT 48
 
-/* The furthest bucket after its home in which a key may live. A home whose reach is REACH_MAX may also have
- * overflow buckets. */
+/* The furthest bucket after its home in which a key may live. A home whose reach is REACH_MAX may
+ * also have overflow buckets. */
 #define REACH_MAX 7
 
 enum table_header_word {
@@ -51,7 +52,8 @@ enum table_header_word {
     HEADER_OVERFLOW, /* overflow buckets << 16 | longest chain ever << 1 */
     HEADER_WORDS
 };
-#define HEADER_FREE_MASK (0xffu & ~((1u << HEADER_WORDS) - 1)) /* what bucket 0 has left for entries */
+#define HEADER_FREE_MASK                                                                           \
+    (0xffu & ~((1u << HEADER_WORDS) - 1)) /* what bucket 0 has left for entries */
 
 struct bucket {
     _Alignas(BUCKET_BYTES) _Atomic uint64_t word[BUCKET_ENTRIES];
@@ -62,7 +64,8 @@ struct table {
     struct bucket first; /* and the others after it */
 };
 
-/* Of a step-wise rebuild; hangs on the new table. Keys whose hash is below bound live in the new table. */
+/* Of a step-wise rebuild; hangs on the new table. Keys whose hash is below bound live in the new
+ * table. */
 struct table_rebuild {
     struct table *old;
     _Atomic uint64_t bound;
@@ -70,11 +73,11 @@ struct table_rebuild {
     uint64_t next_old;            /* bound as a bucket of the old table; writer only */
 };
 
-/* Tests may make up hashes (collisions); must then give the same for the key as the hash argument of the
- * public functions. NULL: table_hash. */
+/* Tests may make up hashes (collisions); must then give the same for the key as the hash argument
+ * of the public functions. NULL: table_hash. */
 extern uint64_t (*table_hash_for_tests)(const char *key, size_t length);
 
-/* --- Geometry ------------------------------------------------------------------------------------- */
+/* --- Geometry --------------------------------------------------------------------------------- */
 
 static inline uint64_t word_load(const struct bucket *b, unsigned i) {
     return atomic_load_explicit(&b->word[i], memory_order_relaxed);
@@ -118,11 +121,12 @@ static inline struct table_rebuild *table_rebuild_state(const struct table *t) {
     return (struct table_rebuild *)(uintptr_t)word_acquire(&t->first, HEADER_REBUILD);
 }
 /* The table in which a key of this hash lives. */
-static inline struct table *rebuild_side(struct table *t, const struct table_rebuild *r, uint64_t hash) {
+static inline struct table *rebuild_side(struct table *t, const struct table_rebuild *r,
+                                         uint64_t hash) {
     return hash < atomic_load_explicit(&r->bound, memory_order_acquire) ? t : r->old;
 }
 
-/* --- Entries -------------------------------------------------------------------------------------- */
+/* --- Entries ---------------------------------------------------------------------------------- */
 
 static inline struct object *entry_object(uint64_t entry) {
     return (struct object *)(uintptr_t)(entry & ENTRY_POINTER);
@@ -138,22 +142,23 @@ static inline bool object_is_volatile(const struct object *o) {
 }
 static inline uint64_t entry_make(struct object *o, uint64_t tag) {
     ASSERT(((uintptr_t)o & ~ENTRY_POINTER) == 0);
-    return (uint64_t)(uintptr_t)o | tag << ENTRY_TAG_SHIFT | (object_is_volatile(o) ? ENTRY_VOLATILE : 0) |
-           ENTRY_OBJECT;
+    return (uint64_t)(uintptr_t)o | tag << ENTRY_TAG_SHIFT |
+           (object_is_volatile(o) ? ENTRY_VOLATILE : 0) | ENTRY_OBJECT;
 }
-/* Publishes: what the entry points to is complete for whoever sees it. Keeps the bucket's REACH bit. */
+/* Publishes: what the entry points to is complete for whoever sees it. Keeps the bucket's REACH
+ * bit. */
 static inline void entry_store(struct bucket *b, unsigned i, uint64_t entry) {
     word_release(b, i, (entry & ~ENTRY_REACH) | (word_load(b, i) & ENTRY_REACH));
 }
 
-/* --- Buckets -------------------------------------------------------------------------------------- */
+/* --- Buckets ---------------------------------------------------------------------------------- */
 
-/* Which entries may have this tag: bit 2i+1 for word i. A hint for readers: the word is loaded again, as an
- * atomic, before it is used. That is why the vector loads, which the language does not count as atomic, do
- * no harm: a word that changes meanwhile gives a false hit (the key decides) or a false miss (the slot's
- * word decides). */
+/* Which entries may have this tag: bit 2i+1 for word i. A hint for readers: the word is loaded
+ * again, as an atomic, before it is used. That is why the vector loads, which the language does not
+ * count as atomic, do no harm: a word that changes meanwhile gives a false hit (the key decides) or
+ * a false miss (the slot's word decides). */
 #define MATCH_INDEX(mask) ((unsigned)__builtin_ctz(mask) >> 1)
-#define MATCH_ALL 0xaaaau
+#define MATCH_ALL         0xaaaau
 static inline unsigned bucket_match(const struct bucket *b, uint64_t tag) {
 #ifdef TABLE_SIMD
     const __m128 *v = (const __m128 *)b;
@@ -174,11 +179,12 @@ static inline unsigned bucket_match(const struct bucket *b, uint64_t tag) {
 /* Which words are objects: bit i for word i. */
 static inline unsigned bucket_objects(const struct bucket *b) {
 #ifdef TABLE_SIMD
-    const __m128i *v = (const __m128i *)b;
-    unsigned mask = 0;
-    for (unsigned i = 0; i < 4; i++)
-        mask |= (unsigned)_mm_movemask_pd(_mm_castsi128_pd(_mm_slli_epi64(v[i], 63))) << (2 * i);
-    return mask;
+    const __m128 *v = (const __m128 *)b;
+    /* the low halves; bit 0 becomes the sign */
+    __m128i low = _mm_slli_epi32(_mm_castps_si128(_mm_shuffle_ps(v[0], v[1], 0x88)), 31);
+    __m128i high = _mm_slli_epi32(_mm_castps_si128(_mm_shuffle_ps(v[2], v[3], 0x88)), 31);
+    return (unsigned)_mm_movemask_ps(_mm_castsi128_ps(low)) |
+           (unsigned)_mm_movemask_ps(_mm_castsi128_ps(high)) << 4;
 #else
     unsigned mask = 0;
     for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
@@ -191,6 +197,14 @@ static inline unsigned bucket_objects(const struct bucket *b) {
 static inline struct bucket *bucket_link(const struct bucket *b) {
     uint64_t word = word_acquire(b, BUCKET_LINK);
     return word & ENTRY_OBJECT ? NULL : (struct bucket *)(uintptr_t)(word & ENTRY_POINTER);
+}
+
+/* Words that an entry may be put into: bit i for word i. */
+static inline unsigned bucket_free(const struct bucket *b, bool has_header) {
+    unsigned mask = ~bucket_objects(b) & (has_header ? HEADER_FREE_MASK : 0xff);
+    if (UNLIKELY(mask == 1u << BUCKET_LINK) && bucket_link(b))
+        mask = 0; /* callers take the lowest: a link matters only when it is the only one */
+    return mask;
 }
 
 static inline unsigned bucket_reach(const struct bucket *b) {
@@ -224,10 +238,11 @@ static inline struct tag_context tag_context_of(const struct table *t) {
     return (struct tag_context){buckets, buckets == 1 ? UINT64_MAX : (uint64_t)(-1) / buckets,
                                 geometry_tag_position(geometry)};
 }
-/* The hashes that an entry in bucket `index` (or its overflow) can have. The bits above the tag follow from
- * the place: its home is at most REACH_MAX buckets before it, and tag_position_for sees to it that this
- * window is narrower than the period of those bits. */
-static inline struct hash_range entry_hashes(const struct tag_context *c, uint64_t index, uint64_t entry) {
+/* The hashes that an entry in bucket `index` (or its overflow) can have. The bits above the tag
+ * follow from the place: its home is at most REACH_MAX buckets before it, and tag_position_for sees
+ * to it that this window is narrower than the period of those bits. */
+static inline struct hash_range entry_hashes(const struct tag_context *c, uint64_t index,
+                                             uint64_t entry) {
     unsigned above = ENTRY_TAG_SHIFT - c->tag_position;
     uint64_t first = entry_tag(entry) << c->tag_position;
     uint64_t below = ((uint64_t)1 << c->tag_position) - 1;
@@ -245,7 +260,7 @@ static inline struct hash_range entry_hashes(const struct tag_context *c, uint64
 /* The hash of an object's key: touches the object. */
 uint64_t object_hash(const struct object *o);
 
-/* --- table.c, for the other parts ------------------------------------------------------------------ */
+/* --- table.c, for the other parts ------------------------------------------------------------- */
 
 unsigned tag_position_for(uint64_t buckets);
 /* Buckets for a table of this many bytes, rounded up to the allocator's size class. */
@@ -255,18 +270,27 @@ uint64_t table_capacity(uint64_t buckets); /* keys that it takes before it grows
 struct table *table_make(uint64_t buckets, bool zero);
 void bucket_clear(struct bucket *b);
 /* Puts an entry in its home, near it, or into an overflow bucket. Does not count it. */
-void table_place(struct table *t, uint64_t geometry, uint64_t home, uint64_t entry);
+void table_place_away(struct table *t, uint64_t buckets, uint64_t home, uint64_t entry);
+static inline void table_place(struct table *t, uint64_t buckets, uint64_t home, uint64_t entry) {
+    struct bucket *b = table_bucket(t, home);
+    unsigned mask = bucket_free(b, home == 0);
+    if (LIKELY(mask))
+        entry_store(b, (unsigned)__builtin_ctz(mask), entry);
+    else
+        table_place_away(t, buckets, home, entry);
+}
 /* Takes the link at pred to an overflow bucket without entries away and retires that. */
 void overflow_unlink(struct table *t, struct bucket *pred);
 uint64_t table_overflow_buckets(const struct table *t);
 void overflow_add(struct table *t, int64_t buckets, uint64_t chain_length);
 uint64_t table_longest_chain(const struct table *t);
 
-/* --- table_rebuild.c -------------------------------------------------------------------------------- */
+/* --- table_rebuild.c -------------------------------------------------------------------------- */
 
 /* Moves up to TABLE_STEP_BUCKETS buckets of a step-wise rebuild; r is the state of t. */
 void rebuild_step(struct table *t, struct table_rebuild *r);
-/* Rebuilds into so many buckets, at once or by starting the steps. Returns the new table, published. */
+/* Rebuilds into so many buckets, at once or by starting the steps. Returns the new table,
+ * published. */
 struct table *table_rebuild_to(table_root *root, struct table *t, uint64_t buckets);
 /* Retires an unpublished table (and the old one of a rebuild) without its objects. */
 void table_retire_shell(struct table *t);

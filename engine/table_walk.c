@@ -1,16 +1,17 @@
-/* Going over a table: walks in hash order, random objects and samples, the end of a table, the check.
+/* Going over a table: walks in hash order, random objects and samples, the end of a table, the
+ * check.
  *
- * Run by readers under RCU (walk, random, sample: the slot's word tells whether a writer interfered; without
- * it the result may miss or repeat, but never faults) or by the token's holder. table_destroy is for whoever
- * owns an unpublished table.
+ * Run by readers under RCU (walk, random, sample: the slot's word tells whether a writer
+ * interfered; without it the result may miss or repeat, but never faults) or by the token's holder.
+ * table_destroy is for whoever owns an unpublished table.
  *
- * A walk is exact because it filters by the hash itself, computed from the key, and not by the place: its
- * bounds mean the same in any table, old or new, whatever its size. The place and the tag only spare it the
- * objects that cannot be meant. */
+ * A walk is exact because it filters by the hash itself, computed from the key, and not by the
+ * place: its bounds mean the same in any table, old or new, whatever its size. The place and the
+ * tag only spare it the objects that cannot be meant. */
 #include "engine/memory.h"
 #include "engine/table_internal.h"
 
-/* --- Walk ------------------------------------------------------------------------------------------ */
+/* --- Walk ------------------------------------------------------------------------------------- */
 
 #define WALK_PENDING 32
 
@@ -36,7 +37,8 @@ static void walk_flush(struct walk *w) {
     w->pending_count = 0;
 }
 
-static void walk_bucket(struct walk *w, const struct tag_context *c, uint64_t index, const struct bucket *b) {
+static void walk_bucket(struct walk *w, const struct tag_context *c, uint64_t index,
+                        const struct bucket *b) {
     for (unsigned mask = bucket_objects(b); mask; mask &= mask - 1) {
         uint64_t entry = word_acquire(b, (unsigned)__builtin_ctz(mask));
         if (!(entry & ENTRY_OBJECT) || (w->volatile_only && !(entry & ENTRY_VOLATILE)))
@@ -77,7 +79,8 @@ static uint64_t home_last_hash(const struct table *t, uint64_t hash) {
     return next < buckets ? home_first_hash(next, buckets) - 1 : UINT64_MAX;
 }
 
-/* One piece: the keys from `from` to the end of its bucket, rounded up. Returns how many buckets that were. */
+/* One piece: the keys from `from` to the end of its bucket, rounded up. Returns how many buckets
+ * that were. */
 static size_t walk_piece(struct walk *w, struct table *t, uint64_t from, uint64_t granule_mask) {
     const struct table_rebuild *r = table_rebuild_state(t);
     uint64_t bound = r ? atomic_load_explicit(&r->bound, memory_order_acquire) : 0;
@@ -99,7 +102,8 @@ static size_t walk_piece(struct walk *w, struct table *t, uint64_t from, uint64_
 }
 
 void table_walk(const table_root *root, uint64_t from, unsigned granularity_bits, size_t limit,
-                size_t bucket_limit, bool volatile_only, table_visit *visit, void *context, uint64_t *next) {
+                size_t bucket_limit, bool volatile_only, table_visit *visit, void *context,
+                uint64_t *next) {
     struct table *t = atomic_load_explicit(root, memory_order_acquire);
     struct walk w = {.volatile_only = volatile_only, .visit = visit, .context = context};
     uint64_t granule_mask = ((uint64_t)1 << granularity_bits) - 1;
@@ -114,10 +118,10 @@ void table_walk(const table_root *root, uint64_t from, unsigned granularity_bits
     *next = from;
 }
 
-/* --- Random ---------------------------------------------------------------------------------------- */
+/* --- Random ----------------------------------------------------------------------------------- */
 
-/* The buckets that may hold keys, numbered: those of the new table that are initialised, then all of the old
- * one. */
+/* The buckets that may hold keys, numbered: those of the new table that are initialised, then all
+ * of the old one. */
 struct bucket_space {
     const struct table *table;
     const struct table *old;
@@ -145,7 +149,8 @@ static bool space_make(const table_root *root, struct bucket_space *s) {
 }
 
 static const struct bucket *space_bucket(const struct bucket_space *s, uint64_t index) {
-    return index < s->in_table ? table_bucket(s->table, index) : table_bucket(s->old, index - s->in_table);
+    return index < s->in_table ? table_bucket(s->table, index)
+                               : table_bucket(s->old, index - s->in_table);
 }
 
 static uint64_t mix(uint64_t x) {
@@ -161,8 +166,8 @@ struct object *table_random(const table_root *root, uint64_t random_a, uint64_t 
     if (!space_make(root, &s))
         return NULL;
     for (unsigned try = 0; try < RANDOM_TRIES; try++) {
-        /* One of the entries that there could be, each with the same chance: the bucket from one number, the
-         * link of its chain and the word from the other. */
+        /* One of the entries that there could be, each with the same chance: the bucket from one
+         * number, the link of its chain and the word from the other. */
         random_a += 0x9e3779b97f4a7c15u;
         uint64_t choice = mix(random_b ^ random_a);
         const struct bucket *b = space_bucket(&s, hash_home(mix(random_a), s.total));
@@ -208,7 +213,7 @@ size_t table_sample(const table_root *root, uint64_t random, bool volatile_only,
     return count;
 }
 
-/* --- The end of a table ---------------------------------------------------------------------------- */
+/* --- The end of a table ----------------------------------------------------------------------- */
 
 #define DESTROY_PREFETCH_BUCKETS 2
 
@@ -239,7 +244,7 @@ void table_destroy(void *table) {
     table_free_shell(t);
 }
 
-/* --- Check ----------------------------------------------------------------------------------------- */
+/* --- Check ------------------------------------------------------------------------------------ */
 
 struct figures {
     uint64_t keys;
@@ -247,8 +252,8 @@ struct figures {
     uint64_t overflow;
 };
 
-static void check_entry(const table_root *root, const struct table *t, uint64_t index, uint64_t entry,
-                        struct figures *f) {
+static void check_entry(const table_root *root, const struct table *t, uint64_t index,
+                        uint64_t entry, struct figures *f) {
     struct object *o = entry_object(entry);
     uint64_t hash = object_hash(o);
     uint64_t buckets = table_buckets(t);
@@ -309,7 +314,8 @@ void table_check(const table_root *root) {
     if (r) {
         uint64_t bound = atomic_load_explicit(&r->bound, memory_order_relaxed);
         ASSERT(bound > 0 && bound == home_first_hash(r->next_old, table_buckets(r->old)));
-        check_table(root, t, atomic_load_explicit(&r->initialised, memory_order_relaxed), 0, bound - 1, &sum);
+        check_table(root, t, atomic_load_explicit(&r->initialised, memory_order_relaxed), 0,
+                    bound - 1, &sum);
         check_table(root, r->old, table_buckets(r->old), bound, UINT64_MAX, &sum);
     } else {
         check_table(root, t, table_buckets(t), 0, UINT64_MAX, &sum);
