@@ -23,9 +23,12 @@
 #include "server/config.h"
 #include "server/latency.h"
 #include "server/numbers.h"
+#include "server/pause.h"
 #include "server/statistics.h"
 #include "server/worker.h"
 
+#define EXEC_ABORT "EXECABORT Transaction discarded because of: "
+#define ERROR_OUT_OF_MEMORY "OOM command not allowed when used memory > 'maxmemory'."
 #define READ_TRIES 3
 #define PATIENCE_AFTER_US 1000
 
@@ -166,6 +169,8 @@ bool dispatch_forget(struct conn *conn) {
     if (!conn->owns_patience && (conn->wait == WAIT_SLOT || conn->wait == WAIT_PATIENCE) &&
         !waiter_cancel(&conn->waiter))
         return false; /* its resume is under way: conn_resume comes back here */
+    if (conn->wait == WAIT_PAUSE)
+        pause_forget(conn);
     dispatch_wait_ends(conn);
     transaction_unwatch(&conn->session);
     return true;
@@ -376,13 +381,15 @@ static bool admit_memory(struct worker *worker, struct call *call) {
     const struct config *config = config_current();
     if (LIKELY(config->maxmemory == 0))
         return true;
-    if (memory_admission_bytes() <= (int64_t)config->maxmemory)
+    if (memory_admission_bytes() <= (int64_t)config->maxmemory || pause_is_on(worker->server))
         return true;
     dispatch_release_held(worker);
     bool room = eviction_make_room(worker->server->evictor, config->maxmemory);
     if (room || !(flags_of_all(call) & COMMAND_DENYOOM))
         return true;
-    reply_error(call->reply, "OOM command not allowed when used memory > 'maxmemory'.");
+    reply_error(call->reply, call->command->handler == cmd_exec && call->session->in_multi
+                                 ? EXEC_ABORT ERROR_OUT_OF_MEMORY
+                                 : ERROR_OUT_OF_MEMORY);
     return false;
 }
 
@@ -397,8 +404,7 @@ static bool check(struct worker *worker, struct call *call) {
     const struct command *command = call->command;
     if (UNLIKELY(!command->handler || !command_arity_fits(command, call->argc))) {
         if (command->handler == cmd_exec && session->in_multi)
-            reply_error(call->reply, "EXECABORT Transaction discarded because of: wrong number of arguments for "
-                                     "'exec' command");
+            reply_error(call->reply, EXEC_ABORT "wrong number of arguments for 'exec' command");
         else
             command_reply_wrong_arity(call->reply, command);
         return false;
@@ -458,6 +464,8 @@ enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, 
     if (UNLIKELY(atomic_load_explicit(&exclusive_gate.requested, memory_order_acquire))) {
         dispatch_release_held(worker);
         exclusive_stop();
+        if (conn->kill_requested) /* CLIENT KILL has replied: nothing of it may happen any more */
+            return DISPATCH_CLOSE;
     }
     if (UNLIKELY(!check(worker, call))) {
         wait_ends(conn);
@@ -469,6 +477,11 @@ enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, 
         return rejected;
     }
     session->last_command = call->command;
+    if (pause_holds(worker->server, call)) {
+        dispatch_release_held(worker);
+        pause_park(conn);
+        return DISPATCH_PARKED;
+    }
     enum dispatch_result result;
     if (UNLIKELY(session->in_multi) && is_queued_by_multi(call)) {
         transaction_queue(session, call);

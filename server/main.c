@@ -69,10 +69,17 @@ static void apply_published(const struct config *now, void *context) {
                       (unsigned)now->maxmemory_eviction_tenacity, (int)now->lfu_log_factor, (int)now->lfu_decay_time);
 }
 
-static int rebind(const struct config *before, const struct config *after, void *context, const char **error) {
+static int rebind_addresses(const struct config *before, const struct config *after, void *context,
+                            const char **error) {
     (void)before;
-    (void)error;
-    return listen_change(context, after);
+    *error = "Failed to bind to specified addresses.";
+    return listen_change(context, after) ? -1 : 0;
+}
+
+static int rebind_port(const struct config *before, const struct config *after, void *context, const char **error) {
+    (void)before;
+    *error = "Unable to listen on this port. Check server logs.";
+    return listen_change(context, after) ? -1 : 0;
 }
 
 static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)) {
@@ -188,6 +195,7 @@ static int set_up(struct server *server, int argc, char **argv) {
     server->started_ms = server->statistics_reset_ms = clock_now_ms();
     server->started_us = clock_monotonic_us();
     atomic_store(&server->next_client_id, 1);
+    pthread_mutex_init(&server->travelling_lock, NULL);
     if (epoch_start(STALL_MS, stalled, server) != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
@@ -195,8 +203,8 @@ static int set_up(struct server *server, int argc, char **argv) {
     server->slowlog = slowlog_create();
     config_on_publish(apply_published, server);
     apply_published(config_current(), server);
-    config_on_change("bind", rebind, server);
-    config_on_change("port", rebind, server);
+    config_on_change("bind", rebind_addresses, server);
+    config_on_change("port", rebind_port, server);
     show_logo(config);
     if (listen_open(server) != 0)
         return -1;
