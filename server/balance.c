@@ -66,7 +66,7 @@ void balance_adopt(struct worker *worker, struct conn *conn) {
     conn->moving = false;
     link_connection(worker, conn);
     int error = io_attach(worker->io, &conn->io);
-    if (error || worker->leaving) {
+    if (error || worker->leaving || conn->kill_requested) {
         if (error)
             log_write(LOG_LEVEL_WARNING, "Cannot attach a client's socket: error %d", -error);
         conn_close(conn);
@@ -76,13 +76,37 @@ void balance_adopt(struct worker *worker, struct conn *conn) {
         conn_resume(conn);
 }
 
+/* CLIENT LIST and CLIENT KILL find it on its way too. */
+static void travel_begins(struct server *server, struct conn *conn) {
+    pthread_mutex_lock(&server->travelling_lock);
+    conn->previous = NULL;
+    conn->next = server->travelling;
+    if (conn->next)
+        conn->next->previous = conn;
+    server->travelling = conn;
+    pthread_mutex_unlock(&server->travelling_lock);
+}
+
+static void travel_ends(struct server *server, struct conn *conn) {
+    pthread_mutex_lock(&server->travelling_lock);
+    if (conn->previous)
+        conn->previous->next = conn->next;
+    else
+        server->travelling = conn->next;
+    if (conn->next)
+        conn->next->previous = conn->previous;
+    pthread_mutex_unlock(&server->travelling_lock);
+}
+
 static void arrive(struct message *message) {
     struct conn *conn = (struct conn *)(void *)((char *)message - offsetof(struct conn, message));
+    travel_ends(conn->worker->server, conn);
     balance_adopt(conn->worker, conn);
 }
 
 void balance_send(struct conn *conn, struct worker *target) {
     conn->worker = target;
+    travel_begins(target->server, conn);
     conn->message.run = arrive;
     mailbox_post(&target->mailbox, &conn->message);
 }

@@ -1,5 +1,5 @@
-/* What the commands that change a session share (cmd_connection.c, cmd_client.c). On the
- * connection's worker. */
+/* What the commands that are not about data share (cmd_connection.c, cmd_client.c, cmd_debug.c
+ * ...). On the connection's worker. */
 #ifndef SLOTWISE_SERVER_CMD_SESSION_H
 #define SLOTWISE_SERVER_CMD_SESSION_H
 
@@ -15,5 +15,7 @@ void session_set_text(char **field, const struct argument *value);
 /* Whether it comes over a Unix socket or from a loopback address: what "local" means for
  * enable-debug-command and its kind. */
 bool session_is_local(struct session *session);
+/* "ERR unknown subcommand or wrong number of arguments for 'x'. Try CLIENT HELP." */
+void call_reply_bad_subcommand(struct call *call);
 
 #endif

@@ -2,6 +2,7 @@
 #include <limits.h>
 
 #include "server/cmd_data.h"
+#include "server/cmd_session.h"
 #include "server/numbers.h"
 #include "server/server.h"
 #include "server/slowlog.h"
@@ -30,8 +31,7 @@ static void reply_entry(const struct slowlog_entry *entry, void *context) {
 enum call_result cmd_slowlog_get(struct call *call) {
     int64_t count = ENTRIES_DEFAULT;
     if (call->argc > 3) {
-        reply_error(call->reply, "ERR unknown subcommand or wrong number of arguments for 'GET'. "
-                                 "Try SLOWLOG HELP.");
+        call_reply_bad_subcommand(call);
         return CALL_DONE;
     }
     if (call->argc == 3) {

@@ -320,6 +320,8 @@ void conn_batch_done(struct conn *conn, const char *unexecuted) {
 void conn_resume(struct conn *conn) {
     conn->parked = false;
     conn->stop_batch = false;
+    if (conn->kill_requested)
+        conn_close(conn);
     if (conn->closing) {
         conn_released(conn);
         return;

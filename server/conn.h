@@ -20,7 +20,7 @@ struct query_buffer {
     size_t needed; /* no use parsing before length reaches this */
 };
 
-enum conn_wait { WAIT_NONE, WAIT_SLOT, WAIT_PATIENCE, WAIT_RESUMED };
+enum conn_wait { WAIT_NONE, WAIT_SLOT, WAIT_PATIENCE, WAIT_RESUMED, WAIT_PAUSE };
 
 struct conn {
     struct io_connection io; /* first */

@@ -3,6 +3,7 @@
 #ifndef SLOTWISE_SERVER_SERVER_H
 #define SLOTWISE_SERVER_SERVER_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #define SERVER_WORKERS_MAX 128
 
 struct worker;
+struct conn;
 
 struct listener {
     int fd;
@@ -24,6 +26,10 @@ struct server {
     struct worker *workers[SERVER_WORKERS_MAX];
     unsigned worker_count;
     _Atomic unsigned workers_awake; /* how many take new connections; written by worker 0 */
+    /* Connections on their way from one worker to another, by their own links. Under the lock, or in an
+     * exclusive section (which no holder of the lock can be in). */
+    pthread_mutex_t travelling_lock;
+    struct conn *travelling;
     struct listener listeners[SERVER_LISTENERS_MAX]; /* changed in exclusive sections */
     unsigned listener_count;
     int retired_listeners[SERVER_LISTENERS_MAX]; /* closed by worker 0 when it has let go of them */
@@ -48,9 +54,9 @@ struct server {
     unsigned process_samples; /* worker 0 */
     _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
     char replication_id[41];  /* DEBUG CHANGE-REPL-ID */
-    /* CLIENT PAUSE (server/pause.h): changed in exclusive sections. */
-    int64_t pause_until_ms; /* 0: nobody is paused */
-    bool pause_all;         /* else writes only */
+    /* CLIENT PAUSE (server/pause.h): begins in exclusive sections. */
+    _Atomic int64_t pause_until_ms; /* 0: nobody is paused */
+    bool pause_all;                 /* else writes only */
     struct evictor *evictor; /* engine/eviction.h */
     struct slowlog *slowlog; /* server/slowlog.h */
     uint64_t slowlog_ticks;  /* what takes so long is logged; exclusive sections */

@@ -17,6 +17,7 @@
 #include "server/config.h"
 #include "server/listen.h"
 #include "server/log.h"
+#include "server/pause.h"
 
 #define RECLAIM_PER_TURN 256
 
@@ -102,10 +103,11 @@ static void close_idle(struct worker *worker, const struct config *config) {
  * comes between. */
 static void expire_some(struct worker *worker) {
     struct server *server = worker->server;
-    if (!atomic_load_explicit(&server->keyspace->active_expiry, memory_order_relaxed))
+    uint64_t start_us = clock_monotonic_us();
+    worker->expiry_due_us = start_us + WORKER_TIMER_MS * 1000;
+    if (!atomic_load_explicit(&server->keyspace->active_expiry, memory_order_relaxed) || pause_is_on(server))
         return;
     const struct config *config = config_current();
-    uint64_t start_us = clock_monotonic_us();
     worker->expiry_hurry =
         expiry_step(server->keyspace, &worker->expiry, worker->number, server->worker_count,
                     (unsigned)config->active_expire_effort, WORKER_EXPIRY_STEP_US);
@@ -125,6 +127,7 @@ static void run_timers(struct worker *worker) {
     worker->timer_due_us = now_us + WORKER_TIMER_MS * 1000;
     access_clock_update();
     close_idle(worker, config_current());
+    pause_tick(worker);
     balance_tick(worker);
     output_pool_trim();
     epoch_reclaim(RECLAIM_PER_TURN * 4);
