@@ -122,19 +122,33 @@ int listen_open(struct server *server) {
     return config->unixsocket ? open_unix(server, config) : 0;
 }
 
-/* Worker 0 is stopped (or runs this): its ring may be changed from here only if this thread is worker 0; otherwise it
- * does so itself when it sees listeners_changed. The old sockets stay open until then. */
+static void stop_listening(const struct listener *listeners, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        if (listeners[i].tcp)
+            shutdown(listeners[i].fd, SHUT_RDWR);
+}
+
+static void listen_again(const struct listener *listeners, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        if (listeners[i].tcp)
+            listen(listeners[i].fd, (int)config_current()->tcp_backlog);
+}
+
+/* The old sockets stop listening, so that the same address may be bound again, and listen again if the new ones fail. The
+ * ring of worker 0 is its own: it lets go of the old ones itself when it sees listeners_changed. */
 int listen_change(struct server *server, const struct config *after) {
     struct listener old[SERVER_LISTENERS_MAX];
     unsigned old_count = server->listener_count;
     memcpy(old, server->listeners, sizeof old);
     server->listener_count = 0;
+    stop_listening(old, old_count);
     int error = after->port != 0 ? open_tcp(server, after) : 0;
     if (error) {
         for (unsigned i = 0; i < server->listener_count; i++)
             close(server->listeners[i].fd);
         memcpy(server->listeners, old, sizeof old);
         server->listener_count = old_count;
+        listen_again(old, old_count);
         return error;
     }
     for (unsigned i = 0; i < old_count; i++) {
