@@ -7,4 +7,7 @@
 command_handler cmd_multi, cmd_exec, cmd_discard, cmd_watch, cmd_unwatch, cmd_quit, cmd_reset, cmd_touch, cmd_scan,
     cmd_randomkey, cmd_debug;
 
+/* A subcommand of DEBUG that needs all workers stopped. */
+bool debug_is_exclusive(const struct call *call);
+
 #endif

@@ -19,6 +19,7 @@
 #include "engine/eviction.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
+#include "server/cmd_session.h"
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/latency.h"
@@ -393,6 +394,22 @@ static bool admit_memory(struct worker *worker, struct call *call) {
     return false;
 }
 
+/* DEBUG is for whom enable-debug-command names. false: refused. */
+static bool protected_is_allowed(struct call *call) {
+    int allow = config_current()->enable_debug_command;
+    if (allow == CONFIG_ALLOW_YES || (allow == CONFIG_ALLOW_LOCAL && session_is_local(call->session)))
+        return true;
+    reply_error(call->reply, "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", "
+                             "you can run it from a local connection, otherwise you need to set this option in the "
+                             "configuration file, and then restart the server.");
+    return false;
+}
+
+static bool password_is_set(void) {
+    const char *password = config_current()->requirepass;
+    return password && password[0];
+}
+
 static bool check(struct worker *worker, struct call *call) {
     struct session *session = call->session;
     if (UNLIKELY(!call->command)) {
@@ -409,7 +426,9 @@ static bool check(struct worker *worker, struct call *call) {
             command_reply_wrong_arity(call->reply, command);
         return false;
     }
-    if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH)) {
+    if (UNLIKELY(command->flags & COMMAND_PROTECTED) && !protected_is_allowed(call))
+        return false;
+    if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) && password_is_set()) {
         reply_error(call->reply, "NOAUTH Authentication required.");
         return false;
     }
@@ -454,6 +473,8 @@ static enum dispatch_result run(struct worker *worker, struct conn *conn, struct
     call->tokens = false;
     if (call->command->handler == cmd_exec)
         return transaction_exec(worker, conn, call);
+    if (UNLIKELY(call->command->handler == cmd_debug) && debug_is_exclusive(call))
+        return run_exclusively(worker, conn, call);
     return finished(dispatch_call(worker, call));
 }
 
