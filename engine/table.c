@@ -234,18 +234,42 @@ void table_prefetch_bucket(const table_root *root, uint64_t hash) {
         __builtin_prefetch(table_bucket(t, hash_home(hash, table_buckets(t))));
 }
 
-void table_prefetch_object(const table_root *root, uint64_t hash) {
+bool table_prefetch_object(const table_root *root, uint64_t hash, bool value) {
     const struct table *t = table_for(root, hash);
     if (!t)
-        return;
+        return false;
     uint64_t geometry = table_geometry(t);
     uint64_t home = hash_home(hash, geometry_buckets(geometry));
     const struct bucket *b = table_bucket(t, home);
     unsigned mask = bucket_match(b, hash_tag(hash, geometry_tag_position(geometry)));
-    if (UNLIKELY(!mask) && bucket_reaches_on(b))
+    if (UNLIKELY(!mask) && bucket_reaches_on(b)) {
         __builtin_prefetch(table_bucket(t, bucket_wrap(home + 1, geometry_buckets(geometry))));
-    for (; mask; mask &= mask - 1)
-        __builtin_prefetch(entry_object(word_load(b, MATCH_INDEX(mask))));
+        return true;
+    }
+    for (; mask; mask &= mask - 1) {
+        const char *object = (const char *)entry_object(word_load(b, MATCH_INDEX(mask)));
+        __builtin_prefetch(object);
+        if (value)
+            __builtin_prefetch(object + 64);
+    }
+    return false;
+}
+
+void table_prefetch_further(const table_root *root, uint64_t hash) {
+    const struct table *t = table_for(root, hash);
+    if (!t)
+        return;
+    uint64_t geometry = table_geometry(t), buckets = geometry_buckets(geometry);
+    uint64_t tag = hash_tag(hash, geometry_tag_position(geometry)), home = hash_home(hash, buckets);
+    uint64_t reach = home_reach(t, home, buckets);
+    for (uint64_t d = 1; d <= reach; d++) {
+        const struct bucket *b = table_bucket(t, bucket_wrap(home + d, buckets));
+        for (unsigned mask = bucket_match(b, tag); mask; mask &= mask - 1) {
+            const char *object = (const char *)entry_object(word_load(b, MATCH_INDEX(mask)));
+            __builtin_prefetch(object);
+            __builtin_prefetch(object + 64);
+        }
+    }
 }
 
 /* --- Placing ---------------------------------------------------------------------------------- */

@@ -50,7 +50,9 @@ struct object *table_find(const table_root *root, uint64_t hash, const char *key
  * itself), 2 the bucket, 3 the objects whose hash bits match (their first line). */
 void table_prefetch_header(const table_root *root);
 void table_prefetch_bucket(const table_root *root, uint64_t hash);
-void table_prefetch_object(const table_root *root, uint64_t hash);
+bool table_prefetch_object(const table_root *root, uint64_t hash, bool value);
+/* Stage 4, for those of which stage 3 returned true: the key may be in a neighbour of its home bucket. */
+void table_prefetch_further(const table_root *root, uint64_t hash);
 
 /* Under the token. insert: the key must not be there. replace: old must be there; does not retire
  * it. remove: takes the object out and returns it (the caller retires it), NULL if absent. The

@@ -61,9 +61,16 @@ static void batch_prefetch(struct worker *worker) {
     for (unsigned i = 0; i < batch->count; i++)
         if (roots[i])
             table_prefetch_bucket(roots[i], batch->entries[i].call.key.hash);
-    for (unsigned i = 0; i < batch->count; i++)
-        if (roots[i])
-            table_prefetch_object(roots[i], batch->entries[i].call.key.hash);
+    uint64_t further = 0; /* a bit per entry: not in its home bucket */
+    for (unsigned i = 0; i < batch->count; i++) {
+        const struct call *call = &batch->entries[i].call;
+        if (roots[i] && table_prefetch_object(roots[i], call->key.hash, call->command->access == ACCESS_READ))
+            further |= (uint64_t)1 << i;
+    }
+    for (; further; further &= further - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(further);
+        table_prefetch_further(roots[i], batch->entries[i].call.key.hash);
+    }
 }
 
 /* The slot of the entry after i if both may run under one token, else -1. */

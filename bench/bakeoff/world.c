@@ -119,6 +119,6 @@ void world_prefetch(struct world *world, const struct key *keys, unsigned count)
         table_prefetch_bucket(&slots[keys[i].slot].table0, keys[i].hash);
     }
     for (unsigned i = 0; i < count; i++) {
-        table_prefetch_object(&slots[keys[i].slot].table0, keys[i].hash);
+        table_prefetch_object(&slots[keys[i].slot].table0, keys[i].hash, true);
     }
 }

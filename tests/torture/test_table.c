@@ -82,7 +82,7 @@ static void read_one(struct random *r) {
     if (random_below(r, 2)) {
         table_prefetch_header(root);
         table_prefetch_bucket(root, hash);
-        table_prefetch_object(root, hash);
+        table_prefetch_object(root, hash, true);
     }
     if (!slot_read_begin(&slot, &word)) {
         atomic_fetch_add_explicit(&refused, 1, memory_order_relaxed);

@@ -109,7 +109,8 @@ static inline struct object *model_find(struct model *m, uint64_t id) {
     uint64_t hash = id_hash(id);
     table_prefetch_header(&m->root);
     table_prefetch_bucket(&m->root, hash);
-    table_prefetch_object(&m->root, hash);
+    table_prefetch_object(&m->root, hash, true);
+    table_prefetch_further(&m->root, hash);
     return table_find(&m->root, hash, key, KEY_BYTES);
 }
 
