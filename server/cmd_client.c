@@ -5,7 +5,6 @@
  * are not tracked, so UNBLOCK finds nobody and TRACKING can only be switched off. */
 #include <string.h>
 
-#include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/cmd_data.h"
 #include "server/cmd_session.h"
@@ -327,16 +326,10 @@ enum call_result cmd_client_pause(struct call *call) {
             return CALL_DONE;
         }
     }
-    if (!number_parse_int64(call->argv[2].data, call->argv[2].length, &until_ms)) {
-        reply_error(call->reply, "ERR timeout is not an integer or out of range");
-    } else if (until_ms < 0) {
-        reply_error(call->reply, "ERR timeout is negative");
-    } else if (until_ms > 0 && __builtin_add_overflow(until_ms, clock_now_ms(), &until_ms)) {
-        reply_error(call->reply, "ERR timeout is out of range");
-    } else {
-        pause_begin(call->server, until_ms, all);
-        reply_ok(call->reply);
-    }
+    if (!call_timeout_argument(call, 2, &until_ms))
+        return CALL_DONE;
+    pause_begin(call->server, until_ms, all);
+    reply_ok(call->reply);
     return CALL_DONE;
 }
 

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/conn.h"
 
@@ -43,4 +44,18 @@ void call_reply_bad_subcommand(struct call *call) {
                        "ERR unknown subcommand or wrong number of arguments for '%.*s'. "
                        "Try %.*s HELP.",
                        (int)shown, call->argv[1].data, (int)length, name);
+}
+
+bool call_timeout_argument(struct call *call, int index, int64_t *until_ms) {
+    const struct argument *argument = &call->argv[index];
+    const char *error = NULL;
+    if (!number_parse_int64(argument->data, argument->length, until_ms))
+        error = "ERR timeout is not an integer or out of range";
+    else if (*until_ms < 0)
+        error = "ERR timeout is negative";
+    else if (*until_ms > 0 && __builtin_add_overflow(*until_ms, clock_now_ms(), until_ms))
+        error = "ERR timeout is out of range";
+    if (error)
+        reply_error(call->reply, error);
+    return !error;
 }

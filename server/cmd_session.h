@@ -15,6 +15,8 @@ void session_set_text(char **field, const struct argument *value);
 /* Whether it comes over a Unix socket or from a loopback address: what "local" means for
  * enable-debug-command and its kind. */
 bool session_is_local(struct session *session);
+/* A timeout in ms as unix time; 0 stays 0. false: error replied. */
+bool call_timeout_argument(struct call *call, int index, int64_t *until_ms);
 /* "ERR unknown subcommand or wrong number of arguments for 'x'. Try CLIENT HELP." */
 void call_reply_bad_subcommand(struct call *call);
 

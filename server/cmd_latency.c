@@ -1,0 +1,128 @@
+/* LATENCY. The histograms of how long commands took are there, read while all workers are stopped;
+ * the monitor of single events is not, so it never has a sample. */
+#include "engine/memory.h"
+#include "server/cmd_data.h"
+#include "server/cmd_session.h"
+#include "server/config.h"
+#include "server/latency.h"
+#include "server/statistics.h"
+
+command_handler cmd_latency_doctor, cmd_latency_graph, cmd_latency_help, cmd_latency_histogram,
+    cmd_latency_history, cmd_latency_latest, cmd_latency_reset;
+
+enum call_result cmd_latency_latest(struct call *call) {
+    reply_empty_array(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_latency_history(struct call *call) {
+    reply_empty_array(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_latency_reset(struct call *call) {
+    reply_integer(call->reply, 0);
+    return CALL_DONE;
+}
+
+enum call_result cmd_latency_graph(struct call *call) {
+    reply_error_format(call->reply, "ERR No samples available for event '%.*s'",
+                       (int)call->argv[2].length, call->argv[2].data);
+    return CALL_DONE;
+}
+
+enum call_result cmd_latency_doctor(struct call *call) {
+    static const char text[] =
+        "Single slow events are not monitored. LATENCY HISTOGRAM, INFO latencystats, SLOWLOG GET "
+        "and slowest_command_usec of INFO stats tell how long commands take.\n";
+    reply_verbatim(call->reply, "txt", text, sizeof text - 1);
+    return CALL_DONE;
+}
+
+/* --- LATENCY HISTOGRAM --------------------------------------------------------------------------
+ */
+
+#define FIRST_BOUND_NS 1024 /* about one microsecond; then each twice the one before */
+#define BOUNDS         31
+
+/* Redis's histogram has 128 buckets to a power of two and names a bound by the end of its bucket.
+ */
+static uint64_t bound_top_ns(uint64_t bound_ns) {
+    return bound_ns + bound_ns / 128 - 1;
+}
+
+static void reply_histogram(struct reply *reply, const struct command *command,
+                            const struct latency_histogram *histogram) {
+    uint64_t total = latency_count(histogram), before = 0;
+    reply_bulk_text(reply, command->name);
+    reply_map(reply, 2);
+    reply_bulk_text(reply, "calls");
+    reply_integer(reply, (int64_t)total);
+    reply_bulk_text(reply, "histogram_usec");
+    struct reply_deferred map = reply_deferred_begin(reply);
+    size_t n = 0;
+    uint64_t bound_ns = FIRST_BOUND_NS;
+    for (unsigned i = 0; i < BOUNDS && before < total; i++, bound_ns *= 2) {
+        uint64_t top_ns = bound_top_ns(bound_ns);
+        uint64_t count = i == BOUNDS - 1 ? total : latency_count_up_to(histogram, top_ns);
+        if (count == before)
+            continue;
+        reply_integer(reply, (int64_t)(top_ns / 1000));
+        reply_integer(reply, (int64_t)count);
+        before = count;
+        n++;
+    }
+    reply_deferred_map(reply, map, n);
+}
+
+/* The command and its subcommands; returns how many had something to show. */
+static size_t reply_histograms(struct call *call, const struct command *command,
+                               struct latency_histogram *scratch) {
+    size_t n = 0;
+    if (statistics_sum_latency(call->server, command, scratch)) {
+        reply_histogram(call->reply, command, scratch);
+        n++;
+    }
+    for (const struct command *const *sub = command->subcommands; sub && *sub; sub++)
+        n += reply_histograms(call, *sub, scratch);
+    return n;
+}
+
+enum call_result cmd_latency_histogram(struct call *call) {
+    struct latency_histogram *scratch = memory_alloc(sizeof *scratch);
+    struct reply_deferred map = reply_deferred_begin(call->reply);
+    size_t n = 0;
+    for (unsigned id = 0; call->argc == 2 && id < command_count(); id++)
+        if (!command_by_id(id)->parent)
+            n += reply_histograms(call, command_by_id(id), scratch);
+    for (int i = 2; i < call->argc; i++) {
+        const struct command *command = command_by_name(call->argv[i].data, call->argv[i].length);
+        if (command)
+            n += reply_histograms(call, command, scratch);
+    }
+    reply_deferred_map(call->reply, map, n);
+    memory_free(scratch);
+    return CALL_DONE;
+}
+
+enum call_result cmd_latency_help(struct call *call) {
+    static const char *const lines[] = {
+        "DOCTOR",
+        "    Return a human readable latency analysis report.",
+        "GRAPH <event>",
+        "    Return an ASCII latency graph for the <event> class.",
+        "HISTORY <event>",
+        "    Return time-latency samples for the <event> class.",
+        "LATEST",
+        "    Return the latest latency samples for all events.",
+        "RESET [<event> ...]",
+        "    Reset latency data of one or more <event> classes.",
+        "    (default: reset all data for all event classes)",
+        "HISTOGRAM [COMMAND ...]",
+        "    Return a cumulative distribution of latencies in the format of a histogram for the "
+        "specified command names.",
+        "    If no commands are specified then all histograms are replied.",
+        NULL};
+    call_reply_help(call, lines);
+    return CALL_DONE;
+}
