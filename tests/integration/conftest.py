@@ -4,6 +4,7 @@ import faulthandler
 import os
 import signal
 import sys
+import zlib
 
 import pytest
 
@@ -18,6 +19,7 @@ TEST_SECONDS = 90
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "smoke: the quick subset, less than a minute also with a sanitizer")
+    config.addinivalue_line("markers", "long: no part of the quick subset, though its module says SMOKE = True")
     config.addinivalue_line("markers", "slotwise: needs what the stock server lacks")
     config.addinivalue_line("markers", "redis72: needs what Redis 7.2 has and 7.0 lacks")
     config.addinivalue_line("markers", "slow_limit(seconds): a time limit of its own")
@@ -32,8 +34,11 @@ def pytest_report_header():
     return [f"server: {harness.SERVER}, backends {','.join(harness.BACKENDS)}, slowness {harness.SLOWNESS:g}"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
+        if getattr(item.module, "SMOKE", False) and not item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.smoke)
         if item.get_closest_marker("slotwise") and not harness.IS_SLOTWISE:
             item.add_marker(pytest.mark.skip(reason="the stand-in server lacks it"))
         if item.get_closest_marker("redis72") and harness.VERSION < (7, 2):
@@ -102,6 +107,13 @@ def threads(request):
 def server(start, backend):
     """A fresh server with two workers, on every backend."""
     return start(backend=backend, threads=2)
+
+
+@pytest.fixture
+def any_server(start, request):
+    """A fresh server on one of the backends, not always the same: for tests of what lies behind the I/O."""
+    name = request.node.nodeid.encode()
+    return start(backend=harness.BACKENDS[zlib.crc32(name) % len(harness.BACKENDS)], threads=2)
 
 
 @pytest.fixture

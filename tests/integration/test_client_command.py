@@ -9,7 +9,7 @@ import harness
 from harness import wait_until
 from resp import RawClient, ReplyError, encode_command
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 FIELDS_70 = ("id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp "
              "obl oll omem tot-mem events cmd user redir resp").split()
@@ -251,6 +251,7 @@ def test_help(client):
         assert lines[-2] == "HELP" and re.fullmatch(r" +Prints? this help\.", lines[-1])
 
 
+@pytest.mark.long
 def test_no_touch(server):
     """NO-TOUCH (7.2) and reads: OBJECT IDLETIME goes on growing."""
     if harness.VERSION < (7, 2):

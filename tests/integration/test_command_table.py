@@ -5,7 +5,7 @@ import pytest
 import harness
 from resp import Map, ReplyError
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 NAMES = """
 append decr decrby get getdel getex getrange getset incr incrby incrbyfloat lcs mget mset msetnx psetex set setex setnx

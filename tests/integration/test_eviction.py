@@ -63,7 +63,8 @@ def evicted_and_left(server, client):
 
 
 @pytest.mark.smoke
-def test_noeviction(server):
+def test_noeviction(any_server):
+    server = any_server
     client, maximum = limit(server, "noeviction", 5 * MEGABYTE)
     replies = write_keys(client, "k", 8000, 1000)
     accepted = [number for number, reply in enumerate(replies) if reply == "OK"]
@@ -85,7 +86,8 @@ def test_noeviction(server):
 
 
 @pytest.mark.smoke
-def test_deleting_makes_room(server):
+def test_deleting_makes_room(any_server):
+    server = any_server
     client = server.raw()
     write_keys(client, "k", 8000, 1000)
     exceed(server, client)
@@ -100,7 +102,8 @@ def test_deleting_makes_room(server):
 
 
 @pytest.mark.smoke
-def test_oom_and_transactions(server):
+def test_oom_and_transactions(any_server):
+    server = any_server
     client = server.raw()
     client.call("SET", "k0", "v")
     write_keys(client, "big", 4000, 1000)
@@ -115,9 +118,9 @@ def test_oom_and_transactions(server):
     assert client.call("EXISTS", "a") == 0
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("policy", POLICIES)
-def test_policy_keeps_the_limit(server, policy):
+def test_policy_keeps_the_limit(any_server, policy):
+    server = any_server
     client, maximum = limit(server, policy, 6 * MEGABYTE)
     options = ("EX", "10000") if policy.startswith("volatile") else ()
     count = 15_000
@@ -130,9 +133,9 @@ def test_policy_keeps_the_limit(server, policy):
     assert left - 500 < alive(client, "k", count) <= left
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy.startswith("volatile")])
-def test_volatile_policies_spare_the_rest(server, policy):
+def test_volatile_policies_spare_the_rest(any_server, policy):
+    server = any_server
     client, maximum = limit(server, policy, 8 * MEGABYTE)
     assert set(write_keys(client, "lasting", 3000, 1000)) == {"OK"}
     assert set(write_keys(client, "volatile", 10_000, 1000, "EX", "10000")) == {"OK"}
@@ -148,8 +151,9 @@ def test_volatile_policies_spare_the_rest(server, policy):
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "allkeys-lfu", "volatile-lfu"])
-def test_used_keys_outlive_others(server, policy):
+def test_used_keys_outlive_others(any_server, policy):
     """Keys that are read all the time survive keys that are not."""
+    server = any_server
     client, _ = limit(server, policy, 8 * MEGABYTE)
     options = ("EX", "100000") if policy.startswith("volatile") else ()
     hot, cold = 500, 4000
@@ -173,7 +177,8 @@ def test_used_keys_outlive_others(server, policy):
         assert alive(client, "cold", cold) < cold * 0.8
 
 
-def test_volatile_ttl_takes_the_nearest(server):
+def test_volatile_ttl_takes_the_nearest(any_server):
+    server = any_server
     client, _ = limit(server, "volatile-ttl", 8 * MEGABYTE)
     for at in range(0, 2500, 100):
         client.pipeline([("SET", f"far{number}", "x" * 1000, "EX", 1_000_000 + number) for number in range(at, at + 100)]
@@ -185,7 +190,8 @@ def test_volatile_ttl_takes_the_nearest(server):
 
 
 @pytest.mark.smoke
-def test_lowering_the_limit_evicts(server):
+def test_lowering_the_limit_evicts(any_server):
+    server = any_server
     client = server.raw()
     write_keys(client, "k", 20_000, 500)
     target = used(server) - 5 * MEGABYTE
@@ -194,8 +200,8 @@ def test_lowering_the_limit_evicts(server):
     assert evicted(server) > 3000
 
 
-@pytest.mark.smoke
-def test_large_values_evict_many(server):
+def test_large_values_evict_many(any_server):
+    server = any_server
     client, maximum = limit(server, "allkeys-lru", 20 * MEGABYTE)
     write_keys(client, "small", 12_000, 1000)
     for turn in range(5):
@@ -204,8 +210,8 @@ def test_large_values_evict_many(server):
     wait_until(lambda: client.call("INCR", "n") > 0 and used(server) < maximum + MEGABYTE, what="the limit to hold")
 
 
-@pytest.mark.smoke
-def test_clocks(server):
+def test_clocks(any_server):
+    server = any_server
     client = server.raw()
     assert client.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu") == "OK"
     client.call("SET", "k", "v")

@@ -48,7 +48,8 @@ def test_overwritten_keys_stay(client):
 
 
 @pytest.mark.smoke
-def test_only_lazy(server):
+def test_only_lazy(any_server):
+    server = any_server
     client = server.raw()
     assert client.call("DEBUG", "SET-ACTIVE-EXPIRE", "0") == "OK"
     client.pipeline([("SET", f"k{number}", "v", "PX", 20) for number in range(100)])
@@ -124,7 +125,8 @@ def test_expiry_beside_writes(server):
 
 
 @pytest.mark.smoke
-def test_expired_keys_count_once(server):
+def test_expired_keys_count_once(any_server):
+    server = any_server
     client = server.raw()
     client.pipeline([("SET", f"k{number}", "v", "PX", 1 + number % 30) for number in range(2000)])
     end = time.monotonic() + 0.1

@@ -10,7 +10,7 @@ import harness
 from harness import parse_info, wait_until
 from resp import RawClient, encode_command
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 # Fields that monitoring reads; those that 7.2 has beyond 7.0 are in SINCE_72.
 FIELDS = {
@@ -81,7 +81,8 @@ def test_resp3_is_verbatim(shared):
         assert client.call_raw("INFO", "cpu").startswith(b"=")
 
 
-def test_server_section(server):
+def test_server_section(any_server):
+    server = any_server
     found = server.info("server")
     assert int(found["process_id"]) == server.pid
     assert int(found["tcp_port"]) == server.port
@@ -94,7 +95,8 @@ def test_server_section(server):
 
 
 @pytest.mark.slotwise
-def test_slotwise_names_itself(server):
+def test_slotwise_names_itself(any_server):
+    server = any_server
     found = server.info("server")
     assert found["redis_version"] == "7.2.4"
     assert found["server_name"] == "slotwise"
@@ -121,14 +123,16 @@ def test_keyspace(client, shared):
     assert re.match(r"keys=8,expires=0,", shared.info("keyspace")["db0"])
 
 
-def test_average_time_to_live(server):
+def test_average_time_to_live(any_server):
+    server = any_server
     client = server.raw()
     client.pipeline([("SET", f"k{index}", "v", "PX", "1000000") for index in range(100)])
     wait_until(lambda: 900_000 <= int(server.info("keyspace")["db0"].split("avg_ttl=")[1]) <= 1_000_000,
                what="the average time to live")
 
 
-def test_clients(server):
+def test_clients(any_server):
+    server = any_server
     wait_until(lambda: server.info("clients")["connected_clients"] == "1", what="the first connections to be gone")
     clients = [server.raw() for _ in range(7)]
     for client in clients:
@@ -140,7 +144,8 @@ def test_clients(server):
     assert server.info("clients")["maxclients"] == "10000"
 
 
-def test_commands_processed(server):
+def test_commands_processed(any_server):
+    server = any_server
     client = server.raw()
     count = 500
 
@@ -163,7 +168,8 @@ def test_commands_processed(server):
     assert 110 * count < difference["total_net_output_bytes"] < 130 * count
 
 
-def test_commands_of_many_connections(server):
+def test_commands_of_many_connections(any_server):
+    server = any_server
     """Numbers are kept by each worker; INFO adds them up."""
     client = server.raw()
     assert client.call("CONFIG", "RESETSTAT") == "OK"
@@ -207,14 +213,16 @@ def test_errorstats(client, shared):
     assert found["errorstat_WRONGPASS"] == "count=1"
 
 
-def test_expired_keys(server):
+def test_expired_keys(any_server):
+    server = any_server
     client = server.raw()
     client.pipeline([("SET", f"k{index}", "v", "PX", "30") for index in range(50)])
     wait_until(lambda: server.info("stats")["expired_keys"] == "50", what="50 expired keys")
     assert "db0" not in server.info("keyspace")
 
 
-def test_memory(server):
+def test_memory(any_server):
+    server = any_server
     client = server.raw()
     before = server.info("memory")
     size = 20_000_000
@@ -233,7 +241,8 @@ def test_memory(server):
                what="the memory to be given back")
 
 
-def test_cpu(server):
+def test_cpu(any_server):
+    server = any_server
     before = server.info("cpu")
     client = server.raw()
     end = time.monotonic() + 0.3
@@ -244,7 +253,9 @@ def test_cpu(server):
     assert 0.01 < used < 3 * harness.SLOWNESS
 
 
-def test_operations_per_second(server):
+@pytest.mark.long
+def test_operations_per_second(any_server):
+    server = any_server
     client = server.raw()
     end = time.monotonic() + 2
     highest = 0

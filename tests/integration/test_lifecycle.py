@@ -13,7 +13,7 @@ import harness
 from harness import free_port, wait_until
 from resp import RawClient, ReplyError, encode_command
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 LOG_LINE = re.compile(r"\d+:[CMSX] \d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} "
                       r"\d\d:\d\d:\d\d\.\d{3} [.\-*#] \S.*")
@@ -129,12 +129,16 @@ def test_daemonize(tmp_path):
 
     wait_until(ping, what="PING")
     pid = int(pid_path.read_text())
-    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
-    assert os.getsid(pid) != os.getsid(0)
-    with RawClient("127.0.0.1", port) as client:
-        client.send_command("SHUTDOWN", "NOSAVE")
-        assert client.read_until_close() == b""
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}") or _is_zombie(pid), what="the daemon to end")
+    try:
+        assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+        assert os.getsid(pid) != os.getsid(0)
+        with RawClient("127.0.0.1", port) as client:
+            client.send_command("SHUTDOWN", "NOSAVE")
+            assert client.read_until_close() == b""
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}") or _is_zombie(pid), what="the daemon to end")
+    finally:
+        if not _is_zombie(pid):
+            os.kill(pid, signal.SIGKILL)
     assert not pid_path.exists()
     assert "bye bye" in log_path.read_text()
 

@@ -216,7 +216,6 @@ def counter_client(address, deadline, keys, depth):
     return results
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("depth", [1, 32])
 def test_counters(busy_server, depth):
     keys = harness.keys_in_distinct_slots(2, "counter")
@@ -322,7 +321,6 @@ def sum_reader(address, deadline, accounts, total, how):
     return count
 
 
-@pytest.mark.smoke
 def test_transfers_keep_the_total(busy_server):
     accounts = harness.keys_in_distinct_slots(12, "account")
     with busy_server.raw() as client:

@@ -8,7 +8,7 @@ from linearizability import (Operation, absent_state, check_counter, check_messa
                              check_unique_writes, find_order, register_step,
                              several_step, shortest_wrong_start)
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 
 def history(*rows):

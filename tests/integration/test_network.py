@@ -12,7 +12,7 @@ import harness
 from harness import free_port, wait_until
 from resp import RawClient, ReplyError, encode_command
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 NOAUTH = ReplyError("NOAUTH Authentication required.")
 WRONGPASS = ReplyError("WRONGPASS invalid username-password pair or user is disabled.")

@@ -10,7 +10,7 @@ import harness
 from bystander import Bystander
 from resp import ReplyError, encode_command
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 INVALID = {
     "multibulk text": (b"*abc\r\n", b"invalid multibulk length"),

@@ -136,14 +136,14 @@ def test_scan_hides_expired_keys(server):
 @pytest.mark.parametrize("permanent,churn", [("key:{}", "churn:{}"), ("{{tag}}{}", "{{tag}}churn{}"),
                                              ("key:{}", "{{tag}}churn{}"), ("{{tag}}{}", "churn:{}")],
                          ids=["spread", "one slot", "spread, one slot changes", "one slot, the rest changes"])
-def test_scan_during_rebuilds(threaded_server, permanent, churn):
+def test_scan_during_rebuilds(any_server, permanent, churn):
     """Every key that is there all the time is returned by every full iteration, whatever else comes and goes."""
-    client = threaded_server.raw()
+    client = any_server.raw()
     names = {permanent.format(number).encode() for number in range(1000)}
     fill(client, (name.decode() for name in names))
     end = time.monotonic() + harness.LOAD_SECONDS
     turns = 0
-    with Churn(threaded_server, churn, 20_000), Bystander(threaded_server):
+    with Churn(any_server, churn, 20_000), Bystander(any_server):
         while time.monotonic() < end or turns < 3:
             found = set(scan_all(client, "COUNT", [10, 100, 1000, 37][turns % 4]))
             missing = names - found
@@ -154,8 +154,9 @@ def test_scan_during_rebuilds(threaded_server, permanent, churn):
             turns += 1
 
 
-def test_interleaved_scans(server):
+def test_interleaved_scans(any_server):
     """Many iterations at different places, while others write."""
+    server = any_server
     client = server.raw()
     names = {f"key:{number}".encode() for number in range(2000)}
     fill(client, (name.decode() for name in names))

@@ -11,7 +11,7 @@ import redis
 
 import harness
 
-pytestmark = pytest.mark.smoke
+SMOKE = True
 
 needs_cli = pytest.mark.skipif(not shutil.which("redis-cli"), reason="no redis-cli")
 needs_benchmark = pytest.mark.skipif(not shutil.which("redis-benchmark"), reason="no redis-benchmark")
@@ -116,6 +116,7 @@ def test_cli_hotkeys(server):
 
 
 @needs_cli
+@pytest.mark.long
 def test_cli_latency(shared):
     output = cli(shared, "--latency")
     lowest, highest, average, samples = output.split()[:4]

@@ -47,7 +47,8 @@ def test_a_hundred_megabytes(server):
 
 
 @pytest.mark.skipif(harness.SANITIZED, reason="too much memory with a sanitizer")
-def test_the_largest_value(server):
+def test_the_largest_value(any_server):
+    server = any_server
     client = server.raw(timeout=60)
     limit = 512 * MEGABYTE
     too_long = ReplyError("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
@@ -99,7 +100,8 @@ def test_many_large_values_at_once(server):
 
 @pytest.mark.parametrize("flush", [("FLUSHALL",), ("FLUSHALL", "ASYNC"), ("FLUSHALL", "SYNC"), ("FLUSHDB", "ASYNC"),
                                    "DEL", "expiry"], ids=str)
-def test_memory_returns(server, flush):
+def test_memory_returns(any_server, flush):
+    server = any_server
     client = server.raw()
     count = harness.scaled(40_000)
     client.pipeline([("SET", "warm", "x" * 100), ("DEL", "warm")])
@@ -124,7 +126,8 @@ def test_memory_returns(server, flush):
                    f"the memory to be given back (turn {turn}: started with {start}, full {full})")
 
 
-def test_overwriting_does_not_grow(server):
+def test_overwriting_does_not_grow(any_server):
+    server = any_server
     client = server.raw()
     count = 2000
 
