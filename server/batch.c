@@ -3,6 +3,7 @@
  * costs three dependent cache misses, and 64 of them overlap. */
 #include "engine/assert.h"
 #include "engine/clock.h"
+#include "engine/epoch.h"
 #include "engine/memory.h"
 #include "server/worker.h"
 
@@ -132,5 +133,7 @@ void batch_run(struct worker *worker) {
     batch->count = 0;
     batch->arguments_used = 0;
     batch->running = false;
+    /* Nothing published is held between batches; so what they replace is freed while it is in the cache. */
+    epoch_quiescent();
     batch_finish(touched);
 }
