@@ -168,6 +168,7 @@ static struct {
 } watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Atomic bool single_reader;
+static _Atomic bool looking = true;
 
 #define NS_PER_MS     UINT64_C(1000000)
 #define NS_PER_SECOND UINT64_C(1000000000)
@@ -306,7 +307,8 @@ static bool look_begin(struct reader *reader) {
 
 /* One look at the others. true: nothing needs a grace period for now. */
 static bool retire_look(struct reader *reader) {
-    if (reader->turn_index < 0 || atomic_load_explicit(&turns_missing, memory_order_relaxed) > 0)
+    if (!atomic_load_explicit(&looking, memory_order_relaxed) || reader->turn_index < 0 ||
+        atomic_load_explicit(&turns_missing, memory_order_relaxed) > 0)
         return false;
     if (reader->look_misses > 0 && !look_done(reader))
         return ++reader->look_misses < LOOK_MISSES_MAX;
@@ -364,6 +366,10 @@ size_t epoch_reclaim(size_t limit) {
 
 void epoch_set_single_reader(bool single) {
     atomic_store_explicit(&single_reader, single, memory_order_relaxed);
+}
+
+void epoch_set_looking(bool on) {
+    atomic_store_explicit(&looking, on, memory_order_relaxed);
 }
 
 /* --- Readers

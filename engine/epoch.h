@@ -42,6 +42,10 @@ void epoch_online(void);
 /* This thread is registered and online. */
 bool epoch_is_online(void);
 
+/* Whether what the other readers' turns tell is used besides grace periods (it is, unless this says
+ * no). For tests and bake-offs; before the readers start. */
+void epoch_set_looking(bool looking);
+
 /* true: only this one reader exists (one worker configured), so that retired memory may be freed at
  * once. Set before the readers start; with it set epoch_retire calls the destructor immediately, so
  * the pointer is dead when epoch_retire returns: take what you need from it before. */

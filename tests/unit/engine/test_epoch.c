@@ -51,6 +51,7 @@ static void pass_grace_periods(void) {
 }
 
 static void start(void) {
+    epoch_set_looking(false);
     cr_assert_eq(epoch_start(1000, NULL, NULL), 0);
     epoch_reader_enter();
 }
@@ -236,6 +237,7 @@ static void on_stall(uint64_t waited_ms, void *context) {
 }
 
 Test(epoch_bare, the_watchdog_reports_a_reader_that_does_not) {
+    epoch_set_looking(false);
     pthread_t thread;
     sem_init(&reader_ready, 0, 0);
     sem_init(&reader_may_report, 0, 0);
@@ -332,4 +334,58 @@ Test(epoch, grace_periods_keep_a_distance) {
     epoch_get_statistics(&after);
     cr_assert_leq(after.grace_periods - before.grace_periods, (uint64_t)elapsed_ms + 2);
     cr_assert_gt(after.grace_periods, before.grace_periods);
+}
+
+/* --- Looking at the others ----------------------------------------------------------------------
+ */
+
+static sem_t other_may_go, other_did;
+
+/* Online; passes a quiescent state, then goes offline, then leaves: a step per post. */
+static void *step_by_step(void *unused) {
+    (void)unused;
+    epoch_reader_enter();
+    sem_post(&other_did);
+    sem_wait(&other_may_go);
+    epoch_quiescent();
+    sem_post(&other_did);
+    sem_wait(&other_may_go);
+    epoch_offline();
+    sem_post(&other_did);
+    sem_wait(&other_may_go);
+    epoch_reader_leave();
+    return NULL;
+}
+
+static void other_step(void) {
+    sem_post(&other_may_go);
+    sem_wait(&other_did);
+}
+
+Test(epoch_bare, looking_frees_as_soon_as_the_others_have_moved_on) {
+    pthread_t other;
+    sem_init(&other_may_go, 0, 0);
+    sem_init(&other_did, 0, 0);
+    cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    epoch_reader_enter();
+    epoch_retire(NULL, 10, count_destroyed);
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "alone: nobody can hold it");
+    cr_assert_eq(pthread_create(&other, NULL, step_by_step, NULL), 0);
+    sem_wait(&other_did);
+    epoch_retire(NULL, 10, count_destroyed);
+    for (int i = 0; i < 10; i++)
+        cr_assert_eq(epoch_reclaim(SIZE_MAX), 1, "the other is online and has not moved on");
+    other_step();
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "it has passed a quiescent state");
+    epoch_retire(NULL, 10, count_destroyed);
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 1);
+    other_step();
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "it is offline");
+    epoch_retire(NULL, 10, count_destroyed);
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "it stays offline");
+    cr_assert_eq(atomic_load(&destroyed), 4);
+    sem_post(&other_may_go);
+    pthread_join(other, NULL);
+    epoch_reader_leave();
+    epoch_stop();
 }
