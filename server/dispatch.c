@@ -35,9 +35,23 @@
 
 /* --- Helpers of handlers ------------------------------------------------------------------------------------- */
 
+/* An expired key is absent for everybody; with the tokens it is deleted. Without them the command runs again with
+ * them, so that the memory of what is read too late comes back at once. */
+static struct object *find_live(struct call *call, const struct key *key) {
+    struct object *object = keyspace_find_raw(call->keyspace, call->database, key);
+    if (LIKELY(!object || !(object->flags & OBJECT_HAS_EXPIRY) || !object_is_expired(object)))
+        return object;
+    if (call->tokens)
+        keyspace_expire_now(call->keyspace, call->database, key);
+    else
+        call->met_expired = true;
+    return NULL;
+}
+
 struct object *call_find_read(struct call *call, const struct key *key) {
-    bool touch = !call->session->no_touch || call->command->handler == cmd_touch;
-    struct object *object = keyspace_find(call->keyspace, call->database, key, call->tokens, touch);
+    struct object *object = find_live(call, key);
+    if (object && (!call->session->no_touch || call->command->handler == cmd_touch))
+        access_note(call->keyspace, object);
     struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
     if (object)
         COUNTER_ADD(counters->hits, 1);
@@ -47,7 +61,7 @@ struct object *call_find_read(struct call *call, const struct key *key) {
 }
 
 struct object *call_find_read_quietly(struct call *call, const struct key *key) {
-    return keyspace_find(call->keyspace, call->database, key, call->tokens, false);
+    return find_live(call, key);
 }
 
 struct object *call_find_write(struct call *call, const struct key *key) {
@@ -245,6 +259,11 @@ static void read_counters_restore(struct call *call, struct read_counters saved)
     atomic_store_explicit(&counters->misses, saved.misses, memory_order_relaxed);
 }
 
+static void forget_call(struct worker *worker, struct call *call) {
+    worker->statistics[call->command->id].calls--;
+    COUNTER_ADD(worker->commands, (uint64_t)-1);
+}
+
 /* true: done. false: it needs the tokens; nothing has been replied. */
 static bool read_optimistically(struct worker *worker, struct call *call, size_t n, enum dispatch_result *result) {
     struct slot *slots = call->keyspace->slots;
@@ -256,8 +275,14 @@ static bool read_optimistically(struct worker *worker, struct call *call, size_t
             begun++;
         if (begun < n)
             continue;
+        call->met_expired = false;
         enum call_result call_result = dispatch_call(worker, call);
         bool valid = call_result != CALL_NEED_TOKENS;
+        if (UNLIKELY(call->met_expired && valid)) {
+            forget_call(worker, call);
+            call_result = CALL_NEED_TOKENS;
+            valid = false;
+        }
         for (size_t i = 0; i < n && valid; i++)
             valid = slot_read_validate(&slots[worker->slots[i]], worker->words[i]);
         if (LIKELY(valid)) {
@@ -268,8 +293,7 @@ static bool read_optimistically(struct worker *worker, struct call *call, size_t
         read_counters_restore(call, saved);
         if (call_result == CALL_NEED_TOKENS)
             return false;
-        worker->statistics[call->command->id].calls--;
-        COUNTER_ADD(worker->commands, (uint64_t)-1);
+        forget_call(worker, call);
     }
     return false;
 }
@@ -405,11 +429,6 @@ static bool protected_is_allowed(struct call *call) {
     return false;
 }
 
-static bool password_is_set(void) {
-    const char *password = config_current()->requirepass;
-    return password && password[0];
-}
-
 static bool check(struct worker *worker, struct call *call) {
     struct session *session = call->session;
     if (UNLIKELY(!call->command)) {
@@ -428,7 +447,7 @@ static bool check(struct worker *worker, struct call *call) {
     }
     if (UNLIKELY(command->flags & COMMAND_PROTECTED) && !protected_is_allowed(call))
         return false;
-    if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) && password_is_set()) {
+    if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) && config_current()->requirepass) {
         reply_error(call->reply, "NOAUTH Authentication required.");
         return false;
     }
