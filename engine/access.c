@@ -1,15 +1,16 @@
-/* Access clocks: Redis's LRU (24 bits of seconds) and LFU (16 bits of minutes, 8 bits of logarithmic
- * counter) arithmetic. The clock field of an object is written relaxed by whoever reads or writes the object, only
- * under a policy that wants it and only when its value changes.
+/* Access clocks: Redis's LRU (24 bits of seconds) and LFU (16 bits of minutes, 8 bits of
+ * logarithmic counter) arithmetic. The clock field of an object is written relaxed by whoever reads
+ * or writes the object, only under a policy that wants it and only when its value changes.
  *
- * Source: the key eviction page of Redis's documentation ("Approximated LRU algorithm", "The new LFU mode"). */
+ * Source: the key eviction page of Redis's documentation ("Approximated LRU algorithm", "The new
+ * LFU mode"). */
 #include <stdlib.h>
 
 #include "engine/clock.h"
 #include "engine/keyspace.h"
 
 #define LFU_INITIAL 5
-#define LRU_MASK 0xffffffu
+#define LRU_MASK    0xffffffu
 
 static _Alignas(64) _Atomic int64_t clock_seconds; /* written by access_clock_update only */
 
@@ -38,7 +39,8 @@ static uint32_t minutes_now(void) {
 
 static uint32_t lfu_decayed(const struct keyspace *keyspace, uint32_t access) {
     uint32_t counter = access & 0xff, elapsed = (minutes_now() - (access >> 8)) & 0xffff;
-    uint32_t periods = keyspace->lfu_decay_minutes > 0 ? elapsed / (uint32_t)keyspace->lfu_decay_minutes : 0;
+    uint32_t periods =
+        keyspace->lfu_decay_minutes > 0 ? elapsed / (uint32_t)keyspace->lfu_decay_minutes : 0;
     return periods >= counter ? 0 : counter - periods;
 }
 

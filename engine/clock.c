@@ -1,11 +1,12 @@
-/* Time sources. The wall clock is clamped so that expiry never sees it go back within one process: the
- * highest value seen is kept per thread (threads may differ by what one clock step differs, never a thread
- * with itself). */
+/* Time sources. The wall clock is clamped so that expiry never sees it go back within one process:
+ * the highest value seen is kept per thread (threads may differ by what one clock step differs,
+ * never a thread with itself). */
 #include "engine/clock.h"
 
 #include <time.h>
 
-static uint64_t ns_per_2_32_ticks = (uint64_t)1 << 32; /* written by clock_init before threads exist */
+static uint64_t ns_per_2_32_ticks = (uint64_t)1
+                                    << 32; /* written by clock_init before threads exist */
 
 static int64_t read_us(clockid_t id) {
     struct timespec now;

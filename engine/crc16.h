@@ -1,6 +1,7 @@
-/* CRC16 (XMODEM, polynomial 0x1021) of keys, by slicing, and the slot of a key as Redis Cluster defines it:
- * the part between the first '{' and the following '}' if that is not empty, else the whole key.
- * Pure functions, any thread. Source: Redis Cluster specification, "Keys distribution model". */
+/* CRC16 (XMODEM, polynomial 0x1021) of keys, by slicing, and the slot of a key as Redis Cluster
+ * defines it: the part between the first '{' and the following '}' if that is not empty, else the
+ * whole key. Pure functions, any thread. Source: Redis Cluster specification, "Keys distribution
+ * model". */
 #ifndef SLOTWISE_ENGINE_CRC16_H
 #define SLOTWISE_ENGINE_CRC16_H
 

@@ -1,22 +1,36 @@
-/* Eviction: Redis's approximated policies. Samples of keys from random slots feed a pool of the best candidates
- * (16, kept between calls); the best is deleted if it is still there.
+/* Eviction: Redis's approximated policies. Samples of keys feed a pool of the best candidates (16,
+ * kept between calls); the best is deleted if it is still there and has not been used since.
  *
- * One evictor at a time: the mutex. Sampling reads under RCU without tokens (embedded key bytes never change); a
- * deletion takes the slot's token by trying only, so whoever holds the mutex never waits for a token, and waiting for
- * the mutex cannot be part of a cycle. */
+ * Algorithm. A sample comes from slots that are drawn by their number of keys (random_slot.h), so
+ * that every key has the same chance whether its slot holds one or a million. Sampling reads under
+ * RCU without tokens: what makes up a score is one atomic word, and keys never change. A pool entry
+ * has its own copy of the key.
+ *
+ * Progress. One evictor at a time: the mutex. A deletion tries for the slot's token; only when
+ * several in a row found theirs taken does the evictor wait for one. It holds nothing else then but
+ * the mutex, and nobody waits for the mutex with a token, so there is no cycle.
+ *
+ * Reclamation. What is evicted is retired, which takes it out of memory_admission_bytes at once. */
 #include "engine/eviction.h"
 
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
-#include "engine/assert.h"
+#include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
+#include "engine/random_slot.h"
 
-#define POOL_SIZE 16
-#define SAMPLES_MAX 64
+#define POOL_SIZE          16
+#define SAMPLES_MAX        64
 #define KEY_EMBEDDED_BYTES 120
-#define FAILURES_MAX 200 /* rounds in a row without a victim before giving up */
+#define FAILURES_MAX       200 /* rounds in a row without a victim before giving up */
+#define BUSY_MAX           16  /* tokens in a row that were taken before it waits for one */
+#define CHOICE_TOLERANCE   8
+#define WALK_BUCKETS       16384 /* looked at for keys with a TTL that are far between */
+#define RANDOM_SAMPLES     8
+#define FREEING_WAIT_US    50
 
 struct candidate {
     uint64_t score; /* higher: better to evict; 0: empty */
@@ -29,11 +43,18 @@ struct candidate {
 
 struct evictor {
     struct keyspace *keyspace;
-    pthread_mutex_t lock; /* guards all below but the configuration, which changes in exclusive sections */
+    pthread_mutex_t
+        lock; /* guards all below but the configuration, which changes in exclusive sections */
     enum eviction_policy policy;
     unsigned samples, tenacity;
     uint32_t next_database;
     uint64_t random;
+    unsigned busy;                /* tokens in a row that were taken */
+    struct slot_choice **choices; /* by physical database; made on first use */
+    struct {
+        uint32_t database, slot;
+        uint64_t bound;
+    } walk;                           /* where the last one ended */
     struct candidate pool[POOL_SIZE]; /* ascending by score, empty ones last */
     unsigned pool_count;
 };
@@ -43,6 +64,7 @@ struct evictor *evictor_create(struct keyspace *keyspace) {
     evictor->keyspace = keyspace;
     evictor->policy = EVICTION_NONE;
     evictor->samples = 5;
+    evictor->choices = memory_calloc(keyspace->databases, sizeof *evictor->choices);
     evictor->random = clock_monotonic_ns() | 1;
     pthread_mutex_init(&evictor->lock, NULL);
     return evictor;
@@ -63,6 +85,9 @@ static void pool_clear(struct evictor *evictor) {
 
 void evictor_destroy(struct evictor *evictor) {
     pool_clear(evictor);
+    for (unsigned i = 0; i < evictor->keyspace->databases; i++)
+        memory_free(evictor->choices[i]);
+    memory_free(evictor->choices);
     pthread_mutex_destroy(&evictor->lock);
     memory_free(evictor);
 }
@@ -83,8 +108,8 @@ static bool is_random(enum eviction_policy policy) {
     return policy == EVICTION_VOLATILE_RANDOM || policy == EVICTION_ALLKEYS_RANDOM;
 }
 
-void evictor_configure(struct evictor *evictor, enum eviction_policy policy, unsigned samples, unsigned tenacity,
-                       int lfu_log_factor, int lfu_decay_minutes) {
+void evictor_configure(struct evictor *evictor, enum eviction_policy policy, unsigned samples,
+                       unsigned tenacity, int lfu_log_factor, int lfu_decay_minutes) {
     if (policy != evictor->policy)
         pool_clear(evictor);
     evictor->policy = policy;
@@ -94,29 +119,6 @@ void evictor_configure(struct evictor *evictor, enum eviction_policy policy, uns
     evictor->keyspace->track_lfu = is_lfu(policy);
     evictor->keyspace->lfu_log_factor = lfu_log_factor;
     evictor->keyspace->lfu_decay_minutes = lfu_decay_minutes;
-}
-
-static uint64_t random_64(struct evictor *evictor) {
-    evictor->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
-    uint64_t z = evictor->random;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-/* A slot with keys (with a TTL for the volatile policies) at or behind a random place; SLOT_COUNT if there is none. */
-static uint32_t random_slot(struct evictor *evictor, const struct slot_bitmaps *bitmaps) {
-    const _Atomic uint64_t *bits = is_volatile(evictor->policy) ? bitmaps->expiring : bitmaps->occupied;
-    uint32_t start = (uint32_t)random_64(evictor) & (SLOT_COUNT - 1), words = SLOT_COUNT / 64;
-    for (uint32_t i = 0; i <= words; i++) {
-        uint32_t word = (start / 64 + i) % words;
-        uint64_t value = atomic_load_explicit(&bits[word], memory_order_acquire);
-        if (i == 0)
-            value &= ~(uint64_t)0 << (start & 63);
-        if (value)
-            return word * 64 + (uint32_t)__builtin_ctzll(value);
-    }
-    return SLOT_COUNT;
 }
 
 static uint64_t score_of(const struct evictor *evictor, const struct object *object) {
@@ -134,7 +136,8 @@ static bool in_pool(const struct evictor *evictor, uint32_t database, uint64_t h
     return false;
 }
 
-static void pool_offer(struct evictor *evictor, const struct object *object, uint32_t database, uint32_t slot) {
+static void pool_offer(struct evictor *evictor, const struct object *object, uint32_t database,
+                       uint32_t slot) {
     size_t length;
     const char *data = object_key(object, &length);
     uint64_t score = score_of(evictor, object), hash = table_hash(data, length);
@@ -170,45 +173,105 @@ static void pool_offer(struct evictor *evictor, const struct object *object, uin
     memcpy(candidate->key, data, length);
 }
 
-static size_t sample(struct evictor *evictor, uint32_t database) {
-    struct keyspace *keyspace = evictor->keyspace;
-    const struct slot_bitmaps *bitmaps = atomic_load_explicit(&keyspace->bitmaps[database], memory_order_acquire);
-    size_t seen = 0;
-    if (!bitmaps)
-        return 0;
-    for (unsigned tries = 0; tries < evictor->samples && seen < evictor->samples; tries++) {
-        uint32_t slot = random_slot(evictor, bitmaps);
-        if (slot == SLOT_COUNT)
-            return seen;
-        struct object *objects[SAMPLES_MAX];
-        table_root *root = keyspace_root(keyspace, keyspace->database_map_inverse[database], slot);
-        size_t n = table_sample(root, random_64(evictor), is_volatile(evictor->policy), evictor->samples - seen,
-                                objects);
-        for (size_t i = 0; i < n; i++)
-            pool_offer(evictor, objects[i], database, slot);
-        seen += n;
-    }
-    return seen;
+struct walked {
+    size_t count, max;
+    struct object **objects;
+};
+
+static void walked_visit(struct object *object, uint64_t hash, void *context) {
+    (void)hash;
+    struct walked *walked = context;
+    if (walked->count < walked->max)
+        walked->objects[walked->count++] = object;
 }
 
-/* Deletes the candidate if it is still there and still may go. */
-static bool evict(struct evictor *evictor, uint32_t physical, const struct key *key) {
+/* In a giant slot keys with a TTL may be too far between for table_sample: goes on from where the
+ * last walk ended, so it comes to all of them. */
+static size_t sample_walking(struct evictor *evictor, const table_root *root, uint32_t physical,
+                             uint32_t slot, size_t max, struct object **objects) {
+    struct walked walked = {0, max, objects};
+    if (evictor->walk.database != physical || evictor->walk.slot != slot) {
+        evictor->walk.database = physical;
+        evictor->walk.slot = slot;
+        evictor->walk.bound = random_next(&evictor->random);
+    }
+    table_walk(root, evictor->walk.bound, 0, max, WALK_BUCKETS, is_volatile(evictor->policy),
+               walked_visit, &walked, &evictor->walk.bound);
+    return walked.count;
+}
+
+/* Keys of one slot, drawn by its weight; 0 only if there is none (or the next call may find some).
+ */
+static size_t sample_slot(struct evictor *evictor, uint32_t physical, size_t max,
+                          struct object **objects, uint32_t *slot) {
+    struct keyspace *keyspace = evictor->keyspace;
+    unsigned database = keyspace->database_map_inverse[physical];
+    bool volatile_only = is_volatile(evictor->policy);
+    if (!atomic_load_explicit(&keyspace->bitmaps[physical], memory_order_acquire))
+        return 0;
+    struct slot_choice *choice = evictor->choices[physical];
+    if (!choice)
+        choice = evictor->choices[physical] = memory_calloc(1, sizeof *choice);
+    slot_choice_refresh(choice, keyspace, database, volatile_only, CHOICE_TOLERANCE);
+    *slot = slot_choice_pick(choice, &evictor->random);
+    if (*slot == SLOT_COUNT && choice->total > 0) {
+        slot_choice_make(choice, keyspace, database, volatile_only);
+        *slot = slot_choice_pick(choice, &evictor->random);
+    }
+    if (*slot == SLOT_COUNT)
+        return 0;
+    const table_root *root = keyspace_root(keyspace, database, *slot);
+    size_t n = table_sample(root, random_next(&evictor->random), volatile_only, max, objects);
+    return n > 0 ? n : sample_walking(evictor, root, physical, *slot, max, objects);
+}
+
+/* Keys of one database into the pool. */
+static void sample(struct evictor *evictor, uint32_t physical) {
+    size_t seen = 0;
+    for (unsigned tries = 0; tries < evictor->samples && seen < evictor->samples; tries++) {
+        struct object *objects[SAMPLES_MAX];
+        uint32_t slot;
+        size_t n = sample_slot(evictor, physical, evictor->samples - seen, objects, &slot);
+        if (n == 0)
+            return;
+        for (size_t i = 0; i < n; i++)
+            pool_offer(evictor, objects[i], physical, slot);
+        seen += n;
+    }
+}
+
+/* Under the token: it still may go, and nobody has used it since it got this score (0: whatever).
+ */
+static bool may_go(const struct evictor *evictor, const struct object *object, uint64_t score) {
+    if (!object)
+        return false;
+    if (is_volatile(evictor->policy) && object_expiry(object) == OBJECT_NO_EXPIRY)
+        return false;
+    return score == 0 || score_of(evictor, object) >= score;
+}
+
+/* Deletes the candidate if it may go. */
+static bool evict(struct evictor *evictor, uint32_t physical, const struct key *key,
+                  uint64_t score) {
     struct keyspace *keyspace = evictor->keyspace;
     unsigned database = keyspace->database_map_inverse[physical];
     struct slot *slot = &keyspace->slots[key->slot];
+    struct effect_log *log = keyspace->log;
     bool done = false;
-    if (!slot_try_acquire(slot))
-        return false;
-    struct object *object = keyspace_find_raw(keyspace, database, key);
-    if (object && !(is_volatile(evictor->policy) && object_expiry(object) == OBJECT_NO_EXPIRY)) {
-        uint64_t number = keyspace->log ? keyspace->log->begin(keyspace->log->context) : 0;
-        if (keyspace->log) {
-            struct effect_argument arguments[2] = {{"DEL", 3}, {key->data, key->length}};
-            keyspace->log->append(keyspace->log->context, database, arguments, 2);
-        }
+    if (!slot_try_acquire(slot)) {
+        if (++evictor->busy < BUSY_MAX)
+            return false;
+        slot_acquire_waiting(slot);
+    }
+    evictor->busy = 0;
+    if (may_go(evictor, keyspace_find_raw(keyspace, database, key), score)) {
+        struct effect_argument arguments[2] = {{"DEL", 3}, {key->data, key->length}};
+        uint64_t number = log ? log->begin(log->context) : 0;
+        if (log)
+            log->append(log->context, database, arguments, 2);
         done = keyspace_delete(keyspace, database, key);
-        if (keyspace->log)
-            keyspace->log->end(keyspace->log->context, number);
+        if (log)
+            log->end(log->context, number);
         COUNTER_ADD(keyspace_counters_mine(keyspace)->evicted, 1);
     }
     slot_release(slot);
@@ -221,7 +284,7 @@ static bool evict_best(struct evictor *evictor) {
     while (evictor->pool_count > 0) {
         struct candidate *best = &evictor->pool[--evictor->pool_count];
         struct key key = {best->key, best->length, best->hash, best->slot};
-        bool done = evict(evictor, best->database, &key);
+        bool done = evict(evictor, best->database, &key, best->score);
         candidate_drop(best);
         if (done)
             return true;
@@ -230,31 +293,35 @@ static bool evict_best(struct evictor *evictor) {
 }
 
 static bool evict_random(struct evictor *evictor) {
-    struct keyspace *keyspace = evictor->keyspace;
-    for (uint32_t i = 0; i < keyspace->databases; i++) {
-        uint32_t database = evictor->next_database++ % keyspace->databases;
-        const struct slot_bitmaps *bitmaps =
-            atomic_load_explicit(&keyspace->bitmaps[database], memory_order_acquire);
-        uint32_t slot = bitmaps ? random_slot(evictor, bitmaps) : SLOT_COUNT;
-        if (slot == SLOT_COUNT)
-            continue;
-        struct object *object;
-        table_root *root = keyspace_root(keyspace, keyspace->database_map_inverse[database], slot);
-        if (table_sample(root, random_64(evictor), is_volatile(evictor->policy), 1, &object) == 0)
+    for (uint32_t i = 0; i < evictor->keyspace->databases; i++) {
+        uint32_t database = evictor->next_database++ % evictor->keyspace->databases, slot;
+        struct object *objects[RANDOM_SAMPLES];
+        size_t n = sample_slot(evictor, database, RANDOM_SAMPLES, objects, &slot);
+        if (n == 0)
             continue;
         size_t length;
-        const char *data = object_key(object, &length);
+        const char *data = object_key(objects[random_below(&evictor->random, n)], &length);
         /* A copy: the object may be freed by its own eviction. */
         char few[KEY_EMBEDDED_BYTES], *copy = length <= sizeof few ? few : memory_alloc(length);
         memcpy(copy, data, length);
         struct key key = {copy, length, table_hash(copy, length), slot};
-        bool done = evict(evictor, database, &key);
+        bool done = evict(evictor, database, &key, 0);
         if (copy != few)
             memory_free(copy);
         if (done)
             return true;
     }
     return false;
+}
+
+/* No key at all that the policy may evict. */
+static bool nothing_to_evict(const struct evictor *evictor) {
+    const struct keyspace *keyspace = evictor->keyspace;
+    for (unsigned i = 0; i < keyspace->databases; i++)
+        if (is_volatile(evictor->policy) ? keyspace_expiring_count(keyspace, i) > 0
+                                         : keyspace_count(keyspace, i) > 0)
+            return false;
+    return true;
 }
 
 /* As Redis: 500 us at tenacity 10, linear below, growing by 15 % a step above, no limit at 100. */
@@ -269,22 +336,45 @@ static uint64_t time_limit_us(unsigned tenacity) {
     return (uint64_t)limit;
 }
 
+static bool has_room(uint64_t limit_bytes) {
+    return memory_admission_bytes() <= (int64_t)limit_bytes;
+}
+
+/* A flushed database may be about to give its memory back: waits for that as long as an eviction
+ * may take. */
+static bool wait_for_freeing(uint64_t limit_bytes, uint64_t end_us) {
+    while (background_pending() > 0 && clock_monotonic_us() < end_us) {
+        if (has_room(limit_bytes))
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = FREEING_WAIT_US * 1000}, NULL);
+    }
+    return has_room(limit_bytes);
+}
+
+/* The evictor's lock is held. */
+static bool make_room(struct evictor *evictor, uint64_t limit_bytes, uint64_t start_us) {
+    uint64_t limit_us = time_limit_us(evictor->tenacity);
+    unsigned failures = 0;
+    while (!has_room(limit_bytes)) {
+        if (is_random(evictor->policy) ? evict_random(evictor) : evict_best(evictor)) {
+            failures = 0;
+            if (clock_monotonic_us() - start_us > limit_us)
+                return true; /* good progress; the next command goes on */
+        } else if (++failures == FAILURES_MAX || nothing_to_evict(evictor)) {
+            return wait_for_freeing(limit_bytes, start_us + limit_us);
+        }
+    }
+    return true;
+}
+
 bool eviction_make_room(struct evictor *evictor, uint64_t limit_bytes) {
     if (evictor->policy == EVICTION_NONE)
         return false;
     pthread_mutex_lock(&evictor->lock);
-    uint64_t start_us = clock_monotonic_us(), limit_us = time_limit_us(evictor->tenacity);
-    unsigned failures = 0;
-    bool room;
-    while (!(room = memory_admission_bytes() <= (int64_t)limit_bytes) && failures < FAILURES_MAX) {
-        bool done = is_random(evictor->policy) ? evict_random(evictor) : evict_best(evictor);
-        failures = done ? 0 : failures + 1;
-        if (clock_monotonic_us() - start_us > limit_us && failures == 0) {
-            room = true; /* good progress; the next command goes on */
-            break;
-        }
-    }
-    COUNTER_ADD(keyspace_counters_mine(evictor->keyspace)->evict_us, clock_monotonic_us() - start_us);
+    uint64_t start_us = clock_monotonic_us();
+    bool room = make_room(evictor, limit_bytes, start_us);
+    COUNTER_ADD(keyspace_counters_mine(evictor->keyspace)->evict_us,
+                clock_monotonic_us() - start_us);
     pthread_mutex_unlock(&evictor->lock);
     return room;
 }

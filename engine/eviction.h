@@ -21,13 +21,17 @@ struct evictor;
 
 struct evictor *evictor_create(struct keyspace *keyspace);
 void evictor_destroy(struct evictor *evictor);
-/* In an exclusive section (or before threads): also sets the keyspace's track_access and track_lfu. tenacity 0..100 as
- * maxmemory-eviction-tenacity. */
-void evictor_configure(struct evictor *evictor, enum eviction_policy policy, unsigned samples, unsigned tenacity,
-                       int lfu_log_factor, int lfu_decay_minutes);
-/* Deletes keys until memory_admission_bytes() <= limit_bytes. true: it is (or enough progress was made within the time
- * that the tenacity allows, eviction goes on with the next call); false: nothing can be evicted and the limit is exceeded.
- * The caller holds no token (it is at a command boundary) and is a registered reader. Blocks while another thread evicts. */
+/* In an exclusive section (or before threads): also sets the keyspace's track_access and track_lfu.
+ * tenacity 0..100 as maxmemory-eviction-tenacity. */
+void evictor_configure(struct evictor *evictor, enum eviction_policy policy, unsigned samples,
+                       unsigned tenacity, int lfu_log_factor, int lfu_decay_minutes);
+/* Deletes keys until memory_admission_bytes() <= limit_bytes. true: it is, or enough was deleted in
+ * the time that the tenacity allows and eviction goes on with the next call: the command may run.
+ * false: the limit is exceeded and nothing can be evicted (or the policy is EVICTION_NONE): a
+ * command that needs memory gets the OOM error. Each deletion is logged as DEL and counted as
+ * evicted. The caller is a registered reader, online, at a command boundary: it holds no token, for
+ * the function may wait for one, and no pointer to an object, for its eviction may free it. Blocks
+ * while another thread evicts (its time limit). */
 bool eviction_make_room(struct evictor *evictor, uint64_t limit_bytes);
 
 #endif

@@ -1,11 +1,10 @@
 /* Keyspace: roots, lookups as commands see them, and every change of a key.
  *
- * Invariants, per (database, slot), under the slot's token: the occupied bit is set if and only if the table has a
- * key; the expiring bit if and only if it has a key with a TTL; the sums of the threads' counters are the
- * numbers of keys. */
+ * Invariants, per (database, slot), under the slot's token: the occupied bit is set if and only if
+ * the table has a key; the expiring bit if and only if it has a key with a TTL; the sums of the
+ * threads' counters are the numbers of keys. */
 #include "engine/keyspace.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "engine/assert.h"
@@ -42,22 +41,28 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     atomic_init(&k->active_expiry, true);
     k->counters = memory_alloc_aligned(64, KEYSPACE_THREADS_MAX * sizeof *k->counters);
     memset(k->counters, 0, KEYSPACE_THREADS_MAX * sizeof *k->counters);
-    /* Each thread's arrays fill whole cache lines; made when the thread first counts. */
     access_clock_update();
     *keyspace = k;
     return 0;
 }
 
+/* Of the calling thread, when it first counts a key. They fill whole cache lines of their own. */
 static void counters_make(struct keyspace *keyspace, struct keyspace_counters *counters) {
     size_t bytes = (keyspace->databases * sizeof(int64_t) + 63) & ~(size_t)63;
-    _Atomic int64_t *expiring = memory_alloc_aligned(64, bytes), *keys = memory_alloc_aligned(64, bytes);
+    _Atomic int64_t *expiring = memory_alloc_aligned(64, bytes),
+                    *keys = memory_alloc_aligned(64, bytes);
     memset((void *)expiring, 0, bytes);
     memset((void *)keys, 0, bytes);
     __atomic_store_n(&counters->expiring, expiring, __ATOMIC_RELEASE);
     __atomic_store_n(&counters->keys, keys, __ATOMIC_RELEASE);
+    unsigned high = atomic_load(&keyspace->counters_high);
+    while (high <= thread_number &&
+           !atomic_compare_exchange_weak(&keyspace->counters_high, &high, thread_number + 1))
+        ;
 }
 
-static inline void count_keys(struct keyspace *keyspace, unsigned physical, int keys, int expiring) {
+static inline void count_keys(struct keyspace *keyspace, unsigned physical, int64_t keys,
+                              int64_t expiring) {
     struct keyspace_counters *counters = keyspace_counters_mine(keyspace);
     if (UNLIKELY(!counters->keys))
         counters_make(keyspace, counters);
@@ -86,9 +91,10 @@ void keyspace_destroy(struct keyspace *keyspace) {
     memory_free(keyspace);
 }
 
-/* --- Roots and bitmaps ----------------------------------------------------------------------------------- */
+/* --- Roots and bitmaps ------------------------------------------------------------------------ */
 
-static inline table_root *root_of_physical(const struct keyspace *keyspace, unsigned physical, uint32_t slot) {
+static inline table_root *root_of_physical(const struct keyspace *keyspace, unsigned physical,
+                                           uint32_t slot) {
     struct slot *s = &keyspace->slots[slot];
     if (LIKELY(physical == 0))
         return &s->table0;
@@ -111,7 +117,8 @@ table_root *keyspace_root_make(struct keyspace *keyspace, unsigned database, uin
 }
 
 static struct slot_bitmaps *bitmaps_make(struct keyspace *keyspace, unsigned physical) {
-    struct slot_bitmaps *bitmaps = atomic_load_explicit(&keyspace->bitmaps[physical], memory_order_acquire);
+    struct slot_bitmaps *bitmaps =
+        atomic_load_explicit(&keyspace->bitmaps[physical], memory_order_acquire);
     if (LIKELY(bitmaps != NULL))
         return bitmaps;
     struct slot_bitmaps *made = memory_calloc(1, sizeof *made);
@@ -143,8 +150,8 @@ static inline void table_after(struct keyspace *keyspace, unsigned physical, uin
     struct table_numbers now = table_before(root);
     if (now.keys == before.keys && now.expiring == before.expiring)
         return;
-    count_keys(keyspace, physical, (int)((int64_t)now.keys - (int64_t)before.keys),
-               (int)((int64_t)now.expiring - (int64_t)before.expiring));
+    count_keys(keyspace, physical, (int64_t)now.keys - (int64_t)before.keys,
+               (int64_t)now.expiring - (int64_t)before.expiring);
     if (UNLIKELY(!now.keys != !before.keys))
         bit_change(bitmaps_make(keyspace, physical)->occupied, slot, now.keys != 0);
     if (UNLIKELY(!now.expiring != !before.expiring))
@@ -157,14 +164,15 @@ static inline void changed(struct keyspace *keyspace, unsigned database, const s
         watch_touch(keyspace, database, key);
 }
 
-/* --- Lookups ------------------------------------------------------------------------------------------------ */
+/* --- Lookups ---------------------------------------------------------------------------------- */
 
 bool object_is_expired(const struct object *object) {
     int64_t expiry_ms = object_expiry(object);
     return UNLIKELY(expiry_ms != OBJECT_NO_EXPIRY) && expiry_ms <= clock_now_ms();
 }
 
-struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database, const struct key *key) {
+struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database,
+                                 const struct key *key) {
     const table_root *root = keyspace_root(keyspace, database, key->slot);
     return LIKELY(root != NULL) ? table_find(root, key->hash, key->data, key->length) : NULL;
 }
@@ -198,7 +206,7 @@ void keyspace_expire_now(struct keyspace *keyspace, unsigned database, const str
     COUNTER_ADD(keyspace_counters_mine(keyspace)->expired, 1);
 }
 
-/* --- Changes -------------------------------------------------------------------------------------------------- */
+/* --- Changes ---------------------------------------------------------------------------------- */
 
 static inline void stamp(struct keyspace *keyspace, struct object *object, bool fresh) {
     object->flags = (uint8_t)((object->flags & ~OBJECT_PARITY) | keyspace->parity);
@@ -206,7 +214,8 @@ static inline void stamp(struct keyspace *keyspace, struct object *object, bool 
         atomic_store_explicit(&object->access, access_initial(keyspace), memory_order_relaxed);
 }
 
-void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key, struct object *object) {
+void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key,
+                  struct object *object) {
     unsigned physical = keyspace->database_map[database];
     table_root *root = keyspace_root_make(keyspace, database, key->slot);
     stamp(keyspace, object, atomic_load_explicit(&object->access, memory_order_relaxed) == 0);
@@ -219,9 +228,14 @@ void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key
 static void replace_in_table(struct keyspace *keyspace, unsigned database, const struct key *key,
                              struct object *old, struct object *object) {
     table_root *root = keyspace_root(keyspace, database, key->slot);
-    struct table_numbers before = table_before(root);
-    table_replace(root, key->hash, old, object);
-    table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+    if (LIKELY(object_expiry(old) == OBJECT_NO_EXPIRY &&
+               object_expiry(object) == OBJECT_NO_EXPIRY)) {
+        table_replace(root, key->hash, old, object); /* changes no number */
+    } else {
+        struct table_numbers before = table_before(root);
+        table_replace(root, key->hash, old, object);
+        table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+    }
     changed(keyspace, database, key);
 }
 
@@ -230,7 +244,8 @@ void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct
     if (keyspace->track_lfu) {
         /* Redis keeps the counter of an overwritten key. */
         stamp(keyspace, object, false);
-        atomic_store_explicit(&object->access, atomic_load_explicit(&old->access, memory_order_relaxed),
+        atomic_store_explicit(&object->access,
+                              atomic_load_explicit(&old->access, memory_order_relaxed),
                               memory_order_relaxed);
     } else {
         stamp(keyspace, object, true);
@@ -274,10 +289,14 @@ void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct k
     changed(keyspace, database, key);
 }
 
-struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database, const struct key *key,
-                                   struct object *object, int64_t expiry_ms) {
-    if (object_expiry(object) == expiry_ms)
+struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
+                                   const struct key *key, struct object *object,
+                                   int64_t expiry_ms) {
+    if (object_expiry(object) == expiry_ms) {
+        if (expiry_ms != OBJECT_NO_EXPIRY)
+            changed(keyspace, database, key);
         return object;
+    }
     if (object->flags & OBJECT_HAS_EXPIRY) {
         table_root *root = keyspace_root(keyspace, database, key->slot);
         struct table_numbers before = table_before(root);
@@ -292,13 +311,15 @@ struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
     return remade;
 }
 
-/* --- Counts ---------------------------------------------------------------------------------------------------- */
+/* --- Counts ----------------------------------------------------------------------------------- */
 
 static uint64_t sum_of(const struct keyspace *keyspace, unsigned physical, bool expiring) {
     int64_t sum = 0;
-    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++) {
+    unsigned high = atomic_load_explicit(&keyspace->counters_high, memory_order_acquire);
+    for (unsigned i = 0; i < high; i++) {
         const struct keyspace_counters *c = &keyspace->counters[i];
-        _Atomic int64_t *numbers = __atomic_load_n(expiring ? &c->expiring : &c->keys, __ATOMIC_ACQUIRE);
+        _Atomic int64_t *numbers =
+            __atomic_load_n(expiring ? &c->expiring : &c->keys, __ATOMIC_ACQUIRE);
         if (numbers)
             sum += atomic_load_explicit(&numbers[physical], memory_order_relaxed);
     }
@@ -318,44 +339,43 @@ uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot) {
     return root ? table_count(root) : 0;
 }
 
-/* --- Whole databases (exclusive sections) ------------------------------------------------------------------------ */
+/* --- Whole databases (exclusive sections) ----------------------------------------------------- */
 
 struct keyspace_garbage {
-    size_t count, capacity;
+    size_t count;
     struct table **tables;
 };
 
-static void garbage_add(struct keyspace_garbage *garbage, struct table *table) {
-    if (garbage->count == garbage->capacity) {
-        garbage->capacity = garbage->capacity ? garbage->capacity * 2 : 64;
-        garbage->tables = memory_realloc(garbage->tables, garbage->capacity * sizeof *garbage->tables);
-    }
-    garbage->tables[garbage->count++] = table;
-}
-
-static void clear_physical(struct keyspace *keyspace, unsigned physical, struct keyspace_garbage *garbage) {
+/* All in here is bounded by the number of slots: no table is touched. */
+static void clear_physical(struct keyspace *keyspace, unsigned physical,
+                           struct keyspace_garbage *garbage) {
     struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[physical]);
     if (!bitmaps)
         return;
-    int64_t keys = 0, expiring = 0;
+    size_t slots = 0;
+    for (uint32_t word = 0; word < SLOT_COUNT / 64; word++)
+        slots += (size_t)__builtin_popcountll(atomic_load(&bitmaps->occupied[word]));
+    if (slots == 0)
+        return;
+    garbage->tables =
+        memory_realloc(garbage->tables, (garbage->count + slots) * sizeof *garbage->tables);
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
         uint64_t bits = atomic_load(&bitmaps->occupied[word]);
         for (; bits; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            table_root *root = root_of_physical(keyspace, physical, slot);
-            keys += (int64_t)table_count(root);
-            expiring += (int64_t)table_volatile_count(root);
-            garbage_add(garbage, table_detach(root));
+            garbage->tables[garbage->count++] =
+                table_detach(root_of_physical(keyspace, physical, slot));
         }
         atomic_store(&bitmaps->occupied[word], 0);
         atomic_store(&bitmaps->expiring[word], 0);
     }
-    count_keys(keyspace, physical, (int)-keys, (int)-expiring);
+    count_keys(keyspace, physical, -(int64_t)sum_of(keyspace, physical, false),
+               -(int64_t)sum_of(keyspace, physical, true));
 }
 
 struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database) {
     struct keyspace_garbage *garbage = memory_calloc(1, sizeof *garbage);
-    watch_touch_database(keyspace, database);
+    watch_touch_database(keyspace, database, -1);
     for (unsigned i = 0; i < keyspace->databases; i++)
         if (database < 0 || keyspace->database_map[database] == i)
             clear_physical(keyspace, i, garbage);
@@ -371,7 +391,8 @@ static void garbage_free_now(void *context) {
 }
 
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous) {
-    /* All who could read these tables were stopped when they were detached: no grace period is due. */
+    /* All who could read these tables were stopped when they were detached: no grace period is due.
+     */
     if (asynchronous && garbage->count > 0)
         background_submit(garbage_free_now, garbage);
     else
@@ -379,13 +400,11 @@ void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous) 
 }
 
 void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b) {
-    watch_touch_database(keyspace, (int)a);
-    watch_touch_database(keyspace, (int)b);
+    watch_touch_database(keyspace, (int)a, (int)b);
+    watch_touch_database(keyspace, (int)b, (int)a);
     uint16_t physical = keyspace->database_map[a];
     keyspace->database_map[a] = keyspace->database_map[b];
     keyspace->database_map[b] = physical;
     keyspace->database_map_inverse[keyspace->database_map[a]] = (uint16_t)a;
     keyspace->database_map_inverse[keyspace->database_map[b]] = (uint16_t)b;
-    watch_touch_database(keyspace, (int)a);
-    watch_touch_database(keyspace, (int)b);
 }

@@ -1,10 +1,10 @@
-/* Keyspace: 16384 slots of up to 16 databases (or as many as configured), their tables, and every change
- * of a key. All changes of the data set go through keyspace_add/replace/delete/touch, which keep the
- * counts, mark watchers and retire what was replaced.
+/* Keyspace: 16384 slots of up to 16 databases (or as many as configured), their tables, and every
+ * change of a key. All changes of the data set go through keyspace_add/replace/delete/touch, which
+ * keep the counts, mark watchers and retire what was replaced.
  *
- * Unless said otherwise a function that changes something requires the token of the key's slot (or an
- * exclusive section); one that reads requires it too or runs inside slot_read_begin/validate. Objects
- * returned are valid until the end of the command. */
+ * Unless said otherwise a function that changes something requires the token of the key's slot (or
+ * an exclusive section); one that reads requires it too or runs inside slot_read_begin/validate.
+ * Objects returned are valid until the end of the command. */
 #ifndef SLOTWISE_ENGINE_KEYSPACE_H
 #define SLOTWISE_ENGINE_KEYSPACE_H
 
@@ -27,8 +27,9 @@ static inline struct key key_make(const char *data, size_t length) {
     return (struct key){data, length, table_hash(data, length), slot_of_key(data, length)};
 }
 
-/* Non-empty and volatile slots of one database: a bit per slot, changed under the slot's token with an
- * atomic or/and only when a count becomes zero or one. Read by anybody (SCAN, expiry, RANDOMKEY). */
+/* Non-empty and volatile slots of one database: a bit per slot, changed under the slot's token with
+ * an atomic or/and only when a count becomes zero or one. Read by anybody (SCAN, expiry,
+ * RANDOMKEY). */
 struct slot_bitmaps {
     _Atomic uint64_t occupied[SLOT_COUNT / 64];
     _Atomic uint64_t expiring[SLOT_COUNT / 64];
@@ -53,7 +54,7 @@ struct keyspace_counters {
                           memory_order_relaxed)
 
 struct keyspace {
-    struct slot *slots; /* SLOT_COUNT, 64-byte aligned */
+    struct slot *slots;                    /* SLOT_COUNT, 64-byte aligned */
     struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
     unsigned databases;
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
@@ -61,10 +62,13 @@ struct keyspace {
     uint16_t *database_map_inverse; /* physical to logical */
     struct effect_log *log; /* NULL: nothing is logged; changes only in an exclusive section */
     uint8_t parity;         /* OBJECT_PARITY or 0; flips only in an exclusive section */
-    bool track_access;      /* access clocks are wanted (maxmemory policy); set in exclusive sections */
+    bool track_access; /* access clocks are wanted (maxmemory policy); set in exclusive sections */
     bool track_lfu;
     int lfu_log_factor, lfu_decay_minutes;
-    _Atomic bool active_expiry; /* DEBUG SET-ACTIVE-EXPIRE */
+    _Atomic bool active_expiry;     /* DEBUG SET-ACTIVE-EXPIRE */
+    _Atomic unsigned counters_high; /* threads below this number may have counted keys */
+    /* Slots with watchers: changed under the slot's token together with SLOT_WATCHED. */
+    _Atomic uint64_t watched[SLOT_COUNT / 64];
     struct keyspace_counters *counters; /* [KEYSPACE_THREADS_MAX] */
 };
 
@@ -80,51 +84,68 @@ table_root *keyspace_root(const struct keyspace *keyspace, unsigned database, ui
 table_root *keyspace_root_make(struct keyspace *keyspace, unsigned database, uint32_t slot);
 
 /* As it is in the table: may be expired. NULL when absent. */
-struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database, const struct key *key);
+struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database,
+                                 const struct key *key);
 
-/* As commands see it. reading: an expired key is absent but stays; with tokens (may_delete) it is deleted
- * (logged as DEL, counted). Notes the access for LRU/LFU when touch is true. Does not count hits. */
+/* As commands see it. reading: an expired key is absent but stays; with tokens (may_delete) it is
+ * deleted (logged as DEL, counted). Notes the access for LRU/LFU when touch is true. Does not count
+ * hits. */
 struct object *keyspace_find(struct keyspace *keyspace, unsigned database, const struct key *key,
                              bool may_delete, bool touch);
-bool object_is_expired(const struct object *object); /* reads the clock only if there is an expiry */
+bool object_is_expired(
+    const struct object *object); /* reads the clock only if there is an expiry */
 
-/* Publication stamps the snapshot parity and a fresh access clock (keep_access: keeps object's own). */
-/* Deletes an expired key: logged as DEL, counted as expired. */
+/* Deletes an expired key: logged as DEL, counted as expired. The key's bytes may be those of the
+ * object itself (they are not used after its retirement), here and in keyspace_delete. */
 void keyspace_expire_now(struct keyspace *keyspace, unsigned database, const struct key *key);
 
-void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key, struct object *object);
+/* Publication. The object belongs to the caller and nobody else has ever seen it: it is stamped
+ * with the snapshot parity and, if its access clock is 0, with a fresh one. What keyspace_take gave
+ * back may still be read by others, so it is never published again: object_remake makes a new
+ * shell. add: the key is absent (delete it first if it is expired). replace: old is there, whether
+ * or not it has expired; it is retired, and dead on return if this is the only reader. Its access
+ * clock starts anew under LRU and is old's under LFU, as in Redis. */
+void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key,
+                  struct object *object);
 void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct key *key,
                       struct object *old, struct object *object);
-/* As replace, but the value moved from old to object (object_remake): only old's shell is retired. */
+/* As replace, but the value moved from old to object (object_remake): if it is behind a pointer
+ * only old's shell is retired. object keeps its own access clock. */
 void keyspace_replace_shell(struct keyspace *keyspace, unsigned database, const struct key *key,
                             struct object *old, struct object *object);
 /* true if it was there. */
 bool keyspace_delete(struct keyspace *keyspace, unsigned database, const struct key *key);
-/* Takes the key out and hands the object to the caller (RENAME, MOVE): retire or publish it again. */
+/* Takes the key out and hands the object to the caller (RENAME, MOVE), who retires it
+ * (object_retire, or object_retire_shell if a pointer moved to another object). */
 struct object *keyspace_take(struct keyspace *keyspace, unsigned database, const struct key *key);
 /* After any change of an object in place. */
 void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
-/* expiry_ms OBJECT_NO_EXPIRY removes it. May replace the object: use the returned one. */
-struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database, const struct key *key,
-                                   struct object *object, int64_t expiry_ms);
+/* OBJECT_NO_EXPIRY removes it. Counts as a change for WATCH, except that there is nothing to
+ * remove. May replace the object: use the returned one, the other is retired. */
+struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
+                                   const struct key *key, struct object *object, int64_t expiry_ms);
 
-/* Sum over threads; exact inside an exclusive section. */
+/* Sums over threads: exact inside an exclusive section. Elsewhere a key that moves while they are
+ * read may be counted twice or not at all. */
 uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database);
 uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database);
 uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot); /* database 0 */
 
-/* Exclusive sections only. clear detaches all tables (microseconds) and hands them to the background
- * thread; synchronous waits for that thread to be done (call it after the section). */
+/* Exclusive sections only. clear takes all tables out and marks watchers, whatever the number of
+ * keys: one line touched for each slot in use. What it returns is freed by keyspace_garbage_free,
+ * after the section (it takes as long as there are keys): asynchronous leaves it to the background
+ * thread, else it has been freed on return. No grace period is due, since everybody was at a
+ * command boundary. swap exchanges two databases. */
 struct keyspace_garbage;
 struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database /* -1: all */);
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous);
 void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b);
 
-/* SCAN. cursor < 2^53: slot << 39 | bound (upper 39 bits of the hash). Visits at least count keys unless
- * the end comes first; returns the next cursor, 0 at the end. Each slot's part is read consistently: the
- * function handles begin/validate itself (or takes the token when tokens_held is false and the slot stays
- * busy). For each key visit gets a copy-free object, under RCU, possibly more than once when a slot is retried:
- * reset is called before a retry of the same part. */
+/* SCAN. cursor < 2^53: slot << 39 | bound (upper 39 bits of the hash). Visits at least count keys
+ * unless the end comes first; returns the next cursor, 0 at the end. Each slot's part is read
+ * consistently: the function handles begin/validate itself (or takes the token when tokens_held is
+ * false and the slot stays busy). For each key visit gets a copy-free object, under RCU, possibly
+ * more than once when a slot is retried: reset is called before a retry of the same part. */
 struct scan_visitor {
     void (*visit)(const struct object *object, void *context);
     void (*mark)(void *context);  /* what was visited so far is final */
@@ -134,15 +155,16 @@ struct scan_visitor {
 uint64_t keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t cursor, size_t count,
                        bool exclusive, const struct scan_visitor *visitor);
 
-/* A random key, fair over keys whatever the slots' sizes. The callback copies what it needs; false: the
- * database is empty. Skips expired keys. */
+/* A random key, fair over keys whatever the slots' sizes. The callback copies what it needs; false:
+ * the database is empty. Skips expired keys. */
 bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusive,
                      const struct scan_visitor *visitor);
 
-/* --- Access clocks (engine/access.c); Redis's LRU and LFU arithmetic --------------------------------- */
+/* --- Access clocks (engine/access.c); Redis's LRU and LFU arithmetic -------------------------- */
 uint32_t access_lru_now(void); /* seconds, 24 bits */
 uint64_t access_idle_ms(const struct object *object);
-uint32_t access_lfu_counter(const struct keyspace *keyspace, const struct object *object); /* decayed */
+uint32_t access_lfu_counter(const struct keyspace *keyspace,
+                            const struct object *object); /* decayed */
 void access_note(const struct keyspace *keyspace, struct object *object);
 uint32_t access_initial(const struct keyspace *keyspace);
 /* Called a few times a second by some thread: the clock that the above read. */

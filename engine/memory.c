@@ -1,8 +1,9 @@
 /* Accounted memory over jemalloc (or the C library's allocator where that is off: sanitizers).
  *
- * Invariant: the sum of all counters' used_bytes is the sum of usable sizes of all live allocations. Each
- * counter is written by its own thread only (relaxed store, no read-modify-write); anybody reads it. A thread
- * that ends leaves its counter where it is: the slot is given to the next thread with its value. */
+ * Invariant: the sum of all counters' used_bytes is the sum of usable sizes of all live
+ * allocations. Each counter is written by its own thread only (relaxed store, no
+ * read-modify-write); anybody reads it. A thread that ends leaves its counter where it is: the slot
+ * is given to the next thread with its value. */
 #include "engine/memory.h"
 
 #include <errno.h>
@@ -62,7 +63,8 @@ static __attribute__((noinline)) struct counter *counter_take(void) {
     assert_failed("too many threads", __FILE__, __LINE__);
 }
 
-static inline void counter_publish(struct counter *counter, int64_t used_bytes, int64_t retired_bytes) {
+static inline void counter_publish(struct counter *counter, int64_t used_bytes,
+                                   int64_t retired_bytes) {
     int64_t drift = used_bytes - retired_bytes - counter->published_bytes;
     if (UNLIKELY(drift >= MEMORY_PUBLISH_STEP_BYTES || drift <= -MEMORY_PUBLISH_STEP_BYTES)) {
         counter->published_bytes += drift;
@@ -74,14 +76,16 @@ static inline void account(int64_t bytes) {
     struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
     int64_t used = atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) + bytes;
     atomic_store_explicit(&counter->used_bytes, used, memory_order_relaxed);
-    counter_publish(counter, used, atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed));
+    counter_publish(counter, used,
+                    atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed));
 }
 
 void memory_retired_add(int64_t bytes) {
     struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
     int64_t retired = atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) + bytes;
     atomic_store_explicit(&counter->retired_bytes, retired, memory_order_relaxed);
-    counter_publish(counter, atomic_load_explicit(&counter->used_bytes, memory_order_relaxed), retired);
+    counter_publish(counter, atomic_load_explicit(&counter->used_bytes, memory_order_relaxed),
+                    retired);
 }
 
 static _Noreturn __attribute__((noinline)) void out_of_memory(size_t size_bytes) {
@@ -90,13 +94,39 @@ static _Noreturn __attribute__((noinline)) void out_of_memory(size_t size_bytes)
     assert_failed("Out Of Memory", __FILE__, __LINE__);
 }
 
-size_t memory_class_bytes(size_t size_bytes) {
 #ifdef SLOTWISE_JEMALLOC
-    return nallocx(size_bytes ? size_bytes : 1, 0);
+/* Size classes of small allocations by (size + 7) / 8, filled on first use with what the allocator
+ * says: an allocation and a free each ask for it, and a load is cheaper than the call. Any thread
+ * writes the same values. */
+#define CLASS_TABLE_MAX_BYTES 4096
+static _Atomic uint16_t class_table[CLASS_TABLE_MAX_BYTES / 8 + 1];
+
+static __attribute__((noinline)) size_t class_bytes_slow(size_t size_bytes) {
+    size_t bytes = nallocx(size_bytes ? size_bytes : 1, 0);
+    if (size_bytes <= CLASS_TABLE_MAX_BYTES)
+        atomic_store_explicit(&class_table[(size_bytes + 7) / 8], (uint16_t)bytes,
+                              memory_order_relaxed);
+    return bytes;
+}
+
+static inline size_t class_bytes(size_t size_bytes) {
+    if (LIKELY(size_bytes <= CLASS_TABLE_MAX_BYTES)) {
+        size_t bytes =
+            atomic_load_explicit(&class_table[(size_bytes + 7) / 8], memory_order_relaxed);
+        if (LIKELY(bytes != 0))
+            return bytes;
+    }
+    return class_bytes_slow(size_bytes);
+}
 #else
-    /* glibc: 8 bytes of header, multiples of 16, at least 24 usable. */
+/* The C library's: 8 bytes of header, multiples of 16, at least 24 usable. */
+static inline size_t class_bytes(size_t size_bytes) {
     return size_bytes <= 24 ? 24 : ((size_bytes + 8 + 15) & ~(size_t)15) - 8;
+}
 #endif
+
+size_t memory_class_bytes(size_t size_bytes) {
+    return class_bytes(size_bytes);
 }
 
 size_t memory_usable_bytes(const void *pointer) {
@@ -109,7 +139,7 @@ void *memory_try_alloc(size_t size_bytes) {
     void *pointer = malloc(size_bytes);
     if (LIKELY(pointer != NULL)) {
 #ifdef SLOTWISE_JEMALLOC
-        account((int64_t)nallocx(size_bytes, 0));
+        account((int64_t)class_bytes(size_bytes));
 #else
         account((int64_t)malloc_usable_size(pointer));
 #endif
@@ -163,9 +193,11 @@ void memory_free(void *pointer) {
 
 void memory_free_sized(void *pointer, size_t size_bytes) {
 #ifdef SLOTWISE_JEMALLOC
+    if (!pointer)
+        return;
     if (size_bytes == 0)
         size_bytes = 1;
-    account(-(int64_t)nallocx(size_bytes, 0));
+    account(-(int64_t)class_bytes(size_bytes));
     sdallocx(pointer, size_bytes, 0);
 #else
     (void)size_bytes;
@@ -194,7 +226,8 @@ int64_t memory_admission_bytes(void) {
     /* Own drift exactly, that of the others up to the step. */
     return atomic_load_explicit(&admission_bytes, memory_order_relaxed) +
            atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) -
-           atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) - counter->published_bytes;
+           atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) -
+           counter->published_bytes;
 }
 
 void memory_peak_sample(void) {
@@ -204,5 +237,6 @@ void memory_peak_sample(void) {
 }
 
 uint64_t memory_peak_bytes(void) {
+    memory_peak_sample(); /* never less than what the caller sees as used */
     return atomic_load(&peak_bytes);
 }

@@ -1,22 +1,25 @@
 /* Accounted memory.
  *
- * Every allocation of the data set and of connections goes through here. Each thread owns one counter
- * (a cache line that only it writes); used memory is the sum over all counters, so an allocation never
- * touches a shared line. A counter may be negative: what one thread allocates another may free.
+ * Every allocation of the data set and of connections goes through here. Each thread owns one
+ * counter (a cache line that only it writes); used memory is the sum over all counters, so an
+ * allocation never touches a shared line. A counter may be negative: what one thread allocates
+ * another may free.
  *
- * For the admission check (maxmemory) a thread also publishes its drift to one shared total whenever it
- * exceeds MEMORY_PUBLISH_STEP_BYTES, so that the check reads one line instead of one per thread and is
- * wrong by less than that step per thread.
+ * For the admission check (maxmemory) a thread also publishes its drift to one shared total
+ * whenever it exceeds MEMORY_PUBLISH_STEP_BYTES, so that the check reads one line instead of one
+ * per thread and is wrong by less than that step per thread.
  *
- * Any thread may call anything here. Out of memory ends the process with a message, as in Redis, except
- * for memory_try_alloc. */
+ * Any thread may call anything here. Out of memory ends the process with a message, as in Redis,
+ * except for memory_try_alloc. */
 #ifndef SLOTWISE_ENGINE_MEMORY_H
 #define SLOTWISE_ENGINE_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define MEMORY_PUBLISH_STEP_BYTES (64 * 1024)
+/* Small enough for a limit that is a few hundred KB above what is used; a thread that only adds
+ * keys still touches the shared line once in about twenty of them. */
+#define MEMORY_PUBLISH_STEP_BYTES (2 * 1024)
 
 void *memory_alloc(size_t size_bytes);
 void *memory_try_alloc(size_t size_bytes); /* NULL when there is no memory */
@@ -34,8 +37,9 @@ size_t memory_class_bytes(size_t size_bytes);
 /* Bytes that this allocation really takes. */
 size_t memory_usable_bytes(const void *pointer);
 
-/* Memory that is allocated but waits for a grace period: it leaves the maxmemory sum when it is retired
- * (positive) and is taken out of here when it is really freed (negative). Counted per thread. */
+/* Memory that is allocated but waits for a grace period: it leaves the maxmemory sum when it is
+ * retired (positive) and is taken out of here when it is really freed (negative). Counted per
+ * thread. */
 void memory_retired_add(int64_t bytes);
 
 /* Sum over all threads, exact when nobody allocates meanwhile. */
@@ -44,7 +48,8 @@ uint64_t memory_used_bytes(void);
 uint64_t memory_retired_bytes(void);
 /* Used minus retired, from the published total: one shared load. For the admission check. */
 int64_t memory_admission_bytes(void);
-/* Highest memory_used_bytes seen by memory_peak_sample (call it from a timer). */
+/* Highest memory_used_bytes seen by memory_peak_sample (call it from a timer) or by the call
+ * itself. */
 void memory_peak_sample(void);
 uint64_t memory_peak_bytes(void);
 

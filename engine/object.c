@@ -1,7 +1,7 @@
 /* Objects and blobs: making, copying, freeing. Layout and who may read what: object.h.
  *
- * Invariant: an object's layout (flags, lengths, type) never changes after publication; only the expiry word,
- * the body word and the access clock do, each one atomic store. */
+ * Invariant: an object's layout (flags, lengths, type) never changes after publication; only the
+ * expiry word, the body word and the access clock do, each one atomic store. */
 #include "engine/object.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "engine/epoch.h"
 #include "engine/memory.h"
 
-#define WIDE_KEY_MARK 0xffff
+#define WIDE_KEY_MARK         0xffff
 #define BLOB_BACKGROUND_BYTES (256 * 1024) /* larger ones are freed on the background thread */
 
 /* Sizes of the parts behind the header, in order. */
@@ -19,7 +19,8 @@ struct layout {
 };
 
 static inline size_t layout_bytes(const struct layout *l) {
-    return sizeof(struct object) + l->expiry + l->body + l->wide_key + l->length_width + l->key + l->value;
+    return sizeof(struct object) + l->expiry + l->body + l->wide_key + l->length_width + l->key +
+           l->value;
 }
 
 static inline unsigned width_code(size_t length) {
@@ -116,7 +117,8 @@ static const char *integer_text(int64_t value, char buffer[OBJECT_INTEGER_BUFFER
     return p;
 }
 
-const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER], size_t *length) {
+const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER],
+                          size_t *length) {
     if (object_encoding(o) == ENCODING_INT)
         return integer_text(object_integer(o), buffer, length);
     if (UNLIKELY(o->flags & OBJECT_POINTER)) {
@@ -162,18 +164,21 @@ static bool parse_integer(const char *text, size_t length, int64_t *value) {
     return true;
 }
 
-static struct object *make_embedded(const char *key, size_t key_length, size_t length, int64_t expiry_ms,
-                                    enum object_encoding encoding, char **content) {
+static struct object *make_embedded(const char *key, size_t key_length, size_t length,
+                                    int64_t expiry_ms, enum object_encoding encoding,
+                                    char **content) {
     unsigned code = width_code(length);
     struct layout l = {.length_width = code_bytes(code), .value = length};
-    struct object *o = object_new(&l, (uint8_t)(OBJECT_STRING | encoding << 4),
-                                  (uint8_t)(code << OBJECT_LENGTH_SHIFT), key, key_length, expiry_ms);
+    struct object *o =
+        object_new(&l, (uint8_t)(OBJECT_STRING | encoding << 4),
+                   (uint8_t)(code << OBJECT_LENGTH_SHIFT), key, key_length, expiry_ms);
     size_t ignored;
     *content = (char *)object_key(o, &ignored) + key_length;
     return o;
 }
 
-struct object *object_make_integer(const char *key, size_t key_length, int64_t value, int64_t expiry_ms) {
+struct object *object_make_integer(const char *key, size_t key_length, int64_t value,
+                                   int64_t expiry_ms) {
     struct layout l = {.body = 8};
     uint8_t flags = value >= 0 && value < 10000 ? OBJECT_SHARED : 0;
     struct object *o = object_new(&l, (uint8_t)(OBJECT_STRING | ENCODING_INT << 4), flags, key,
@@ -183,16 +188,17 @@ struct object *object_make_integer(const char *key, size_t key_length, int64_t v
 }
 
 struct object *object_make_pointer(const char *key, size_t key_length, enum object_type type,
-                                   enum object_encoding encoding, void *pointer, int64_t expiry_ms) {
+                                   enum object_encoding encoding, void *pointer,
+                                   int64_t expiry_ms) {
     struct layout l = {.body = 8};
-    struct object *o = object_new(&l, (uint8_t)(type | encoding << 4), OBJECT_POINTER, key, key_length,
-                                  expiry_ms);
+    struct object *o =
+        object_new(&l, (uint8_t)(type | encoding << 4), OBJECT_POINTER, key, key_length, expiry_ms);
     atomic_init(object_body(o), (int64_t)(intptr_t)pointer);
     return o;
 }
 
-struct object *object_make_buffer(const char *key, size_t key_length, size_t length, int64_t expiry_ms,
-                                  bool zero, char **content) {
+struct object *object_make_buffer(const char *key, size_t key_length, size_t length,
+                                  int64_t expiry_ms, bool zero, char **content) {
     struct object *o;
     if (length > OBJECT_EMBED_MAX_BYTES) {
         struct blob *blob = blob_make(length, length);
@@ -243,7 +249,8 @@ static struct object *remake_with(const struct object *o, const char *key, size_
     return copy;
 }
 
-struct object *object_remake(const struct object *o, const char *key, size_t key_length, int64_t expiry_ms) {
+struct object *object_remake(const struct object *o, const char *key, size_t key_length,
+                             int64_t expiry_ms) {
     return remake_with(o, key, key_length, expiry_ms, object_has_body(o) ? object_integer(o) : 0);
 }
 
@@ -270,11 +277,12 @@ size_t object_shell_bytes(const struct object *o) {
 size_t object_total_bytes(const struct object *o) {
     size_t bytes = memory_class_bytes(object_shell_bytes(o));
     if (object_needs_token(o) && object_type(o) == OBJECT_STRING)
-        bytes += memory_class_bytes(sizeof(struct blob) + ((struct blob *)object_pointer(o))->capacity);
+        bytes +=
+            memory_class_bytes(sizeof(struct blob) + ((struct blob *)object_pointer(o))->capacity);
     return bytes;
 }
 
-/* --- Letting go -------------------------------------------------------------------------------------- */
+/* --- Letting go ------------------------------------------------------------------------------- */
 
 static void shell_free(void *pointer) {
     struct object *o = pointer;
@@ -309,7 +317,7 @@ void object_retire_shell(struct object *o) {
     epoch_retire(o, memory_class_bytes(object_shell_bytes(o)), shell_free);
 }
 
-/* --- Blobs --------------------------------------------------------------------------------------------- */
+/* --- Blobs ------------------------------------------------------------------------------------ */
 
 struct blob *blob_make(size_t length, size_t capacity) {
     struct blob *blob = memory_alloc(sizeof *blob + capacity);
@@ -326,7 +334,8 @@ struct blob *blob_lend(struct blob *blob) {
 }
 
 void blob_return(struct blob *blob) {
-    /* release: our use is over before the last holder frees; acquire: the last one sees all that. */
+    /* release: our use is over before the last holder frees; acquire: the last one sees all that.
+     */
     if (atomic_fetch_sub_explicit(&blob->references, 1, memory_order_acq_rel) == 1)
         memory_free_sized(blob, sizeof *blob + blob->capacity);
 }
@@ -354,7 +363,8 @@ struct blob *object_blob_writable(struct object *o, size_t capacity) {
 }
 
 const char *object_type_name(enum object_type type) {
-    static const char *const names[] = {"string", "list", "set", "zset", "hash", "stream", "module"};
+    static const char *const names[] = {"string", "list",   "set",   "zset",
+                                        "hash",   "stream", "module"};
     return names[type];
 }
 

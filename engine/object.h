@@ -1,20 +1,26 @@
 /* Object: a key with its value, one allocation.
  *
- *   0        1       2         4               8
- *   +--------+-------+---------+---------------+----------------+--------------+---------+-----+-------+
- *   | type   | flags | key     | access clock  | expiry 8 bytes | body 8 bytes | length  | key | value |
- *   | enc.   |       | length  | (32 bits)     | (if HAS_EXPIRY)| (INT,POINTER)| 1/2/4 B |     |       |
- *   +--------+-------+---------+---------------+----------------+--------------+---------+-----+-------+
+ *   offset  bytes
+ *   0       1        type and encoding
+ *   1       1        flags
+ *   2       2        key length
+ *   4       4        access clock
+ *   8       0 or 8   expiry (HAS_EXPIRY)
+ *           0 or 8   body (INT: the number, POINTER: the pointer)
+ *           0 or 4   key length of a wide key (WIDE_KEY)
+ *           0..4     length of an embedded value
+ *           n        key
+ *           n        value, if it is embedded
  *
  * - key length: 16 bits; keys of 65535 bytes and more store 0xffff here and 32 bits after the body.
- * - value: embedded strings up to OBJECT_EMBED_MAX_BYTES are never changed in place; an integer is the
- *   8-byte body (one atomic store changes it); anything larger or with structure is a pointer in the
- *   body (struct blob for strings, the collection for the rest).
+ * - value: embedded strings up to OBJECT_EMBED_MAX_BYTES are never changed in place; an integer is
+ * the 8-byte body (one atomic store changes it); anything larger or with structure is a pointer in
+ * the body (struct blob for strings, the collection for the rest).
  * - expiry: unix time in ms, 8 bytes, atomic; OBJECT_NO_EXPIRY when the field is there but unused.
  * - the access clock is a memory location of its own, written relaxed by readers too.
  *
- * Embedded strings and integers may be read under RCU alone; bodies that are pointers only under the
- * slot's token. Writers hold the token. */
+ * Embedded strings and integers may be read under RCU alone; bodies that are pointers only under
+ * the slot's token. Writers hold the token. */
 #ifndef SLOTWISE_ENGINE_OBJECT_H
 #define SLOTWISE_ENGINE_OBJECT_H
 
@@ -23,32 +29,41 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum object_type { OBJECT_STRING, OBJECT_LIST, OBJECT_SET, OBJECT_ZSET, OBJECT_HASH, OBJECT_STREAM, OBJECT_MODULE };
+enum object_type {
+    OBJECT_STRING,
+    OBJECT_LIST,
+    OBJECT_SET,
+    OBJECT_ZSET,
+    OBJECT_HASH,
+    OBJECT_STREAM,
+    OBJECT_MODULE
+};
 
 /* What OBJECT ENCODING shows; where the bytes are is told by the POINTER flag. */
 enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COLLECTION_FIRST };
 
-#define OBJECT_EMBED_MAX_BYTES (16 * 1024)
+#define OBJECT_EMBED_MAX_BYTES  (16 * 1024)
 #define OBJECT_EMBSTR_MAX_BYTES 44 /* Redis's limit between embstr and raw */
-#define OBJECT_NO_EXPIRY INT64_MAX
+#define OBJECT_NO_EXPIRY        INT64_MAX
 
-#define OBJECT_HAS_EXPIRY 0x01 /* the expiry field is there */
-#define OBJECT_PARITY 0x02     /* snapshot parity at publication */
-#define OBJECT_POINTER 0x04    /* the body is a pointer */
-#define OBJECT_WIDE_KEY 0x08   /* 32-bit key length after the body */
-#define OBJECT_LENGTH_SHIFT 4  /* two bits: width of the value length: 0, 1, 2, 4 bytes */
-#define OBJECT_LENGTH_MASK 0x30
-#define OBJECT_SHARED 0x40 /* Redis would use a shared integer: OBJECT REFCOUNT only */
+#define OBJECT_HAS_EXPIRY   0x01 /* the expiry field is there */
+#define OBJECT_PARITY       0x02 /* snapshot parity at publication */
+#define OBJECT_POINTER      0x04 /* the body is a pointer */
+#define OBJECT_WIDE_KEY     0x08 /* 32-bit key length after the body */
+#define OBJECT_LENGTH_SHIFT 4    /* two bits: width of the value length: 0, 1, 2, 4 bytes */
+#define OBJECT_LENGTH_MASK  0x30
+#define OBJECT_SHARED       0x40 /* Redis would use a shared integer: OBJECT REFCOUNT only */
 
 struct object {
     uint8_t type_encoding; /* type | encoding << 4 */
     uint8_t flags;
     uint16_t key_length;
     _Atomic uint32_t access; /* LRU clock (unix seconds) or LFU (16 bit minutes << 8 | counter) */
-    uint8_t payload[];
+    _Alignas(8) uint8_t payload[];
 };
 
-/* A string larger than OBJECT_EMBED_MAX_BYTES. Changed in place under the token unless it is lent. */
+/* A string larger than OBJECT_EMBED_MAX_BYTES. Changed in place under the token unless it is lent.
+ */
 struct blob {
     _Atomic uint32_t references; /* 1 for the object, 1 for each pending output */
     uint32_t reserved;
@@ -98,11 +113,12 @@ static inline bool object_key_equals(const struct object *o, const char *key, si
     return n == length && __builtin_memcmp(k, key, n) == 0;
 }
 
-/* The bytes of a string value. An integer is formatted into buffer (at least OBJECT_INTEGER_BUFFER);
- * else the result points into the object or its blob and lives as long as that does. A blob needs the
- * token (or a reference). */
+/* The bytes of a string value. An integer is formatted into buffer (at least
+ * OBJECT_INTEGER_BUFFER); else the result points into the object or its blob and lives as long as
+ * that does. A blob needs the token (or a reference). */
 #define OBJECT_INTEGER_BUFFER 24
-const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER], size_t *length);
+const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER],
+                          size_t *length);
 /* Length only. */
 size_t object_string_length(const struct object *o);
 /* true: only the token protects this value (blob or collection). */
@@ -110,7 +126,7 @@ static inline bool object_needs_token(const struct object *o) {
     return o->flags & OBJECT_POINTER;
 }
 
-/* --- Making them. The result is unpublished and belongs to the caller ------------------------------ */
+/* --- Making them. The result is unpublished and belongs to the caller ------------------------- */
 
 /* How a string value is to be stored. */
 enum string_form {
@@ -121,18 +137,20 @@ enum string_form {
 /* expiry OBJECT_NO_EXPIRY: no field. */
 struct object *object_make_string(const char *key, size_t key_length, const char *value,
                                   size_t value_length, int64_t expiry_ms, enum string_form form);
-struct object *object_make_integer(const char *key, size_t key_length, int64_t value, int64_t expiry_ms);
-/* A string of length bytes whose content the caller fills through *content before publication (zeroed
- * when zero is true). RAW encoding. */
-struct object *object_make_buffer(const char *key, size_t key_length, size_t length, int64_t expiry_ms,
-                                  bool zero, char **content);
+struct object *object_make_integer(const char *key, size_t key_length, int64_t value,
+                                   int64_t expiry_ms);
+/* A string of length bytes whose content the caller fills through *content before publication
+ * (zeroed when zero is true). RAW encoding. */
+struct object *object_make_buffer(const char *key, size_t key_length, size_t length,
+                                  int64_t expiry_ms, bool zero, char **content);
 /* For any pointer body; takes over the pointer. */
 struct object *object_make_pointer(const char *key, size_t key_length, enum object_type type,
                                    enum object_encoding encoding, void *pointer, int64_t expiry_ms);
-/* The same value (moved if it is a pointer, copied if embedded) under another key and/or expiry; keeps
- * encoding and access clock. The old object must then be retired with object_retire_shell if the value
- * was moved (it has OBJECT_POINTER), else with object_retire. */
-struct object *object_remake(const struct object *o, const char *key, size_t key_length, int64_t expiry_ms);
+/* The same value (moved if it is a pointer, copied if embedded) under another key and/or expiry;
+ * keeps encoding and access clock. The old object must then be retired with object_retire_shell if
+ * the value was moved (it has OBJECT_POINTER), else with object_retire. */
+struct object *object_remake(const struct object *o, const char *key, size_t key_length,
+                             int64_t expiry_ms);
 /* A deep copy of the value under another key (COPY). */
 struct object *object_duplicate(const struct object *o, const char *key, size_t key_length,
                                 int64_t expiry_ms);
@@ -149,20 +167,20 @@ static inline void object_set_integer(struct object *o, int64_t value) {
 size_t object_shell_bytes(const struct object *o);
 size_t object_total_bytes(const struct object *o);
 
-/* --- Letting go ------------------------------------------------------------------------------------ */
+/* --- Letting go ------------------------------------------------------------------------------- */
 
-/* Of an object that was published and now is not: freed after the grace periods. Large values are freed
- * on the background thread. */
+/* Of an object that was published and now is not: freed after the grace periods. Large values are
+ * freed on the background thread. */
 void object_retire(struct object *o);
 void object_retire_shell(struct object *o); /* the value was moved to another object */
 void object_free(struct object *o);         /* never published */
 
-/* --- Blobs ------------------------------------------------------------------------------------------ */
+/* --- Blobs ------------------------------------------------------------------------------------ */
 struct blob *blob_make(size_t length, size_t capacity);
 struct blob *blob_lend(struct blob *blob); /* under the token; any thread may return it */
 void blob_return(struct blob *blob);       /* the last one frees it */
-/* Under the token: the object's blob, not lent to anybody and with room for capacity bytes (copied or
- * grown if need be, and the object's body updated); its length is unchanged. */
+/* Under the token: the object's blob, not lent to anybody and with room for capacity bytes (copied
+ * or grown if need be, and the object's body updated); its length is unchanged. */
 struct blob *object_blob_writable(struct object *o, size_t capacity);
 
 const char *object_type_name(enum object_type type);

@@ -1,20 +1,22 @@
 /* SCAN and RANDOMKEY over the keyspace.
  *
- * A cursor is slot << 39 | bound, bound being the upper 39 bits of a hash: everything in that slot below the bound
- * has been returned. Because tables keep hash order (table.h) the guarantee of SCAN holds over any rebuild, and
- * a key that stays is returned exactly once. The cursor stays below 2^53: some clients parse doubles.
+ * A cursor is slot << 39 | bound, bound being the upper 39 bits of a hash: everything in that slot
+ * below the bound has been returned. Because tables keep hash order (table.h) the guarantee of SCAN
+ * holds over any rebuild, and a key that stays is returned exactly once. The cursor stays below
+ * 2^53: some clients parse doubles.
  *
- * Each slot's part is read without the token and validated; after SCAN_TRIES failures under the token. Any thread
- * that holds no token; exclusive: inside an exclusive section (or holding all tokens), nothing to validate. */
-#include <string.h>
-
+ * Each slot's part is read without the token and validated; after SCAN_TRIES failures under the
+ * token. Any thread that holds no token; exclusive: inside an exclusive section (or holding all
+ * tokens), nothing to validate. */
 #include "engine/clock.h"
 #include "engine/keyspace.h"
+#include "engine/random_slot.h"
 
-#define BOUND_BITS 39
-#define GRANULARITY_BITS (64 - BOUND_BITS)
-#define SCAN_TRIES 4
+#define BOUND_BITS            39
+#define GRANULARITY_BITS      (64 - BOUND_BITS)
+#define SCAN_TRIES            4
 #define SCAN_BUCKET_LIMIT_MIN 64
+#define SCAN_EMPTY_PARTS      10
 
 struct walk {
     const struct scan_visitor *visitor;
@@ -80,11 +82,11 @@ static void scan_part(void *context) {
 
 uint64_t keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t cursor, size_t count,
                        bool exclusive, const struct scan_visitor *visitor) {
-    const struct slot_bitmaps *bitmaps =
-        atomic_load_explicit(&keyspace->bitmaps[keyspace->database_map[database]], memory_order_acquire);
+    const struct slot_bitmaps *bitmaps = atomic_load_explicit(
+        &keyspace->bitmaps[keyspace->database_map[database]], memory_order_acquire);
     uint32_t slot = (uint32_t)((cursor >> BOUND_BITS) & (SLOT_COUNT - 1));
     uint64_t from = cursor << GRANULARITY_BITS;
-    size_t seen = 0;
+    size_t seen = 0, empty = 0;
     if (!bitmaps)
         return 0;
     for (;;) {
@@ -98,94 +100,27 @@ uint64_t keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t cu
         struct scan_part part = {.root = keyspace_root(keyspace, database, slot),
                                  .from = from,
                                  .limit = count - seen,
-                                 .bucket_limit = count > SCAN_BUCKET_LIMIT_MIN ? count : SCAN_BUCKET_LIMIT_MIN,
+                                 .bucket_limit =
+                                     count > SCAN_BUCKET_LIMIT_MIN ? count : SCAN_BUCKET_LIMIT_MIN,
                                  .walk = {.visitor = visitor}};
         read_slot(&keyspace->slots[slot], exclusive, visitor, scan_part, &part);
         seen += part.walk.seen;
         from = part.next;
         if (from == 0 && ++slot == SLOT_COUNT)
             return 0;
-        if (seen >= count)
+        /* As in Redis a call ends after a while even if it meets hardly any key: a table that was
+         * large may be nearly empty. */
+        empty += part.walk.seen == 0;
+        if (seen >= count || empty >= SCAN_EMPTY_PARTS)
             return (uint64_t)slot << BOUND_BITS | from >> GRANULARITY_BITS;
     }
 }
 
-/* --- RANDOMKEY ------------------------------------------------------------------------------------------------
- *
- * A slot is chosen with a probability proportional to its keys. The sums of groups of 64 slots are remembered per
- * thread and made anew when the number of keys has moved by more than 1/128 or a second has passed; inside the
- * group the counts are live. */
+/* --- RANDOMKEY -------------------------------------------------------------------------------- */
 
-#define GROUPS (SLOT_COUNT / 64)
-#define RANDOM_TRIES 100
-
-struct weights {
-    const struct keyspace *keyspace;
-    unsigned database;
-    uint64_t total, made_us;
-    uint64_t groups[GROUPS];
-};
-
-static uint64_t random_64(void) {
-    static _Thread_local uint64_t state;
-    if (state == 0)
-        state = (uint64_t)(uintptr_t)&state ^ clock_monotonic_ns();
-    state += 0x9e3779b97f4a7c15u; /* splitmix64 */
-    uint64_t z = state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static uint64_t random_below(uint64_t n) {
-    return (uint64_t)(((unsigned __int128)random_64() * n) >> 64);
-}
-
-static size_t live_count(const struct keyspace *keyspace, unsigned database, uint32_t slot) {
-    const table_root *root = keyspace_root(keyspace, database, slot);
-    return root ? table_count(root) : 0;
-}
-
-static void weights_make(struct weights *w, const struct keyspace *keyspace, unsigned database,
-                         const struct slot_bitmaps *bitmaps) {
-    w->keyspace = keyspace;
-    w->database = database;
-    w->made_us = clock_monotonic_us();
-    w->total = 0;
-    for (uint32_t group = 0; group < GROUPS; group++) {
-        w->groups[group] = 0;
-        uint64_t bits = atomic_load_explicit(&bitmaps->occupied[group], memory_order_acquire);
-        for (; bits; bits &= bits - 1)
-            w->groups[group] +=
-                live_count(keyspace, database, group * 64 + (uint32_t)__builtin_ctzll(bits));
-        w->total += w->groups[group];
-    }
-}
-
-static bool weights_stale(const struct weights *w, const struct keyspace *keyspace, unsigned database) {
-    if (w->keyspace != keyspace || w->database != database || w->total == 0)
-        return true;
-    uint64_t count = keyspace_count(keyspace, database);
-    uint64_t moved = count > w->total ? count - w->total : w->total - count;
-    return moved > w->total / 128 || clock_monotonic_us() - w->made_us > 1000000;
-}
-
-static uint32_t choose_slot(const struct weights *w, const struct keyspace *keyspace, unsigned database) {
-    uint64_t pick = random_below(w->total), sum = 0;
-    uint32_t group = 0;
-    while (group < GROUPS - 1 && pick >= w->groups[group])
-        pick -= w->groups[group++];
-    size_t counts[64];
-    for (uint32_t i = 0; i < 64; i++)
-        sum += counts[i] = live_count(keyspace, database, group * 64 + i);
-    if (sum == 0)
-        return SLOT_COUNT;
-    pick = random_below(sum);
-    uint32_t i = 0;
-    while (pick >= counts[i])
-        pick -= counts[i++];
-    return group * 64 + i;
-}
+#define RANDOM_TRIES      100
+#define RANDOM_TOLERANCE  128
+#define RANDOM_SCAN_COUNT 1000
 
 struct random_part {
     const table_root *root;
@@ -193,27 +128,72 @@ struct random_part {
     bool found;
 };
 
+/* Per thread; a seed of its own is fair enough. */
+static uint64_t *random_state(void) {
+    static _Thread_local uint64_t state;
+    if (state == 0)
+        state = (uint64_t)(uintptr_t)&state ^ clock_monotonic_ns();
+    return &state;
+}
+
 static void random_part(void *context) {
     struct random_part *part = context;
-    struct object *object = part->root ? table_random(part->root, random_64(), random_64()) : NULL;
+    uint64_t *random = random_state();
+    struct object *object =
+        part->root ? table_random(part->root, random_next(random), random_next(random)) : NULL;
     part->found = object && !object_is_expired(object);
     if (part->found)
         part->visitor->visit(object, part->visitor->context);
 }
 
+/* The first key from a random place that has not expired; for a database of nearly only expired
+ * keys. */
+struct first_live {
+    const struct object *object, *final;
+};
+
+static void live_visit(const struct object *object, void *context) {
+    struct first_live *first = context;
+    if (!first->object && !object_is_expired(object))
+        first->object = object;
+}
+static void live_mark(void *context) {
+    struct first_live *first = context;
+    first->final = first->object;
+}
+static void live_reset(void *context) {
+    struct first_live *first = context;
+    first->object = first->final;
+}
+
+static bool random_by_scan(struct keyspace *keyspace, unsigned database, bool exclusive,
+                           const struct scan_visitor *visitor) {
+    struct first_live first = {NULL, NULL};
+    struct scan_visitor inner = {live_visit, live_mark, live_reset, &first};
+    uint64_t start = random_below(random_state(), SLOT_COUNT) << BOUND_BITS, cursor = start;
+    do
+        cursor = keyspace_scan(keyspace, database, cursor, RANDOM_SCAN_COUNT, exclusive, &inner);
+    while (cursor != 0 && !first.object);
+    while (!first.object && cursor < start) {
+        cursor = keyspace_scan(keyspace, database, cursor, RANDOM_SCAN_COUNT, exclusive, &inner);
+        if (cursor == 0)
+            break;
+    }
+    if (!first.object)
+        return false;
+    visitor->mark(visitor->context);
+    visitor->visit(first.object, visitor->context);
+    return true;
+}
+
 bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusive,
                      const struct scan_visitor *visitor) {
-    static _Thread_local struct weights weights;
-    const struct slot_bitmaps *bitmaps =
-        atomic_load_explicit(&keyspace->bitmaps[keyspace->database_map[database]], memory_order_acquire);
-    if (!bitmaps)
-        return false;
-    if (weights_stale(&weights, keyspace, database))
-        weights_make(&weights, keyspace, database, bitmaps);
-    for (int i = 0; i < RANDOM_TRIES && weights.total > 0; i++) {
-        uint32_t slot = choose_slot(&weights, keyspace, database);
+    static _Thread_local struct slot_choice choice;
+    slot_choice_refresh(&choice, keyspace, database, false, RANDOM_TOLERANCE);
+    for (int i = 0; i < RANDOM_TRIES && choice.total > 0; i++) {
+        uint32_t slot = slot_choice_pick(&choice, random_state());
         if (slot == SLOT_COUNT) {
-            weights_make(&weights, keyspace, database, bitmaps);
+            slot_choice_make(&choice, keyspace, database, false);
             continue;
         }
         struct random_part part = {keyspace_root(keyspace, database, slot), visitor, false};
@@ -221,5 +201,5 @@ bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusiv
         if (part.found)
             return true;
     }
-    return false;
+    return choice.total > 0 && random_by_scan(keyspace, database, exclusive, visitor);
 }

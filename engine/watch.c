@@ -1,4 +1,9 @@
-/* WATCH lists. A slot's list is short (keys watched in that slot), doubly walked under the token; see watch.h. */
+/* WATCH lists: see watch.h. A slot's list holds the watched keys of that slot, doubly linked, since
+ * a thousand clients may watch one key. Everything here runs under the slot's token or in an
+ * exclusive section.
+ *
+ * Invariant: a slot's list is not empty if and only if its word has SLOT_WATCHED and the keyspace's
+ * bitmap has its bit. */
 #include "engine/watch.h"
 
 #include <string.h>
@@ -33,20 +38,28 @@ void watcher_link(struct watcher *watcher) {
     struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
     watcher->expired = object && object_is_expired(object);
     watcher->next_in_slot = slot->watchers;
+    watcher->link_in_slot = &slot->watchers;
+    if (slot->watchers) {
+        slot->watchers->link_in_slot = &watcher->next_in_slot;
+    } else {
+        atomic_fetch_or(&slot->word, SLOT_WATCHED);
+        atomic_fetch_or(&watcher->keyspace->watched[watcher->slot / 64],
+                        (uint64_t)1 << (watcher->slot & 63));
+    }
     slot->watchers = watcher;
-    slot_set_bits(slot, SLOT_WATCHED);
 }
 
 void watcher_unlink(struct watcher *watcher) {
     struct slot *slot = &watcher->keyspace->slots[watcher->slot];
-    struct watcher **link = &slot->watchers;
-    while (*link != watcher) {
-        ASSERT(*link != NULL);
-        link = &(*link)->next_in_slot;
+    *watcher->link_in_slot = watcher->next_in_slot;
+    if (watcher->next_in_slot)
+        watcher->next_in_slot->link_in_slot = watcher->link_in_slot;
+    watcher->link_in_slot = NULL; /* a second unlink is our own fault and crashes */
+    if (!slot->watchers) {
+        atomic_fetch_and(&slot->word, ~SLOT_WATCHED); /* perhaps in a section, not HELD */
+        atomic_fetch_and(&watcher->keyspace->watched[watcher->slot / 64],
+                         ~((uint64_t)1 << (watcher->slot & 63)));
     }
-    *link = watcher->next_in_slot;
-    if (!slot->watchers)
-        slot_clear_bits(slot, SLOT_WATCHED);
 }
 
 bool watcher_is_expired(const struct watcher *watcher) {
@@ -71,14 +84,32 @@ void watch_touch(struct keyspace *keyspace, unsigned database, const struct key 
     }
 }
 
-void watch_touch_database(struct keyspace *keyspace, int database) {
-    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
-        for (struct watcher *w = keyspace->slots[slot].watchers; w; w = w->next_in_slot) {
-            if (database >= 0 && w->database != (unsigned)database)
-                continue;
-            struct key key = watcher_key(w);
-            struct object *object = keyspace_find_raw(keyspace, w->database, &key);
-            if (object && !(w->expired && object_is_expired(object)))
-                atomic_store_explicit(w->dirty, true, memory_order_relaxed);
+/* The database of a watcher is emptied, or exchanged for another one. */
+static void touch_whole(struct watcher *w, int replaced_by) {
+    struct key key = watcher_key(w);
+    struct object *before = keyspace_find_raw(w->keyspace, w->database, &key);
+    struct object *after =
+        replaced_by < 0 ? NULL : keyspace_find_raw(w->keyspace, (unsigned)replaced_by, &key);
+    if (!before && !after)
+        return;
+    /* Absent for the client at the time of WATCH, and absent afterwards: nothing has changed for
+     * it. */
+    if ((w->expired || !before) && (!after || object_is_expired(after))) {
+        w->expired = after != NULL;
+        return;
+    }
+    atomic_store_explicit(w->dirty, true, memory_order_relaxed);
+}
+
+void watch_touch_database(struct keyspace *keyspace, int database, int replaced_by) {
+    for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
+        uint64_t bits = atomic_load_explicit(&keyspace->watched[word], memory_order_relaxed);
+        for (; bits; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            struct watcher *w = keyspace->slots[slot].watchers;
+            for (; w; w = w->next_in_slot)
+                if (database < 0 || w->database == (unsigned)database)
+                    touch_whole(w, replaced_by);
         }
+    }
 }

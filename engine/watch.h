@@ -1,12 +1,14 @@
-/* WATCH: a connection's interest in a key. The watcher hangs in its slot's list, under the slot's token
- * (or an exclusive section); whoever changes a key of a WATCHED slot marks matching watchers dirty. */
+/* WATCH: a connection's interest in a key. The watcher hangs in its slot's list, under the slot's
+ * token (or an exclusive section); whoever changes a key of a WATCHED slot marks matching watchers
+ * dirty. */
 #ifndef SLOTWISE_ENGINE_WATCH_H
 #define SLOTWISE_ENGINE_WATCH_H
 
 #include "engine/keyspace.h"
 
 struct watcher {
-    struct watcher *next_in_slot;
+    struct watcher *next_in_slot;  /* list of the slot, under its token */
+    struct watcher **link_in_slot; /* what points to this one */
     struct watcher *next_of_owner; /* the owner's own list; only the owner's thread */
     _Atomic bool *dirty;           /* the owner's flag; set by whoever changes the key */
     struct keyspace *keyspace;
@@ -27,10 +29,13 @@ void watcher_free(struct watcher *watcher);
 
 /* Under the token: called by the keyspace for each change when the slot's word has SLOT_WATCHED. */
 void watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
-/* Exclusive section: FLUSHDB/FLUSHALL/SWAPDB. A watched key that exists (before or, for SWAPDB, in either
- * database) becomes dirty. */
-void watch_touch_database(struct keyspace *keyspace, int database);
-/* Under the token of its slot: true if the watched key has expired since (Redis fails EXEC then). */
+/* Exclusive section, before the change: FLUSHDB (replaced_by -1), FLUSHALL (database -1, too),
+ * SWAPDB (once for each of the two). A watcher becomes dirty if its key exists before or
+ * afterwards, unless it is absent for clients both times because it has expired. Looks at watched
+ * slots only. */
+void watch_touch_database(struct keyspace *keyspace, int database, int replaced_by);
+/* Under the token of its slot: true if the watched key has expired since (Redis fails EXEC then).
+ */
 bool watcher_is_expired(const struct watcher *watcher);
 
 #endif

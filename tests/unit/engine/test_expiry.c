@@ -1,0 +1,186 @@
+/* Active expiry: what goes, what stays, how long it takes and what it leaves alone. */
+#include "engine/expiry.h"
+#include "tests/unit/engine/keyspace_fixture.h"
+
+TestSuite(expiry, .init = keyspace_begin, .fini = keyspace_end, .timeout = 120);
+
+#define PLENTY_US 10000000
+
+static struct expiry_cursor cursor;
+
+static bool step(uint64_t budget_us) {
+    bool more = expiry_step(keyspace, &cursor, 0, 1, 1, budget_us);
+    epoch_quiescent();
+    return more;
+}
+
+Test(expiry, nothing_to_do) {
+    cr_assert_not(step(1000));
+    put_many(0, "k", 1000, NEVER);
+    cr_assert_not(step(1000));
+    cr_assert_eq(keyspace_count(keyspace, 0), 1000);
+    cr_assert_eq(expired_total(), 0);
+}
+
+Test(expiry, expired_keys_go_and_others_stay) {
+    put_many(0, "gone", 3000, LONG_AGO);
+    put_many(0, "stay", 100, FAR_AWAY);
+    put_many(0, "ever", 100, NEVER);
+    put_many(5, "{tag}gone", 3000, LONG_AGO);
+    put_many(15, "gone", 3, LONG_AGO);
+    for (int i = 0; i < 200 && keyspace_count(keyspace, 0) + keyspace_count(keyspace, 5) +
+                                       keyspace_count(keyspace, 15) >
+                                   200;
+         i++)
+        step(PLENTY_US);
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 0), 200);
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 100);
+    cr_assert_eq(keyspace_count(keyspace, 5), 0);
+    cr_assert_eq(keyspace_count(keyspace, 15), 0);
+    cr_assert_eq(expired_total(), 6003);
+}
+
+Test(expiry, each_worker_has_its_home_slots) {
+    put_many(0, "gone", 2000, LONG_AGO);
+    struct expiry_cursor other = {0};
+    for (int i = 0; i < 100; i++)
+        expiry_step(keyspace, &other, 2, 3, 1, PLENTY_US);
+    uint64_t left = 0;
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++) {
+        uint64_t n = keyspace_slot_count(keyspace, slot);
+        cr_assert(slot % 3 != 2 || n == 0);
+        left += n;
+    }
+    cr_assert_gt(left, 1000);
+    check_keyspace();
+}
+
+Test(expiry, a_swapped_database_is_expired_under_its_name) {
+    put_many(4, "gone", 10, LONG_AGO);
+    put_many(4, "stay", 10, FAR_AWAY);
+    keyspace_swap(keyspace, 4, 9);
+    for (int i = 0; i < 50; i++)
+        step(PLENTY_US);
+    cr_assert_eq(keyspace_count(keyspace, 9), 10);
+    cr_assert_eq(keyspace_count(keyspace, 4), 0);
+    check_keyspace();
+}
+
+Test(expiry, long_lived_keys_cost_next_to_nothing_and_are_not_disturbed) {
+    put_many(0, "stay", 50000, FAR_AWAY);
+    uint64_t words[SLOT_COUNT];
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
+        words[slot] = atomic_load(&keyspace->slots[slot].word);
+    for (int i = 0; i < 100; i++) {
+        uint32_t before = cursor.slot;
+        cr_assert_not(step(PLENTY_US));
+        /* 200 keys of about 3 a slot */
+        cr_assert_leq(cursor.slot - before, 300);
+    }
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
+        cr_assert_eq(words[slot], atomic_load(&keyspace->slots[slot].word), "no token was taken");
+}
+
+Test(expiry, effort_looks_at_more) {
+    put_many(0, "stay", 50000, FAR_AWAY);
+    step(PLENTY_US);
+    uint32_t little = cursor.slot;
+    cursor = (struct expiry_cursor){0};
+    expiry_step(keyspace, &cursor, 0, 1, 10, PLENTY_US);
+    cr_assert_gt(cursor.slot, little * 5);
+}
+
+/* A slot of n keys that expired in the same second, in steps of 1 ms: no step much longer, all in
+ * bounded time. */
+static void expire_together(const char *prefix, unsigned n) {
+    put_many(0, prefix, n, LONG_AGO);
+    uint64_t start_us = clock_monotonic_us();
+    unsigned steps = 0, long_steps = 0;
+    while (keyspace_count(keyspace, 0) > 0) {
+        uint64_t before_us = clock_monotonic_us();
+        bool more = step(1000);
+        long_steps += clock_monotonic_us() - before_us > 4000;
+        steps++;
+        cr_assert(more || keyspace_count(keyspace, 0) == 0, "%zu left without hurry",
+                  (size_t)keyspace_count(keyspace, 0));
+    }
+    uint64_t took_us = clock_monotonic_us() - start_us;
+    cr_assert_lt(took_us, 20000000, "%zu us", (size_t)took_us);
+    /* The machine may be busy; the code itself never takes that long. */
+    cr_assert_leq(long_steps * 10, steps + 10, "%u of %u steps over 4 ms", long_steps, steps);
+    cr_assert_gt(atomic_load(&keyspace_counters_mine(keyspace)->expire_limit_reached), 0);
+    cr_assert_eq(expired_total(), n);
+    check_keyspace();
+}
+
+Test(expiry, many_keys_that_expire_together) {
+    expire_together("key", 200000);
+}
+
+Test(expiry, a_giant_slot_that_expires_together) {
+    expire_together("{tag}", 200000);
+}
+
+Test(expiry, a_token_is_held_for_a_bounded_number_of_deletions) {
+    put_many(0, "{tag}", 5000, LONG_AGO);
+    struct slot *slot = &keyspace->slots[key_of("{tag}").slot];
+    uint64_t version = atomic_load(&slot->word) / SLOT_VERSION_ONE;
+    while (step(PLENTY_US))
+        ;
+    uint64_t tokens = atomic_load(&slot->word) / SLOT_VERSION_ONE - version;
+    cr_assert_eq(keyspace_count(keyspace, 0), 0);
+    cr_assert_geq(tokens, 5000 / EXPIRY_DELETIONS_MAX);
+}
+
+Test(expiry, a_busy_slot_is_left_and_found_again) {
+    put_many(0, "{tag}", 2000, LONG_AGO);
+    put_many(0, "other", 500, LONG_AGO);
+    struct key key = key_of("{tag}");
+    struct slot *slot = token_of(&key);
+    for (int i = 0; i < 50; i++)
+        step(PLENTY_US);
+    cr_assert_eq(keyspace_count(keyspace, 0), 2000, "others are not held up");
+    slot_release(slot);
+    for (int i = 0; i < 50; i++)
+        step(PLENTY_US);
+    cr_assert_eq(keyspace_count(keyspace, 0), 0);
+    check_keyspace();
+}
+
+Test(expiry, a_hot_giant_slot_goes_on_where_it_was_left) {
+    put_many(0, "{tag}", 20000, FAR_AWAY);
+    struct key key = key_of("{tag}");
+    step(1);
+    while (cursor.bound == 0)
+        step(1);
+    uint64_t bound = cursor.bound;
+    struct slot *slot = token_of(&key);
+    for (int i = 0; i < 10; i++)
+        step(1);
+    slot_release(slot);
+    step(1);
+    cr_assert_gt(cursor.bound, bound);
+}
+
+Test(expiry, a_slot_that_is_not_served_is_left_alone) {
+    put_many(0, "{tag}", 100, LONG_AGO);
+    struct key key = key_of("{tag}");
+    struct slot *slot = token_of(&key);
+    slot_clear_bits(slot, SLOT_SERVING);
+    slot_release(slot);
+    for (int i = 0; i < 5; i++)
+        cr_assert_not(step(PLENTY_US));
+    cr_assert_eq(keyspace_count(keyspace, 0), 100);
+}
+
+Test(expiry, one_reader_alone) {
+    epoch_set_single_reader(true);
+    put_many(0, "{tag}", 5000, LONG_AGO);
+    put_many(0, "key", 5000, LONG_AGO);
+    while (step(PLENTY_US))
+        ;
+    cr_assert_eq(keyspace_count(keyspace, 0), 0);
+    check_keyspace();
+    epoch_set_single_reader(false);
+}

@@ -1,0 +1,278 @@
+/* Changes of keys with their counts, bitmaps, expiry and log; whole databases. */
+#include "tests/unit/engine/keyspace_fixture.h"
+
+TestSuite(keyspace, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60);
+
+/* --- The log hook ----------------------------------------------------------------------------- */
+
+static char logged[1000];
+static uint64_t log_number;
+
+static uint64_t log_begin(void *context) {
+    (void)context;
+    strcat(logged, "(");
+    return ++log_number;
+}
+static void log_append(void *context, unsigned database, const struct effect_argument *arguments,
+                       size_t count) {
+    (void)context;
+    char *end = logged + strlen(logged);
+    end += sprintf(end, "%u:", database);
+    for (size_t i = 0; i < count; i++)
+        end += sprintf(end, "%.*s%s", (int)arguments[i].length, arguments[i].data,
+                       i + 1 < count ? " " : "");
+}
+static void log_end(void *context, uint64_t number) {
+    (void)context;
+    cr_assert_eq(number, log_number);
+    strcat(logged, ")");
+}
+static struct effect_log test_log = {.begin = log_begin, .append = log_append, .end = log_end};
+
+/* --- One key ---------------------------------------------------------------------------------- */
+
+Test(keyspace, counts_and_bitmaps_follow_each_change) {
+    put(0, "a", "1", NEVER);
+    put(0, "b", "2", FAR_AWAY);
+    put(3, "a", "3", FAR_AWAY);
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 0), 2);
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 1);
+    cr_assert_eq(keyspace_count(keyspace, 3), 1);
+    put(0, "a", "1", FAR_AWAY); /* gains an expiry */
+    check_keyspace();
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 2);
+    put(0, "b", "2", NEVER); /* loses it */
+    check_keyspace();
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 1);
+    cr_assert(remove_key(0, "a"));
+    cr_assert_not(remove_key(0, "a"));
+    cr_assert_not(remove_key(5, "a"), "a database that never was used");
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 0), 1);
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 0);
+    cr_assert_eq(keyspace_slot_count(keyspace, key_of("b").slot), 1);
+    cr_assert_eq(keyspace_slot_count(keyspace, key_of("a").slot), 0);
+}
+
+Test(keyspace, an_expiry_is_added_changed_and_removed) {
+    put(0, "k", "value", NEVER);
+    struct key key = key_of("k");
+    struct slot *slot = token_of(&key);
+    struct object *object = raw(0, "k");
+    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, NEVER), object);
+    object = keyspace_set_expiry(keyspace, 0, &key, object, FAR_AWAY);
+    cr_assert_eq(raw(0, "k"), object);
+    cr_assert_eq(object_expiry(object), FAR_AWAY);
+    check_keyspace();
+    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, FAR_AWAY + 1), object, "in place");
+    cr_assert_eq(object_expiry(object), FAR_AWAY + 1);
+    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, NEVER), object, "in place");
+    check_keyspace();
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 0);
+    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, FAR_AWAY), object);
+    check_keyspace();
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), 1);
+    slot_release(slot);
+}
+
+Test(keyspace, a_large_value_moves_with_its_shell) {
+    static char value[50000];
+    memset(value, 'x', sizeof value - 1);
+    put(0, "k", value, NEVER);
+    const void *blob = object_pointer(raw(0, "k"));
+    struct key key = key_of("k");
+    struct slot *slot = token_of(&key);
+    struct object *object = keyspace_set_expiry(keyspace, 0, &key, raw(0, "k"), FAR_AWAY);
+    cr_assert_eq(object_pointer(object), blob);
+    slot_release(slot);
+    cr_assert(remove_key(0, "k"));
+}
+
+Test(keyspace, an_expired_key_is_absent_and_goes_with_a_token) {
+    put(0, "k", "v", LONG_AGO);
+    struct key key = key_of("k");
+    cr_assert_null(keyspace_find(keyspace, 0, &key, false, true));
+    cr_assert_not_null(raw(0, "k"), "without the token it stays");
+    cr_assert_eq(expired_total(), 0);
+    keyspace->log = &test_log;
+    struct slot *slot = token_of(&key);
+    cr_assert_null(keyspace_find(keyspace, 0, &key, true, true));
+    slot_release(slot);
+    keyspace->log = NULL;
+    cr_assert_null(raw(0, "k"));
+    cr_assert_eq(expired_total(), 1);
+    cr_assert_str_eq(logged, "(0:DEL k)");
+    check_keyspace();
+}
+
+Test(keyspace, taking_out_leaves_the_object_to_the_caller) {
+    put(0, "k", "v", FAR_AWAY);
+    struct object *object = raw(0, "k");
+    struct key key = key_of("k");
+    struct slot *slot = token_of(&key);
+    cr_assert_eq(keyspace_take(keyspace, 0, &key), object);
+    cr_assert_null(keyspace_take(keyspace, 0, &key));
+    cr_assert_null(keyspace_take(keyspace, 9, &key));
+    slot_release(slot);
+    check_keyspace();
+    cr_assert(object_key_equals(object, "k", 1));
+    object_retire(object);
+}
+
+Test(keyspace, publication_stamps_the_parity) {
+    put(0, "a", "v", NEVER);
+    keyspace->parity = OBJECT_PARITY;
+    put(0, "b", "v", NEVER);
+    put(0, "c", "v", NEVER);
+    cr_assert_not(raw(0, "a")->flags & OBJECT_PARITY);
+    cr_assert(raw(0, "b")->flags & OBJECT_PARITY);
+    put(0, "a", "w", NEVER);
+    cr_assert(raw(0, "a")->flags & OBJECT_PARITY);
+    keyspace->parity = 0;
+    struct key key = key_of("c");
+    struct slot *slot = token_of(&key);
+    keyspace_set_expiry(keyspace, 0, &key, raw(0, "c"), FAR_AWAY);
+    slot_release(slot);
+    cr_assert_not(raw(0, "c")->flags & OBJECT_PARITY, "a new shell is a publication");
+}
+
+Test(keyspace, many_keys_keep_exact_counts) {
+    for (unsigned round = 0; round < 3; round++) {
+        put_many(0, "key:", 20000, round == 1 ? FAR_AWAY : NEVER);
+        put_many(1, "{tag}:", 5000, round == 2 ? FAR_AWAY : NEVER);
+        check_keyspace();
+        cr_assert_eq(keyspace_count(keyspace, 0), 20000);
+        cr_assert_eq(keyspace_count(keyspace, 1), 5000);
+    }
+    char name[64];
+    for (unsigned i = 0; i < 20000; i++) {
+        sprintf(name, "key:%u", i);
+        cr_assert(remove_key(0, name));
+    }
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 0), 0);
+}
+
+Test(keyspace, one_reader_alone_frees_at_once) {
+    epoch_set_single_reader(true);
+    put_many(0, "{tag}:", 2000, FAR_AWAY);
+    put_many(0, "{tag}:", 2000, NEVER);
+    put(0, "k", "v", NEVER);
+    struct key key = key_of("k");
+    struct slot *slot = token_of(&key);
+    keyspace_set_expiry(keyspace, 0, &key, raw(0, "k"), LONG_AGO);
+    /* The bytes of the key are the object's own. */
+    key.data = object_key(raw(0, "k"), &key.length);
+    keyspace->log = &test_log;
+    keyspace_expire_now(keyspace, 0, &key);
+    keyspace->log = NULL;
+    slot_release(slot);
+    check_keyspace();
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    check_keyspace();
+    epoch_set_single_reader(false);
+}
+
+/* --- Threads ---------------------------------------------------------------------------------- */
+
+static void *count_elsewhere(void *context) {
+    (void)context;
+    epoch_reader_enter();
+    keyspace_thread_set(7);
+    for (int i = 0; i < 100; i++) {
+        char name[16];
+        sprintf(name, "%d", i);
+        remove_key(0, name);
+        put(2, name, "v", FAR_AWAY);
+    }
+    epoch_reader_leave();
+    return NULL;
+}
+
+Test(keyspace, counts_are_summed_over_threads) {
+    put_many(0, "", 150, NEVER);
+    pthread_t thread;
+    pthread_create(&thread, NULL, count_elsewhere, NULL);
+    epoch_offline(); /* its retired objects wait for us */
+    pthread_join(thread, NULL);
+    epoch_online();
+    cr_assert_eq(keyspace_count(keyspace, 0), 50);
+    cr_assert_eq(keyspace_count(keyspace, 2), 100);
+    cr_assert_eq(keyspace_expiring_count(keyspace, 2), 100);
+    check_keyspace();
+    keyspace_garbage_free(keyspace_clear(keyspace, 2), false);
+    check_keyspace();
+}
+
+/* --- Whole databases -------------------------------------------------------------------------- */
+
+Test(keyspace, clearing_takes_one_database_or_all) {
+    put_many(0, "a", 1000, NEVER);
+    put_many(1, "b", 1000, FAR_AWAY);
+    put_many(2, "{one slot}", 3000, NEVER);
+    keyspace_garbage_free(keyspace_clear(keyspace, 1), true);
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 0), 1000);
+    cr_assert_eq(keyspace_count(keyspace, 1), 0);
+    keyspace_garbage_free(keyspace_clear(keyspace, 1), true);
+    put_many(1, "b", 10, NEVER);
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    check_keyspace();
+    for (unsigned i = 0; i < DATABASES; i++)
+        cr_assert_eq(keyspace_count(keyspace, i), 0);
+    background_drain();
+    put(0, "a", "again", NEVER);
+    check_keyspace();
+}
+
+Test(keyspace, clearing_gives_all_memory_back) {
+    put(0, "warm", "up", NEVER);
+    put(1, "warm", "up", NEVER);
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    uint64_t used = memory_used_bytes();
+    put_many(0, "key", 3000, FAR_AWAY);
+    put_many(1, "{one}", 30000, FAR_AWAY);
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), true);
+    background_drain();
+    /* What was retired before takes its grace periods; some of the bookkeeping of that stays. */
+    for (int i = 0; i < 2000 && epoch_reclaim(1000) > 0; i++) {
+        epoch_quiescent();
+        epoch_offline();
+        epoch_synchronize();
+        epoch_online();
+    }
+    cr_assert_leq(memory_used_bytes(), used + 400 * 1024, "%zu bytes more",
+                  (size_t)(memory_used_bytes() - used));
+}
+
+Test(keyspace, clearing_does_not_depend_on_the_number_of_keys) {
+    put_many(0, "key", 100000, NEVER);
+    uint64_t start_us = clock_monotonic_us();
+    struct keyspace_garbage *garbage = keyspace_clear(keyspace, -1);
+    uint64_t took_us = clock_monotonic_us() - start_us;
+    keyspace_garbage_free(garbage, false);
+    /* 16384 slots; a sanitizer on a busy machine included. Freeing takes several times as long. */
+    cr_assert_lt(took_us, 20000, "%zu us", (size_t)took_us);
+}
+
+Test(keyspace, swapping_exchanges_names_and_not_keys) {
+    put_many(0, "zero", 500, NEVER);
+    put_many(1, "one", 300, FAR_AWAY);
+    keyspace_swap(keyspace, 0, 1);
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 0), 300);
+    cr_assert_eq(keyspace_count(keyspace, 1), 500);
+    cr_assert_not_null(raw(1, "zero7"));
+    cr_assert_null(raw(0, "zero7"));
+    keyspace_swap(keyspace, 1, 15);
+    cr_assert_eq(keyspace_count(keyspace, 15), 500);
+    cr_assert_eq(keyspace_count(keyspace, 1), 0);
+    put(1, "new", "v", NEVER);
+    keyspace_garbage_free(keyspace_clear(keyspace, 15), false);
+    check_keyspace();
+    cr_assert_eq(keyspace_count(keyspace, 1), 1);
+    cr_assert_eq(keyspace_count(keyspace, 0), 300);
+    for (unsigned i = 0; i < DATABASES; i++)
+        cr_assert_eq(keyspace->database_map_inverse[keyspace->database_map[i]], i);
+}

@@ -1,0 +1,197 @@
+/* WATCH: which changes make a watcher dirty. */
+#include <stdlib.h>
+
+#include "engine/watch.h"
+#include "tests/unit/engine/keyspace_fixture.h"
+
+static _Atomic bool dirty;
+
+TestSuite(watch, .init = keyspace_begin, .fini = keyspace_end, .timeout = 30);
+
+static struct watcher *watch(unsigned database, const char *name) {
+    struct key key = key_of(name);
+    struct watcher *watcher = watcher_make(keyspace, database, &key, &dirty);
+    struct slot *slot = token_of(&key);
+    watcher_link(watcher);
+    slot_release(slot);
+    atomic_store(&dirty, false);
+    return watcher;
+}
+
+static void unwatch(struct watcher *watcher) {
+    struct slot *slot = &keyspace->slots[watcher->slot];
+    cr_assert(slot_try_acquire(slot));
+    watcher_unlink(watcher);
+    slot_release(slot);
+    watcher_free(watcher);
+}
+
+static bool was_dirty(void) {
+    return atomic_exchange(&dirty, false);
+}
+
+static void set_expiry(const char *name, int64_t expiry_ms) {
+    struct key key = key_of(name);
+    struct slot *slot = token_of(&key);
+    keyspace_set_expiry(keyspace, 0, &key, raw(0, name), expiry_ms);
+    slot_release(slot);
+}
+
+static bool is_marked(uint32_t slot) {
+    bool bit = atomic_load(&keyspace->watched[slot / 64]) >> (slot & 63) & 1;
+    cr_assert_eq(bit, (atomic_load(&keyspace->slots[slot].word) & SLOT_WATCHED) != 0);
+    cr_assert_eq(bit, keyspace->slots[slot].watchers != NULL);
+    return bit;
+}
+
+Test(watch, every_change_of_the_key_counts) {
+    struct watcher *w = watch(0, "k");
+    put(0, "k", "1", NEVER);
+    cr_assert(was_dirty(), "made");
+    put(0, "k", "2", NEVER);
+    cr_assert(was_dirty(), "replaced");
+    set_expiry("k", FAR_AWAY);
+    cr_assert(was_dirty(), "got an expiry");
+    set_expiry("k", FAR_AWAY + 1);
+    cr_assert(was_dirty(), "another expiry");
+    set_expiry("k", FAR_AWAY + 1);
+    cr_assert(was_dirty(), "the same expiry again");
+    set_expiry("k", NEVER);
+    cr_assert(was_dirty(), "lost it");
+    set_expiry("k", NEVER);
+    cr_assert_not(was_dirty(), "had none to lose");
+    struct key key = key_of("k");
+    keyspace_touch(keyspace, 0, &key);
+    cr_assert(was_dirty(), "changed in place");
+    remove_key(0, "k");
+    cr_assert(was_dirty(), "deleted");
+    remove_key(0, "k");
+    cr_assert_not(was_dirty(), "was not there");
+    unwatch(w);
+    put(0, "k", "1", NEVER);
+    cr_assert_not(was_dirty());
+}
+
+Test(watch, others_do_not_count) {
+    put(0, "{k}other", "1", NEVER);
+    struct watcher *w = watch(0, "k");
+    put(0, "{k}other", "2", NEVER); /* the same slot */
+    remove_key(0, "{k}other");
+    put(1, "k", "1", NEVER); /* another database */
+    keyspace_garbage_free(keyspace_clear(keyspace, 1), false);
+    struct key key = key_of("k");
+    keyspace_find(keyspace, 0, &key, false, true);
+    cr_assert_not(was_dirty());
+    unwatch(w);
+}
+
+Test(watch, marks_last_as_long_as_there_is_a_watcher) {
+    struct watcher *some[5];
+    uint32_t slot = key_of("k").slot;
+    cr_assert_not(is_marked(slot));
+    for (int i = 0; i < 5; i++)
+        some[i] = watch(0, i % 2 ? "k" : "{k}2");
+    cr_assert(is_marked(slot));
+    static const int order[] = {2, 4, 0, 1, 3}; /* from the middle, both ends, the rest */
+    for (int i = 0; i < 5; i++) {
+        cr_assert(is_marked(slot));
+        unwatch(some[order[i]]);
+        if (i < 4) {
+            put(0, "k", "v", NEVER);
+            cr_assert(was_dirty(), "those that are left still see it");
+        }
+    }
+    cr_assert_not(is_marked(slot));
+}
+
+Test(watch, an_end_in_an_exclusive_section_needs_no_token) {
+    struct watcher *w = watch(0, "k");
+    watcher_unlink(w);
+    watcher_free(w);
+    cr_assert_not(is_marked(key_of("k").slot));
+}
+
+Test(watch, expiry_after_the_watch_counts_and_before_it_does_not) {
+    put(0, "k", "v", LONG_AGO);
+    struct watcher *w = watch(0, "k"); /* logically absent already */
+    cr_assert_not(watcher_is_expired(w));
+    struct key key = key_of("k");
+    struct slot *slot = token_of(&key);
+    keyspace_expire_now(keyspace, 0, &key);
+    slot_release(slot);
+    cr_assert_not(was_dirty(), "nothing changed for the client");
+    put(0, "k", "v", FAR_AWAY);
+    cr_assert(was_dirty(), "but now");
+    unwatch(w);
+    w = watch(0, "k");
+    cr_assert_not(watcher_is_expired(w));
+    object_set_expiry(raw(0, "k"), LONG_AGO); /* time passes */
+    cr_assert(watcher_is_expired(w));
+    slot = token_of(&key);
+    keyspace_expire_now(keyspace, 0, &key);
+    slot_release(slot);
+    cr_assert(was_dirty());
+    unwatch(w);
+}
+
+Test(watch, a_new_value_in_place_of_an_expired_one_counts) {
+    put(0, "k", "v", LONG_AGO);
+    struct watcher *w = watch(0, "k");
+    put(0, "k", "new", NEVER);
+    cr_assert(was_dirty());
+    unwatch(w);
+}
+
+Test(watch, flushing_touches_what_exists) {
+    put(0, "there", "v", NEVER);
+    put(0, "expired", "v", LONG_AGO);
+    struct watcher *absent = watch(0, "absent"), *expired = watch(0, "expired");
+    keyspace_garbage_free(keyspace_clear(keyspace, 0), false);
+    cr_assert_not(was_dirty());
+    put(0, "there", "v", NEVER);
+    struct watcher *there = watch(0, "there");
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    cr_assert(was_dirty());
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    cr_assert_not(was_dirty(), "nothing there any more");
+    unwatch(absent);
+    unwatch(expired);
+    unwatch(there);
+}
+
+/* SWAPDB 0 1 with the key in the state before in database 0 and after in database 1. */
+static bool swap_is_noticed(int64_t before, int64_t after) {
+    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    if (before)
+        put(0, "k", "v", before);
+    if (after)
+        put(1, "k", "w", after);
+    struct watcher *w = watch(0, "k");
+    keyspace_swap(keyspace, 0, 1);
+    bool noticed = was_dirty();
+    unwatch(w);
+    return noticed;
+}
+
+Test(watch, swapping_touches_what_exists_before_or_after) {
+    cr_assert_not(swap_is_noticed(0, 0));
+    cr_assert(swap_is_noticed(NEVER, 0));
+    cr_assert(swap_is_noticed(0, NEVER));
+    cr_assert(swap_is_noticed(NEVER, NEVER));
+    cr_assert(swap_is_noticed(NEVER, LONG_AGO));
+    cr_assert(swap_is_noticed(LONG_AGO, NEVER));
+    cr_assert_not(swap_is_noticed(0, LONG_AGO), "absent, and then expired");
+    cr_assert_not(swap_is_noticed(LONG_AGO, 0), "expired, and then absent");
+    cr_assert_not(swap_is_noticed(LONG_AGO, LONG_AGO));
+}
+
+Test(watch, swapping_touches_watchers_of_either_number_only) {
+    put(2, "k", "v", NEVER);
+    put(1, "k", "v", NEVER);
+    struct watcher *w = watch(2, "k");
+    keyspace_swap(keyspace, 0, 1);
+    cr_assert_not(was_dirty());
+    keyspace_swap(keyspace, 2, 7);
+    cr_assert(was_dirty());
+    unwatch(w);
+}
