@@ -166,7 +166,8 @@ struct call {
     struct keyspace *keyspace;
     unsigned database;
     bool tokens;  /* the tokens of all keys are held (or all is stopped): changes are allowed */
-    bool in_exec; /* inside EXEC */
+    bool in_exec;     /* inside EXEC */
+    bool met_expired; /* a lookup without tokens met an expired key: dispatch has it deleted */
 };
 
 /* The key in argv[index]; the cached one when it is the first. */
