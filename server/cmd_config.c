@@ -13,7 +13,7 @@ command_handler cmd_config_get, cmd_config_set, cmd_config_resetstat, cmd_config
     cmd_config_help;
 
 /* Arguments [first, first + count * step) as C strings in one allocation, to be freed with
- * memory_free. A NUL within an argument ends it, as it does in Redis. */
+ * memory_free. */
 static const char **c_strings(const struct call *call, int first, int step, size_t count) {
     size_t bytes = count * sizeof(char *);
     for (size_t i = 0; i < count; i++)
@@ -30,9 +30,9 @@ static const char **c_strings(const struct call *call, int first, int step, size
     return strings;
 }
 
-static void reply_directive(const char *name, const char *value, void *context) {
+static void reply_directive(const char *name, const char *value, size_t length, void *context) {
     reply_bulk_text(context, name);
-    reply_bulk_text(context, value);
+    reply_bulk(context, value, length);
 }
 
 enum call_result cmd_config_get(struct call *call) {
@@ -53,14 +53,18 @@ enum call_result cmd_config_set(struct call *call) {
     size_t count = (size_t)(call->argc - 2) / 2;
     const char **names = c_strings(call, 2, 2, count);
     const char **values = c_strings(call, 3, 2, count);
+    size_t *lengths = memory_alloc(count * sizeof *lengths);
+    for (size_t i = 0; i < count; i++)
+        lengths[i] = call->argv[3 + 2 * i].length;
     char error[CONFIG_ERROR_SIZE];
     unsigned flags = session_is_local(call->session) ? CONFIG_SET_LOCAL : 0;
-    if (config_set_many(names, values, count, flags, error, sizeof error) == 0)
+    if (config_set_bytes(names, values, lengths, count, flags, error, sizeof error) == 0)
         reply_ok(call->reply);
     else
         reply_error(call->reply, error);
     memory_free(names);
     memory_free(values);
+    memory_free(lengths);
     return CALL_DONE;
 }
 

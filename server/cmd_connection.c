@@ -47,14 +47,13 @@ enum call_result cmd_quit(struct call *call) {
 /* --- AUTH ------------------------------------------------------------------------------------- */
 
 static bool password_is_wanted(void) {
-    const char *password = config_current()->requirepass;
-    return password && password[0];
+    return config_current()->requirepass != NULL;
 }
 
 /* Takes as long for a wrong password as for the right one. */
 static bool password_matches(const struct argument *given) {
     const char *wanted = config_current()->requirepass;
-    size_t length = strlen(wanted);
+    size_t length = config_text_length(wanted);
     unsigned difference = given->length != length;
     for (size_t i = 0; i < given->length; i++)
         difference |= (unsigned char)(given->data[i] ^ wanted[i % length]);

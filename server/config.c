@@ -263,7 +263,7 @@ bool config_is_sensitive(const char *name) {
 }
 
 struct report {
-    void (*callback)(const char *name, const char *value, void *context);
+    config_visit *callback;
     void *context;
     size_t count;
     struct text value; /* reused */
@@ -276,7 +276,7 @@ static void report_option(struct report *report, const struct config_option *opt
         return;
     text_clear(&report->value);
     option->kind->format(option, config_field_const(config_current(), option), &report->value);
-    report->callback(name, text_string(&report->value), report->context);
+    report->callback(name, text_string(&report->value), report->value.length, report->context);
 }
 
 /* An option counts once under its name and once under its alias, as in Redis: two bits. */
@@ -296,8 +296,7 @@ static void report_matching(struct report *report, const char *pattern, unsigned
     }
 }
 
-size_t config_get_matching(const char *const *patterns, size_t count,
-                           void (*callback)(const char *name, const char *value, void *context),
+size_t config_get_matching(const char *const *patterns, size_t count, config_visit *callback,
                            void *context) {
     struct report report = {.callback = callback, .context = context};
     unsigned char *reported = memory_calloc(config_option_count, 1);
@@ -320,8 +319,7 @@ size_t config_get_matching(const char *const *patterns, size_t count,
     return report.count;
 }
 
-void config_get_debug(void (*callback)(const char *name, const char *value, void *context),
-                      void *context) {
+void config_get_debug(config_visit *callback, void *context) {
     struct report report = {.callback = callback, .context = context};
 
     for (size_t i = 0; i < config_option_count; i++) {
@@ -338,6 +336,7 @@ struct assignment {
     bool by_alias;
     bool changed;
     const char *value;
+    size_t length;
 };
 
 /* Error replies are one line: what a client put into a name must not break it. */
@@ -402,6 +401,7 @@ static int parse_value(struct config_parse *parse, const struct assignment *assi
     char *single = (char *)assignment->value;
     struct words words;
 
+    parse->lengths = option->flags & MULTI_ARG ? NULL : &assignment->length;
     if (!(option->flags & MULTI_ARG))
         return option->kind->parse(parse, option, field, 1, &single);
     words_split_plain(assignment->value, &words);
@@ -417,8 +417,8 @@ static bool has_changed(const struct config_option *option, const struct config 
 
     option->kind->format(option, config_field_const(before, option), &old_value);
     option->kind->format(option, config_field_const(after, option), &new_value);
-    bool changed =
-        (option->flags & VOLATILE) || strcmp(text_string(&old_value), text_string(&new_value)) != 0;
+    bool changed = (option->flags & VOLATILE) || old_value.length != new_value.length ||
+                   memcmp(text_string(&old_value), text_string(&new_value), new_value.length) != 0;
     text_free(&old_value);
     text_free(&new_value);
     return changed;
@@ -485,14 +485,21 @@ static int assign(struct assignment *assignments, size_t count, struct config *n
 
 int config_set_many(const char *const *names, const char *const *values, size_t count,
                     unsigned flags, char *error, size_t error_size) {
+    return config_set_bytes(names, values, NULL, count, flags, error, error_size);
+}
+
+int config_set_bytes(const char *const *names, const char *const *values, const size_t *lengths,
+                     size_t count, unsigned flags, char *error, size_t error_size) {
     struct assignment *assignments = memory_calloc(count > 0 ? count : 1, sizeof *assignments);
     struct config *next = NULL;
     int result = resolve(assignments, names, count, flags, error, error_size);
 
     if (result < 0)
         goto out;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         assignments[i].value = values[i];
+        assignments[i].length = lengths != NULL ? lengths[i] : strlen(values[i]);
+    }
     next = config_copy(config_current());
     result = assign(assignments, count, next, error, error_size);
     if (result == 0) {

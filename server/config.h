@@ -158,7 +158,8 @@ struct config_lines {
 };
 
 /* A field is the directive's name with '_' for '-'; its type follows from the row's kind. Texts are
- * C strings; one whose row says EMPTY_UNSET is NULL when it is empty. */
+ * C strings; one whose row says EMPTY_UNSET is NULL when it is empty. A text may hold NULs (a
+ * password): config_text_length tells. */
 struct config {
 #define CONFIG_BOOL(field, name, alias, initial, check, flags)               bool field;
 #define CONFIG_ENUM(field, name, alias, names, initial, check, flags)        int field;
@@ -189,16 +190,19 @@ static inline const struct config *config_current(void) {
     return __atomic_load_n(&config_published, __ATOMIC_ACQUIRE);
 }
 
+/* Bytes of a text field (row CONFIG_TEXT) of a snapshot; 0 for NULL. */
+size_t config_text_length(const char *text);
+
+/* Gets the name of a directive and its value as text, NUL-terminated, of length bytes; both valid
+ * during the call. */
+typedef void config_visit(const char *name, const char *value, size_t length, void *context);
 /* CONFIG GET: every directive that some pattern names or (except hidden ones) matches, once,
- * whatever the case. callback (may be NULL) gets the name, spelled as the pattern when the pattern
- * has no wildcard, and the value as text; both valid during the call. Returns the number of
- * directives. */
-size_t config_get_matching(const char *const *patterns, size_t count,
-                           void (*callback)(const char *name, const char *value, void *context),
+ * whatever the case. callback (may be NULL) gets the name spelled as the pattern when the pattern
+ * has no wildcard. Returns the number of directives. */
+size_t config_get_matching(const char *const *patterns, size_t count, config_visit *callback,
                            void *context);
 /* The directives that a crash report shows, in the same way. */
-void config_get_debug(void (*callback)(const char *name, const char *value, void *context),
-                      void *context);
+void config_get_debug(config_visit *callback, void *context);
 /* The value of an enumeration directive as text, for INFO and messages; "unknown" if there is none.
  */
 const char *config_enum_name(const char *directive, int value);
@@ -249,10 +253,13 @@ enum config_set_flags {
 };
 
 /* CONFIG SET: all pairs or none. Returns 0, or -1 with the whole error line ("ERR ...", "LOADING
- * ...", no line break) in error. An applied change was published. Values end at their NUL: refuse
- * binary ones before. */
+ * ...", no line break) in error. An applied change was published. */
 int config_set_many(const char *const *names, const char *const *values, size_t count,
                     unsigned flags, char *error, size_t error_size);
+/* The same with the lengths of the values, which are NUL-terminated too: texts may hold NULs, all
+ * else ends at the first. */
+int config_set_bytes(const char *const *names, const char *const *values, const size_t *lengths,
+                     size_t count, unsigned flags, char *error, size_t error_size);
 
 /* Subscribes to a directive (not an alias). apply runs in config_set_many when its value changes,
  * before the new snapshot is published, once per call even if subscribed to several of the changed

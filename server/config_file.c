@@ -42,6 +42,7 @@ static int load_option(struct loader *loader, const struct config_option *option
 
     if (!(option->flags & MULTI_ARG) && line->count != 2)
         return config_refuse(parse, "wrong number of arguments");
+    parse->lengths = option->flags & MULTI_ARG ? NULL : line->length + 1;
     /* `bind "a b"` means the same as `bind a b`. Not so "": it is a value of its own. */
     if (!(option->flags & MULTI_ARG) || line->count != 2 || line->word[1][0] == '\0')
         return option->kind->parse(parse, option, field, line->count - 1, line->word + 1);
@@ -325,7 +326,7 @@ static int check_whole(struct loader *loader) {
     }
     /* A daemon always has a pid file. */
     if (config->daemonize && config->supervised == CONFIG_SUPERVISED_NO && config->pidfile == NULL)
-        config->pidfile = memory_strdup(DEFAULT_PIDFILE);
+        config->pidfile = config_text_make(DEFAULT_PIDFILE, strlen(DEFAULT_PIDFILE));
     config_normalize(config);
     return 0;
 }

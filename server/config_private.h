@@ -23,10 +23,11 @@ enum config_empty { EMPTY_KEPT, EMPTY_UNSET };
 /* One change of a snapshot that no reader sees yet. */
 struct config_parse {
     struct config *target;
-    bool from_file;  /* a file: `save` lines add up */
-    bool effects;    /* may chdir, open files, log */
-    bool save_seen;  /* a `save` line came before: the defaults are gone */
-    char error[256]; /* why parse failed */
+    const size_t *lengths; /* of the words that are parsed; NULL: they end at their NUL */
+    bool from_file;        /* a file: `save` lines add up */
+    bool effects;          /* may chdir, open files, log */
+    bool save_seen;        /* a `save` line came before: the defaults are gone */
+    char error[256];       /* why parse failed */
 };
 
 struct config_option;
@@ -93,6 +94,10 @@ struct config_option {
 
 extern const struct config_option config_options[];
 extern const size_t config_option_count;
+
+/* A text for a row of the kind text, which remembers its length. */
+char *config_text_make(const char *bytes, size_t length);
+void config_text_free(char *text);
 
 /* By name or alias, any case; *by_alias may be NULL. NULL when there is none. */
 const struct config_option *config_find(const char *name, bool *by_alias);

@@ -284,9 +284,37 @@ static const struct config_kind kind_unsigned = {
 
 /* ---- text ---- */
 
+/* In front of the bytes, so that readers have a plain C string. */
+struct text_header {
+    size_t length;
+    char bytes[];
+};
+
+static const struct text_header *text_header(const char *text) {
+    return (const struct text_header *)(const void *)(text - offsetof(struct text_header, bytes));
+}
+
+char *config_text_make(const char *bytes, size_t length) {
+    struct text_header *made = memory_alloc(sizeof *made + length + 1);
+
+    made->length = length;
+    memcpy(made->bytes, bytes, length);
+    made->bytes[length] = '\0';
+    return made->bytes;
+}
+
+void config_text_free(char *text) {
+    if (text != NULL)
+        memory_free((void *)text_header(text));
+}
+
+size_t config_text_length(const char *text) {
+    return text != NULL ? text_header(text)->length : 0;
+}
+
 static void text_set_initial(const struct config_option *option, void *field) {
     const char *initial = option->text.initial;
-    *(char **)field = initial != NULL ? memory_strdup(initial) : NULL;
+    *(char **)field = initial != NULL ? config_text_make(initial, strlen(initial)) : NULL;
 }
 
 static int text_parse(struct config_parse *parse, const struct config_option *option, void *field,
@@ -296,9 +324,10 @@ static int text_parse(struct config_parse *parse, const struct config_option *op
     const char *refusal = option->text.check != NULL ? option->text.check(word[0]) : NULL;
     if (refusal != NULL)
         return config_refuse(parse, "%s", refusal);
-    bool unset = option->text.empty == EMPTY_UNSET && word[0][0] == '\0';
-    memory_free(*(char **)field);
-    *(char **)field = unset ? NULL : memory_strdup(word[0]);
+    size_t length = parse->lengths != NULL ? parse->lengths[0] : strlen(word[0]);
+    bool unset = option->text.empty == EMPTY_UNSET && length == 0;
+    config_text_free(*(char **)field);
+    *(char **)field = unset ? NULL : config_text_make(word[0], length);
     return 0;
 }
 
@@ -306,17 +335,17 @@ static void text_format(const struct config_option *option, const void *field, s
     const char *value = *(char *const *)field;
 
     (void)option;
-    text_append_string(out, value != NULL ? value : "");
+    text_append(out, value != NULL ? value : "", config_text_length(value));
 }
 
 static void text_own(void *field) {
     char **value = field;
     if (*value != NULL)
-        *value = memory_strdup(*value);
+        *value = config_text_make(*value, config_text_length(*value));
 }
 
 static void text_release(void *field) {
-    memory_free(*(char **)field);
+    config_text_free(*(char **)field);
 }
 
 static void text_rewrite(const struct config_option *option, const void *field, const void *initial,
@@ -331,9 +360,10 @@ static void text_rewrite(const struct config_option *option, const void *field, 
         return;
     }
     text_append_format(&line, "%s ", option->name);
-    text_append_quoted(&line, value, strlen(value));
+    size_t length = config_text_length(value);
+    text_append_quoted(&line, value, length);
     config_rewrite_line(file, option->name, text_string(&line),
-                        before == NULL || strcmp(value, before) != 0);
+                        length != config_text_length(before) || memcmp(value, before, length) != 0);
     text_free(&line);
 }
 

@@ -33,7 +33,7 @@ struct conn *conn_create(struct worker *worker, int fd, bool tcp) {
     conn->worker = worker;
     reply_init(&conn->reply);
     const struct config *config = config_current();
-    bool open = !config->requirepass || !config->requirepass[0];
+    bool open = !config->requirepass;
     session_init(&conn->session, atomic_fetch_add(&server->next_client_id, 1), open);
     conn->last_active_ms = conn->session.created_ms;
     return conn;

@@ -250,7 +250,7 @@ bool listen_admit(struct server *server, int fd, bool tcp) {
         refuse(fd, "-ERR max number of clients reached\r\n");
         return false;
     }
-    bool open = !config->requirepass || !config->requirepass[0];
+    bool open = !config->requirepass;
     if (tcp && config->protected_mode && open && !is_loopback(fd)) {
         atomic_fetch_add(&server->rejected_connections, 1);
         refuse(fd, protected_mode_error);

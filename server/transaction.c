@@ -150,6 +150,12 @@ void transaction_abort(struct worker *worker, struct conn *conn) {
     transaction_unwatch(&conn->session);
 }
 
+/* What dispatch_call does for others: EXEC's own handler is not run. */
+static void count_exec(struct worker *worker, const struct call *call) {
+    worker->statistics[call->command->id].calls++;
+    COUNTER_ADD(worker->commands, 1);
+}
+
 enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, struct call *call) {
     struct session *session = call->session;
     if (!session->in_multi) {
@@ -160,6 +166,8 @@ enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, 
         reply_error(call->reply, "EXECABORT Transaction discarded because of previous errors.");
         session_discard(session);
         transaction_unwatch(session);
+        worker->statistics[call->command->id].failed++;
+        count_exec(worker, call);
         return DISPATCH_DONE;
     }
     struct execution execution = {worker, call, needs_everything(session), false};
@@ -182,8 +190,7 @@ enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, 
         if (slots != few)
             memory_free(slots);
     }
-    worker->statistics[call->command->id].calls++;
-    COUNTER_ADD(worker->commands, 1);
+    count_exec(worker, call);
     dispatch_wait_ends(conn);
     return execution.close ? DISPATCH_CLOSE : DISPATCH_DONE;
 }

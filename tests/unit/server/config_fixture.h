@@ -37,8 +37,9 @@ static inline void finish_config(void) {
 
 /* ---- helpers ---- */
 
-static inline void keep_value(const char *name, const char *value, void *context) {
+static inline void keep_value(const char *name, const char *value, size_t length, void *context) {
     (void)name;
+    (void)length;
     snprintf(context, 1024, "%s", value);
 }
 

@@ -46,8 +46,9 @@ Test(config, workers_follow_the_machine) {
 
 static const char *wanted;
 
-static void count_name(const char *name, const char *value, void *context) {
+static void count_name(const char *name, const char *value, size_t length, void *context) {
     (void)value;
+    (void)length;
     if (strcmp(name, wanted) == 0)
         ++*(int *)context;
 }
