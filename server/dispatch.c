@@ -41,6 +41,8 @@ static struct object *find_live(struct call *call, const struct key *key) {
     struct object *object = keyspace_find_raw(call->keyspace, call->database, key);
     if (LIKELY(!object || !(object->flags & OBJECT_HAS_EXPIRY) || !object_is_expired(object)))
         return object;
+    if (call->server && pause_is_on(call->server))
+        return NULL; /* nothing is deleted during a pause */
     if (call->tokens)
         keyspace_expire_now(call->keyspace, call->database, key);
     else

@@ -217,12 +217,6 @@ static int set_up(struct server *server, int argc, char **argv) {
 
 /* --- The end ------------------------------------------------------------------------------------------------------ */
 
-void server_request_shutdown(struct server *server) {
-    atomic_store(&server->stopping, true);
-    for (unsigned i = 0; i < server->worker_count; i++)
-        worker_wake(server->workers[i]);
-}
-
 static void tear_down(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++)
         worker_join(server->workers[i]);
