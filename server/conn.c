@@ -375,10 +375,11 @@ void conn_flush(struct conn *conn) {
         return;
     }
     struct io *io = conn->worker->io;
-    uint64_t sent_before = conn->io.sent_bytes;
     io_queue(&conn->io, reply_take(&conn->reply));
     io_flush(io, &conn->io);
-    COUNTER_ADD(conn->worker->sent_bytes, conn->io.sent_bytes - sent_before);
+    /* What a backend sends later is counted by the next flush. */
+    COUNTER_ADD(conn->worker->sent_bytes, conn->io.sent_bytes - conn->sent_counted);
+    conn->sent_counted = conn->io.sent_bytes;
     COUNTER_ADD(conn->worker->writes, 1);
     if (over_output_limit(conn) || (conn->close_after_reply && !conn->io.output_first))
         conn_close(conn);

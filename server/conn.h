@@ -53,6 +53,7 @@ struct conn {
     struct conn *next_touched;
     const char *unexecuted; /* first byte of the command that parked, during a batch */
     int64_t last_active_ms;
+    uint64_t sent_counted; /* of io.sent_bytes: what the worker's statistics have */
     uint64_t received_bytes, commands;
     int64_t output_soft_since_ms;
 };

@@ -28,7 +28,9 @@ struct io_connection {
     bool closing;     /* io_close was called; on_closed will come */
     bool detaching;   /* io_detach was called; on_detached will come */
     bool failed;      /* a send failed: output is dropped */
+    bool ended;       /* in the list of those whose end the next poll reports */
     uint8_t operations; /* kernel operations in flight */
+    struct io_connection *next_ended;
     struct output_block *output_first, *output_last;
     size_t output_bytes; /* unsent; worker may read */
     uint64_t sent_bytes; /* in all; worker may read */
