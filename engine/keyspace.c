@@ -1,8 +1,8 @@
 /* Keyspace: roots, lookups as commands see them, and every change of a key.
  *
- * Invariants, per (database, slot), under the slot's token: the occupied bit is set if and only if
- * the table has a key; the expiring bit if and only if it has a key with a TTL; the sums of the
- * threads' counters are the numbers of keys. */
+ * Invariants, per (database, slot), under the slot's token: the occupied bit is set if the table
+ * has a key (and perhaps a while longer); the expiring bit if and only if it has a key with a TTL;
+ * the sums of the threads' counters are the numbers of keys. */
 #include "engine/keyspace.h"
 
 #include <string.h>
@@ -130,10 +130,28 @@ static struct slot_bitmaps *bitmaps_make(struct keyspace *keyspace, unsigned phy
 
 static inline void bit_change(_Atomic uint64_t *bits, uint32_t slot, bool set) {
     uint64_t mask = (uint64_t)1 << (slot & 63);
+    uint64_t word = atomic_load_explicit(&bits[slot / 64], memory_order_relaxed);
+    if (!(word & mask) == !set)
+        return; /* only the token's holder changes this bit */
     if (set)
         atomic_fetch_or_explicit(&bits[slot / 64], mask, memory_order_seq_cst);
     else
         atomic_fetch_and_explicit(&bits[slot / 64], ~mask, memory_order_seq_cst);
+}
+
+/* The occupied bit is not cleared with the last key: SCAN passes over a slot whose bit is clear
+ * without looking at its word, and a transaction that deletes the key and makes it again must not
+ * show the state between. So it is who finds the slot empty that clears it. */
+void keyspace_note_empty(struct keyspace *keyspace, unsigned database, uint32_t slot,
+                         bool exclusive) {
+    if (!exclusive && !slot_try_acquire(&keyspace->slots[slot]))
+        return;
+    unsigned physical = keyspace->database_map[database];
+    const table_root *root = root_of_physical(keyspace, physical, slot);
+    if (!root || table_count(root) == 0)
+        bit_change(bitmaps_make(keyspace, physical)->occupied, slot, false);
+    if (!exclusive)
+        slot_release(&keyspace->slots[slot]);
 }
 
 /* Numbers of a table before a change; table_after brings bitmaps and counters up to date. */
@@ -152,8 +170,8 @@ static inline void table_after(struct keyspace *keyspace, unsigned physical, uin
         return;
     count_keys(keyspace, physical, (int64_t)now.keys - (int64_t)before.keys,
                (int64_t)now.expiring - (int64_t)before.expiring);
-    if (UNLIKELY(!now.keys != !before.keys))
-        bit_change(bitmaps_make(keyspace, physical)->occupied, slot, now.keys != 0);
+    if (UNLIKELY(before.keys == 0 && now.keys != 0))
+        bit_change(bitmaps_make(keyspace, physical)->occupied, slot, true);
     if (UNLIKELY(!now.expiring != !before.expiring))
         bit_change(bitmaps_make(keyspace, physical)->expiring, slot, now.expiring != 0);
 }
@@ -363,8 +381,10 @@ static void clear_physical(struct keyspace *keyspace, unsigned physical,
         uint64_t bits = atomic_load(&bitmaps->occupied[word]);
         for (; bits; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            garbage->tables[garbage->count++] =
-                table_detach(root_of_physical(keyspace, physical, slot));
+            table_root *root = root_of_physical(keyspace, physical, slot);
+            struct table *table = root ? table_detach(root) : NULL;
+            if (table)
+                garbage->tables[garbage->count++] = table;
         }
         atomic_store(&bitmaps->occupied[word], 0);
         atomic_store(&bitmaps->expiring[word], 0);

@@ -27,9 +27,10 @@ static inline struct key key_make(const char *data, size_t length) {
     return (struct key){data, length, table_hash(data, length), slot_of_key(data, length)};
 }
 
-/* Non-empty and volatile slots of one database: a bit per slot, changed under the slot's token with
- * an atomic or/and only when a count becomes zero or one. Read by anybody (SCAN, expiry,
- * RANDOMKEY). */
+/* Slots with keys and with volatile keys of one database, a bit per slot, changed under the slot's
+ * token (or in an exclusive section) by atomic or/and. An occupied bit may outlast the last key, so
+ * a clear one proves without a look at the slot's word that no committed state since it was loaded
+ * had a key there. Read by anybody (SCAN, expiry, RANDOMKEY). */
 struct slot_bitmaps {
     _Atomic uint64_t occupied[SLOT_COUNT / 64];
     _Atomic uint64_t expiring[SLOT_COUNT / 64];
@@ -78,6 +79,11 @@ void keyspace_destroy(struct keyspace *keyspace); /* single thread, after everyb
 /* Each thread that calls the functions below: its own number in 0..KEYSPACE_THREADS_MAX-1. */
 void keyspace_thread_set(unsigned number);
 struct keyspace_counters *keyspace_counters_mine(struct keyspace *keyspace);
+
+/* For walks that meet an occupied bit and no key: clears the bit if that is still so. Holding no
+ * token, or exclusive: inside an exclusive section. */
+void keyspace_note_empty(struct keyspace *keyspace, unsigned database, uint32_t slot,
+                         bool exclusive);
 
 /* The root of (database, slot); NULL if nothing was ever there. */
 table_root *keyspace_root(const struct keyspace *keyspace, unsigned database, uint32_t slot);

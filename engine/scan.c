@@ -68,6 +68,7 @@ struct scan_part {
     const table_root *root;
     uint64_t from, next;
     size_t limit, bucket_limit;
+    bool empty; /* no table at all */
     struct walk walk;
 };
 
@@ -75,7 +76,8 @@ static void scan_part(void *context) {
     struct scan_part *part = context;
     part->walk.seen = 0;
     part->next = 0;
-    if (part->root)
+    part->empty = !part->root || table_count(part->root) == 0;
+    if (!part->empty)
         table_walk(part->root, part->from, GRANULARITY_BITS, part->limit, part->bucket_limit, false,
                    walk_visit, &part->walk, &part->next);
 }
@@ -110,7 +112,9 @@ uint64_t keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t cu
             return 0;
         /* As in Redis a call ends after a while even if it meets hardly any key: a table that was
          * large may be nearly empty. */
-        empty += part.walk.seen == 0;
+        empty += part.walk.seen == 0 && !part.empty;
+        if (part.empty)
+            keyspace_note_empty(keyspace, database, occupied, exclusive);
         if (seen >= count || empty >= SCAN_EMPTY_PARTS)
             return (uint64_t)slot << BOUND_BITS | from >> GRANULARITY_BITS;
     }
@@ -201,5 +205,6 @@ bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusiv
         if (part.found)
             return true;
     }
-    return choice.total > 0 && random_by_scan(keyspace, database, exclusive, visitor);
+    /* Counts may be those of a transaction that is under way; the scan's answer is final. */
+    return random_by_scan(keyspace, database, exclusive, visitor);
 }

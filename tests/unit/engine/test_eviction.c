@@ -112,9 +112,9 @@ Test(eviction, volatile_policies_fail_without_a_ttl) {
     for (int p = EVICTION_VOLATILE_LRU; p <= EVICTION_VOLATILE_TTL; p++) {
         policy((enum eviction_policy)p, 5);
         put_many(0, "ttl", 10, FAR_AWAY);
-        uint64_t start_us = clock_monotonic_us();
+        uint64_t start_us = busy_us();
         cr_assert_not(eviction_make_room(evictor, 1));
-        cr_assert_lt(clock_monotonic_us() - start_us, 1000000);
+        cr_assert_lt(busy_us() - start_us, 500000);
         cr_assert_eq(keyspace_count(keyspace, 0), 1000, "policy %d", p);
     }
 }
