@@ -226,8 +226,8 @@ static void tear_down(struct server *server) {
     log_write(LOG_LEVEL_WARNING, "Slotwise is now ready to exit, bye bye...");
 #ifdef SLOTWISE_ASAN
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
+    evictor_destroy(server->evictor); /* looks at the keyspace */
     keyspace_destroy(server->keyspace);
-    evictor_destroy(server->evictor);
     slowlog_destroy(server->slowlog);
     epoch_stop();
     process_free_workers(server);
