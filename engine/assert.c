@@ -1,4 +1,5 @@
-/* What happens when one of our own invariants is broken: a line on stderr, the hook (crash report), abort. */
+/* What happens when one of our own invariants is broken: a line on stderr, the hook (crash report),
+ * abort. */
 #include "engine/assert.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
-/* Assertions for our own faults; they stay on in release builds. The world's faults (bad input, full
- * disks) are errors, never assertions. */
+/* Assertions for our own faults; they stay on in release builds. The world's faults (bad input,
+ * full disks) are errors, never assertions. */
 #ifndef SLOTWISE_ENGINE_ASSERT_H
 #define SLOTWISE_ENGINE_ASSERT_H
 
-#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* Called before abort() with the text of the failed assertion; the server points it at its crash

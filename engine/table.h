@@ -51,7 +51,8 @@ struct object *table_find(const table_root *root, uint64_t hash, const char *key
 void table_prefetch_header(const table_root *root);
 void table_prefetch_bucket(const table_root *root, uint64_t hash);
 bool table_prefetch_object(const table_root *root, uint64_t hash, bool value);
-/* Stage 4, for those of which stage 3 returned true: the key may be in a neighbour of its home bucket. */
+/* Stage 4, for those of which stage 3 returned true: the key may be in a neighbour of its home
+ * bucket. */
 void table_prefetch_further(const table_root *root, uint64_t hash);
 
 /* Under the token. insert: the key must not be there. replace: old must be there; does not retire

@@ -1,13 +1,15 @@
 /* How many workers are awake, and on which worker a connection sits.
  *
- * Worker 0 accepts. New connections go to the least loaded of the workers that are awake. Ten times a second each
- * worker publishes how much CPU time it used; worker 0 wakes one more when those awake are busy (more than
- * WAKE_PERMILLE of a core on average: CPU time, not wall time, so that a machine whose cores are taken by
- * others wakes nobody for nothing), and puts one to sleep when the rest could carry the load easily. Then connections move:
- * the backend lets go of the socket (no operation in flight, nothing unsent), the connection travels in a
- * message, and the new worker attaches it and parses what had not been parsed. A parked or closing connection stays.
+ * Worker 0 accepts. New connections go to the least loaded of the workers that are awake. Ten times
+ * a second each worker publishes how much CPU time it used; worker 0 wakes one more when those
+ * awake are busy (more than WAKE_PERMILLE of a core on average: CPU time, not wall time, so that a
+ * machine whose cores are taken by others wakes nobody for nothing), and puts one to sleep when the
+ * rest could carry the load easily. Then connections move: the backend lets go of the socket (no
+ * operation in flight, nothing unsent), the connection travels in a message, and the new worker
+ * attaches it and parses what had not been parsed. A parked or closing connection stays.
  *
- * Who writes: workers_awake by worker 0; a connection's worker field by its old worker before the message is posted. */
+ * Who writes: workers_awake by worker 0; a connection's worker field by its old worker before the
+ * message is posted. */
 #include <time.h>
 
 #include "engine/clock.h"
@@ -15,10 +17,10 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-#define WAKE_PERMILLE 850    /* mean load of those awake above which one more wakes */
-#define SLEEP_PERMILLE 550   /* what the mean would become, below which one goes to sleep */
-#define SLEEP_AFTER_TICKS 30 /* for that long */
-#define WAKE_AFTER_TICKS 3
+#define WAKE_PERMILLE     850 /* mean load of those awake above which one more wakes */
+#define SLEEP_PERMILLE    550 /* what the mean would become, below which one goes to sleep */
+#define SLEEP_AFTER_TICKS 30  /* for that long */
+#define WAKE_AFTER_TICKS  3
 
 static uint64_t thread_cpu_ns(void) {
     struct timespec now;
@@ -39,7 +41,9 @@ struct worker *balance_choose(struct server *server) {
     return best;
 }
 
-/* --- Moving --------------------------------------------------------------------------------------------------------- */
+/* --- Moving
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void link_connection(struct worker *worker, struct conn *conn) {
     conn->worker = worker;
@@ -142,7 +146,8 @@ static void give_away(struct worker *worker) {
 }
 
 static void control(struct message *message) {
-    struct worker *worker = (struct worker *)(void *)((char *)message - offsetof(struct worker, control));
+    struct worker *worker =
+        (struct worker *)(void *)((char *)message - offsetof(struct worker, control));
     give_away(worker);
     atomic_store_explicit(&worker->control_pending, false, memory_order_release);
 }
@@ -161,7 +166,8 @@ static unsigned connections_of(const struct worker *worker) {
     return atomic_load_explicit(&worker->connections_published, memory_order_relaxed);
 }
 
-/* One move per tick evens out what is uneven: from the fullest of those awake, or from one that should sleep. */
+/* One move per tick evens out what is uneven: from the fullest of those awake, or from one that
+ * should sleep. */
 static void even_out(struct server *server, unsigned awake) {
     struct worker *least = server->workers[0], *most = server->workers[0];
     for (unsigned i = 1; i < awake; i++) {
@@ -183,7 +189,8 @@ static void even_out(struct server *server, unsigned awake) {
 
 static void govern(struct server *server) {
     static unsigned busy_ticks, idle_ticks; /* worker 0 only */
-    unsigned awake = atomic_load_explicit(&server->workers_awake, memory_order_relaxed), load = 0, clients = 0;
+    unsigned awake = atomic_load_explicit(&server->workers_awake, memory_order_relaxed), load = 0,
+             clients = 0;
     for (unsigned i = 0; i < server->worker_count; i++) {
         load += atomic_load_explicit(&server->workers[i]->load_permille, memory_order_relaxed);
         clients += connections_of(server->workers[i]);
@@ -209,11 +216,13 @@ void balance_tick(struct worker *worker) {
     uint64_t elapsed_ns = now_ns - worker->load_sampled_ns;
     if (worker->load_sampled_ns && elapsed_ns > 0) {
         uint64_t used_ns = cpu_ns - atomic_load_explicit(&worker->busy_ns, memory_order_relaxed);
-        atomic_store_explicit(&worker->load_permille, (unsigned)(used_ns * 1000 / elapsed_ns), memory_order_relaxed);
+        atomic_store_explicit(&worker->load_permille, (unsigned)(used_ns * 1000 / elapsed_ns),
+                              memory_order_relaxed);
     }
     worker->load_sampled_ns = now_ns;
     atomic_store_explicit(&worker->busy_ns, cpu_ns, memory_order_relaxed);
-    atomic_store_explicit(&worker->connections_published, worker->connection_count, memory_order_relaxed);
+    atomic_store_explicit(&worker->connections_published, worker->connection_count,
+                          memory_order_relaxed);
     if (worker->number == 0)
         govern(worker->server);
 }

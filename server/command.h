@@ -165,7 +165,7 @@ struct call {
     struct server *server;
     struct keyspace *keyspace;
     unsigned database;
-    bool tokens;  /* the tokens of all keys are held (or all is stopped): changes are allowed */
+    bool tokens;      /* the tokens of all keys are held (or all is stopped): changes are allowed */
     bool in_exec;     /* inside EXEC */
     bool met_expired; /* a lookup without tokens met an expired key: dispatch has it deleted */
 };

@@ -1,9 +1,10 @@
 /* Connections: bytes in, batch entries; replies out; the end of one. See conn.h for who owns what.
  *
- * Where bytes live: commands are parsed in the backend's receive buffer and executed from there before the turn
- * ends. Only what is left (the beginning of a command, or everything behind a parked command) is copied into
- * the connection's query buffer. Entries of the running batch point into one of the two, so neither is moved
- * or given back while a connection has entries: conn_receive runs the batch first. */
+ * Where bytes live: commands are parsed in the backend's receive buffer and executed from there
+ * before the turn ends. Only what is left (the beginning of a command, or everything behind a
+ * parked command) is copied into the connection's query buffer. Entries of the running batch point
+ * into one of the two, so neither is moved or given back while a connection has entries:
+ * conn_receive runs the batch first. */
 #include "server/conn.h"
 
 #include <arpa/inet.h>
@@ -23,7 +24,8 @@
 #include "server/worker.h"
 
 #define QUERY_TRUST_BYTES (1024 * 1024)
-#define QUERY_SPARE_BYTES (32 * 1024) /* a query buffer larger than this is given back when it is empty */
+#define QUERY_SPARE_BYTES                                                                          \
+    (32 * 1024) /* a query buffer larger than this is given back when it is empty */
 
 struct conn *conn_create(struct worker *worker, int fd, bool tcp) {
     struct conn *conn = memory_calloc(1, sizeof *conn);
@@ -39,14 +41,17 @@ struct conn *conn_create(struct worker *worker, int fd, bool tcp) {
     return conn;
 }
 
-/* --- Query buffer -------------------------------------------------------------------------------------------- */
+/* --- Query buffer
+ * -------------------------------------------------------------------------------------------- */
 
 static void query_append(struct query_buffer *query, const char *data, size_t length) {
     size_t wanted = query->length + length;
     if (wanted > query->capacity) {
-        /* Doubling; the announced size at once when it is not far away (what was announced need not come). */
+        /* Doubling; the announced size at once when it is not far away (what was announced need not
+         * come). */
         size_t capacity = query->capacity * 2 > wanted ? query->capacity * 2 : wanted;
-        if (query->needed > wanted && (query->needed <= QUERY_TRUST_BYTES || query->needed / 4 <= wanted))
+        if (query->needed > wanted &&
+            (query->needed <= QUERY_TRUST_BYTES || query->needed / 4 <= wanted))
             capacity = query->needed;
         query->data = memory_realloc(query->data, capacity);
         query->capacity = capacity;
@@ -67,7 +72,9 @@ static void query_drop(struct query_buffer *query, size_t n) {
     query->parsed = 0;
 }
 
-/* --- Parsing ----------------------------------------------------------------------------------------------------- */
+/* --- Parsing
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void protocol_error(struct conn *conn, const char *text) {
     char error[160];
@@ -79,10 +86,12 @@ static void protocol_error(struct conn *conn, const char *text) {
     conn_close_after_reply(conn);
 }
 
-/* Looking up the same few names again and again: four of them are remembered per worker, by their last eight bytes as they
- * came. Before a name in a multibulk request stand at least "*1\r\n$1\r\n", so that these bytes can always be read, and
- * with the length they say which name of up to eight bytes it was. */
-static const struct command *lookup(struct worker *worker, const struct argument *argv, int argc, bool was_inline) {
+/* Looking up the same few names again and again: four of them are remembered per worker, by their
+ * last eight bytes as they came. Before a name in a multibulk request stand at least
+ * "*1\r\n$1\r\n", so that these bytes can always be read, and with the length they say which name
+ * of up to eight bytes it was. */
+static const struct command *lookup(struct worker *worker, const struct argument *argv, int argc,
+                                    bool was_inline) {
     const struct command *container;
     size_t length = argv[0].length;
     if (UNLIKELY(was_inline || length > 8 || length == 0))
@@ -99,7 +108,8 @@ static const struct command *lookup(struct worker *worker, const struct argument
 }
 
 /* Turns one parsed command into a complete entry: looks it up, hashes its first key. */
-static inline void entry_prepare(struct batch_entry *entry, struct conn *conn, const struct parse_output *parsed) {
+static inline void entry_prepare(struct batch_entry *entry, struct conn *conn,
+                                 const struct parse_output *parsed) {
     struct call *call = &entry->call;
     struct worker *worker = conn->worker;
     call->argc = parsed->argc;
@@ -127,8 +137,9 @@ static char *inline_scratch(struct batch_entry *entry, size_t length) {
 }
 
 /* Parses one command at data into entry->call.argv, wherever that fits. */
-static inline void parse_one(struct conn *conn, struct batch_entry *entry, const char *data, size_t length,
-                             const struct parse_limits *limits, struct parse_output *out) {
+static inline void parse_one(struct conn *conn, struct batch_entry *entry, const char *data,
+                             size_t length, const struct parse_limits *limits,
+                             struct parse_output *out) {
     struct batch *batch = &conn->worker->batch;
     struct argument *argv = batch->arguments + batch->arguments_used;
     int room = (int)(BATCH_ARGUMENTS - batch->arguments_used);
@@ -145,11 +156,13 @@ static inline void parse_one(struct conn *conn, struct batch_entry *entry, const
     entry->call.argv = argv;
 }
 
-/* A command of many arguments that arrives in many packets is parsed on from where the last packet ended; else
- * looking at it again for each packet would take quadratic time. true: entry is complete. */
-static bool parse_large(struct conn *conn, struct batch_entry *entry, const char *data, size_t length,
-                        struct parse_output *out) {
-    const struct parse_limits limits = {config_current()->proto_max_bulk_len, conn->session.authenticated};
+/* A command of many arguments that arrives in many packets is parsed on from where the last packet
+ * ended; else looking at it again for each packet would take quadratic time. true: entry is
+ * complete. */
+static bool parse_large(struct conn *conn, struct batch_entry *entry, const char *data,
+                        size_t length, struct parse_output *out) {
+    const struct parse_limits limits = {config_current()->proto_max_bulk_len,
+                                        conn->session.authenticated};
     if (!conn->large)
         conn->large = memory_calloc(1, sizeof *conn->large);
     resp_parse_large(conn->large, data, length, &limits, out);
@@ -165,8 +178,8 @@ static void large_end(struct conn *conn) {
     conn->large = NULL;
 }
 
-/* Parses [data, data + length) into the batch until it is used up; returns the bytes that became entries. The batch may
- * run meanwhile. Stops when the connection parks or closes. */
+/* Parses [data, data + length) into the batch until it is used up; returns the bytes that became
+ * entries. The batch may run meanwhile. Stops when the connection parks or closes. */
 static size_t parse_all(struct conn *conn, const char *data, size_t length, size_t *missing) {
     struct worker *worker = conn->worker;
     size_t done = 0;
@@ -238,9 +251,10 @@ static bool over_query_limit(struct conn *conn) {
     uint64_t limit = config_current()->client_query_buffer_limit;
     if (conn->query.length <= limit)
         return false;
-    log_write(LOG_LEVEL_WARNING,
-              "Closing client that reached max query buffer length: id=%llu (qbuf initial bytes: %zu)",
-              (unsigned long long)conn->session.id, conn->query.length);
+    log_write(
+        LOG_LEVEL_WARNING,
+        "Closing client that reached max query buffer length: id=%llu (qbuf initial bytes: %zu)",
+        (unsigned long long)conn->session.id, conn->query.length);
     conn_close(conn);
     return true;
 }
@@ -315,7 +329,8 @@ void conn_batch_done(struct conn *conn, const char *unexecuted) {
     }
 }
 
-/* --- Going on, ending ---------------------------------------------------------------------------------------------- */
+/* --- Going on, ending
+ * ---------------------------------------------------------------------------------------------- */
 
 void conn_resume(struct conn *conn) {
     conn->parked = false;
@@ -347,7 +362,8 @@ void conn_mark_dirty(struct conn *conn) {
 
 /* Redis's client-output-buffer-limit of the class "normal". */
 static bool over_output_limit(struct conn *conn) {
-    const struct config_output_limit *limit = &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
+    const struct config_output_limit *limit =
+        &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
     if (LIKELY(limit->hard_bytes == 0 && limit->soft_bytes == 0))
         return false;
     size_t pending = conn->io.output_bytes;
@@ -361,9 +377,10 @@ static bool over_output_limit(struct conn *conn) {
         conn->output_soft_since_ms = 0;
     }
     if (over) {
-        log_write(LOG_LEVEL_WARNING,
-                  "Client id=%llu scheduled to be closed ASAP for overcoming of output buffer limits.",
-                  (unsigned long long)conn->session.id);
+        log_write(
+            LOG_LEVEL_WARNING,
+            "Client id=%llu scheduled to be closed ASAP for overcoming of output buffer limits.",
+            (unsigned long long)conn->session.id);
         atomic_fetch_add(&conn->worker->server->output_limit_disconnections, 1);
     }
     return over;
@@ -423,15 +440,17 @@ void conn_released(struct conn *conn) {
 }
 
 bool conn_is_detachable(const struct conn *conn) {
-    return !conn->closing && !conn->close_after_reply && !conn->parked && !conn->touched && !conn->dirty &&
-           !conn->end_of_input && conn->wait == WAIT_NONE;
+    return !conn->closing && !conn->close_after_reply && !conn->parked && !conn->touched &&
+           !conn->dirty && !conn->end_of_input && conn->wait == WAIT_NONE;
 }
 
 bool conn_is_movable(const struct conn *conn) {
     return !conn->moving && conn_is_detachable(conn);
 }
 
-/* --- Addresses ------------------------------------------------------------------------------------------------------- */
+/* --- Addresses
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void address_text(const struct conn *conn, bool peer, char *text, size_t size) {
     struct sockaddr_storage address;
@@ -441,7 +460,8 @@ static void address_text(const struct conn *conn, bool peer, char *text, size_t 
     if (conn->io.fd < 0)
         return;
     if (!conn->tcp) {
-        snprintf(text, size, "%s:0", config_current()->unixsocket ? config_current()->unixsocket : "");
+        snprintf(text, size, "%s:0",
+                 config_current()->unixsocket ? config_current()->unixsocket : "");
         return;
     }
     int failed = peer ? getpeername(conn->io.fd, (struct sockaddr *)&address, &length)

@@ -1,7 +1,8 @@
 /* Connection: a socket, its session, its unparsed bytes and its replies.
  *
- * Owned by one worker; every field is that worker's unless noted. An idle connection holds no buffers. It is freed
- * only when the backend has let go of it, it is in no wait list and no message of it is under way. */
+ * Owned by one worker; every field is that worker's unless noted. An idle connection holds no
+ * buffers. It is freed only when the backend has let go of it, it is in no wait list and no message
+ * of it is under way. */
 #ifndef SLOTWISE_SERVER_CONN_H
 #define SLOTWISE_SERVER_CONN_H
 
@@ -12,7 +13,8 @@
 
 struct worker;
 
-/* Bytes received and not yet executed. Empty most of the time: commands are parsed where they were received. */
+/* Bytes received and not yet executed. Empty most of the time: commands are parsed where they were
+ * received. */
 struct query_buffer {
     char *data;
     size_t length, capacity;
@@ -23,23 +25,23 @@ struct query_buffer {
 enum conn_wait { WAIT_NONE, WAIT_SLOT, WAIT_PATIENCE, WAIT_RESUMED, WAIT_PAUSE };
 
 struct conn {
-    struct io_connection io; /* first */
-    struct worker *worker;   /* changes only by a move */
+    struct io_connection io;      /* first */
+    struct worker *worker;        /* changes only by a move */
     struct conn *next, *previous; /* the worker's list of connections */
     struct conn *next_dirty;
-    bool dirty;          /* in the worker's list of connections with unsent replies */
-    bool touched;        /* has entries in the current batch, in the worker's touched list */
-    bool end_of_input;   /* the peer will send no more */
-    bool closing;        /* io_close was called */
+    bool dirty;        /* in the worker's list of connections with unsent replies */
+    bool touched;      /* has entries in the current batch, in the worker's touched list */
+    bool end_of_input; /* the peer will send no more */
+    bool closing;      /* io_close was called */
     bool close_after_reply;
-    bool stop_batch;     /* remaining entries of this batch are not for now (parked, closing) */
-    bool parked;         /* waits for a slot or for patience; nothing is parsed */
+    bool stop_batch; /* remaining entries of this batch are not for now (parked, closing) */
+    bool parked;     /* waits for a slot or for patience; nothing is parsed */
     bool owns_patience;
     bool released;       /* the backend is done with it */
     bool kill_requested; /* set in exclusive sections by CLIENT KILL */
     bool tcp;
     bool moving;
-    uint8_t wait;         /* enum conn_wait */
+    uint8_t wait; /* enum conn_wait */
     uint8_t authenticated_limits;
     struct waiter waiter;
     struct message message; /* resume or move: one at a time */
@@ -49,7 +51,8 @@ struct conn {
     struct parse_large *large; /* a command of many arguments in progress, or NULL */
     struct reply reply;
     struct session session;
-    const char *source_end; /* end of the received bytes that the current batch's entries point into */
+    const char
+        *source_end; /* end of the received bytes that the current batch's entries point into */
     struct conn *next_touched;
     const char *unexecuted; /* first byte of the command that parked, during a batch */
     int64_t last_active_ms;
@@ -72,8 +75,8 @@ void conn_released(struct conn *conn);
 /* Hands replies to the backend. */
 void conn_flush(struct conn *conn);
 void conn_mark_dirty(struct conn *conn);
-/* After a batch: drops executed bytes, keeps what a parked connection has not executed. start: first byte of the
- * command that was not executed, NULL if all were. */
+/* After a batch: drops executed bytes, keeps what a parked connection has not executed. start:
+ * first byte of the command that was not executed, NULL if all were. */
 void conn_batch_done(struct conn *conn, const char *unexecuted);
 void conn_after_batch(struct conn *conn);
 /* true: nothing of it is under way, it may go to another worker. */

@@ -1,5 +1,5 @@
-/* See crash.h. The handler uses only async-signal-safe calls; backtrace() is called once at install time, so that its
- * library is loaded before it is needed. */
+/* See crash.h. The handler uses only async-signal-safe calls; backtrace() is called once at install
+ * time, so that its library is loaded before it is needed. */
 #include "server/crash.h"
 
 #include <execinfo.h>
@@ -35,8 +35,9 @@ static void print_registers(const ucontext_t *context) {
     char text[160];
     const greg_t *r = context->uc_mcontext.gregs;
     snprintf(text, sizeof text, "RIP:%016llx RSP:%016llx RAX:%016llx RDI:%016llx RSI:%016llx\n",
-             (unsigned long long)r[REG_RIP], (unsigned long long)r[REG_RSP], (unsigned long long)r[REG_RAX],
-             (unsigned long long)r[REG_RDI], (unsigned long long)r[REG_RSI]);
+             (unsigned long long)r[REG_RIP], (unsigned long long)r[REG_RSP],
+             (unsigned long long)r[REG_RAX], (unsigned long long)r[REG_RDI],
+             (unsigned long long)r[REG_RSI]);
     log_write_raw_signal_safe("\n------ REGISTERS ------\n");
     log_write_raw_signal_safe(text);
 #else
@@ -55,9 +56,10 @@ static void on_crash(int number, siginfo_t *information, void *context) {
         return;
     }
     char text[160];
-    log_write_raw_signal_safe("\n\n=== SLOTWISE BUG REPORT START: Cut & paste starting from here ===\n");
-    snprintf(text, sizeof text, "Slotwise %s crashed by signal: %d, si_code: %d", SLOTWISE_VERSION, number,
-             information->si_code);
+    log_write_raw_signal_safe(
+        "\n\n=== SLOTWISE BUG REPORT START: Cut & paste starting from here ===\n");
+    snprintf(text, sizeof text, "Slotwise %s crashed by signal: %d, si_code: %d", SLOTWISE_VERSION,
+             number, information->si_code);
     log_write_signal_safe(LOG_LEVEL_WARNING, text);
     if (number == SIGSEGV || number == SIGBUS) {
         snprintf(text, sizeof text, "Accessing address: %p", information->si_addr);
@@ -71,7 +73,8 @@ static void on_crash(int number, siginfo_t *information, void *context) {
 
 static void on_assertion(const char *expression, const char *file, int line) {
     char text[512];
-    snprintf(text, sizeof text, "=== ASSERTION FAILED === ==> %s:%d '%s' is not true", file, line, expression);
+    snprintf(text, sizeof text, "=== ASSERTION FAILED === ==> %s:%d '%s' is not true", file, line,
+             expression);
     log_write_signal_safe(LOG_LEVEL_WARNING, text);
 }
 
@@ -82,7 +85,8 @@ void crash_install(bool enabled) {
     void *frames[2];
     backtrace(frames, 2);
     static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = (int)(SA_NODEFER | SA_RESETHAND | SA_SIGINFO)};
+    struct sigaction action = {.sa_sigaction = on_crash,
+                               .sa_flags = (int)(SA_NODEFER | SA_RESETHAND | SA_SIGINFO)};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction(signals[i], &action, NULL);

@@ -1,14 +1,16 @@
-/* Dispatch: from a parsed command to its handler, in the order of checks that Redis has, with the tokens that the
- * command needs. Runs on the connection's worker.
+/* Dispatch: from a parsed command to its handler, in the order of checks that Redis has, with the
+ * tokens that the command needs. Runs on the connection's worker.
  *
- * - ACCESS_READ runs without tokens between slot_read_begin and slot_read_validate of all its slots; its reply is taken
- *   back and it runs again when that fails, the third time under the tokens.
- * - ACCESS_WRITE takes the tokens of all its slots, all or none. If one is busy the connection parks: nothing of the
- *   command has happened yet, so resuming means running it again from the start. After PATIENCE_AFTER_US of
- *   parking it queues for patience, whose owner may wait while holding.
+ * - ACCESS_READ runs without tokens between slot_read_begin and slot_read_validate of all its
+ * slots; its reply is taken back and it runs again when that fails, the third time under the
+ * tokens.
+ * - ACCESS_WRITE takes the tokens of all its slots, all or none. If one is busy the connection
+ * parks: nothing of the command has happened yet, so resuming means running it again from the
+ * start. After PATIENCE_AFTER_US of parking it queues for patience, whose owner may wait while
+ * holding.
  * - ACCESS_EXCLUSIVE takes patience and stops all workers.
- * A token is kept for the next entry of the batch if that is for the same slot alone; a batch has at most 64
- * entries, so no slot is kept longer than that. */
+ * A token is kept for the next entry of the batch if that is for the same slot alone; a batch has
+ * at most 64 entries, so no slot is kept longer than that. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -28,15 +30,16 @@
 #include "server/statistics.h"
 #include "server/worker.h"
 
-#define EXEC_ABORT "EXECABORT Transaction discarded because of: "
+#define EXEC_ABORT          "EXECABORT Transaction discarded because of: "
 #define ERROR_OUT_OF_MEMORY "OOM command not allowed when used memory > 'maxmemory'."
-#define READ_TRIES 3
-#define PATIENCE_AFTER_US 1000
+#define READ_TRIES          3
+#define PATIENCE_AFTER_US   1000
 
-/* --- Helpers of handlers ------------------------------------------------------------------------------------- */
+/* --- Helpers of handlers
+ * ------------------------------------------------------------------------------------- */
 
-/* An expired key is absent for everybody; with the tokens it is deleted. Without them the command runs again with
- * them, so that the memory of what is read too late comes back at once. */
+/* An expired key is absent for everybody; with the tokens it is deleted. Without them the command
+ * runs again with them, so that the memory of what is read too late comes back at once. */
 static struct object *find_live(struct call *call, const struct key *key) {
     struct object *object = keyspace_find_raw(call->keyspace, call->database, key);
     if (LIKELY(!object || !(object->flags & OBJECT_HAS_EXPIRY) || !object_is_expired(object)))
@@ -100,7 +103,8 @@ void worker_key_room(struct worker *worker, size_t n) {
     worker->key_room = room;
 }
 
-/* --- Running one handler, with statistics --------------------------------------------------------------------- */
+/* --- Running one handler, with statistics
+ * --------------------------------------------------------------------- */
 
 enum call_result dispatch_call(struct worker *worker, struct call *call) {
     uint64_t errors = call->reply->errors;
@@ -130,7 +134,9 @@ static enum dispatch_result finished(enum call_result result) {
     return UNLIKELY(result == CALL_CLOSE) ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 
-/* --- Waiting ------------------------------------------------------------------------------------------------------ */
+/* --- Waiting
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void resume_message(struct message *message) {
     struct conn *conn = (struct conn *)(void *)((char *)message - offsetof(struct conn, message));
@@ -179,7 +185,8 @@ void dispatch_leave_patience(struct conn *conn) {
 }
 
 static bool waited_long(const struct conn *conn) {
-    return conn->wait == WAIT_RESUMED && clock_monotonic_us() - conn->wait_started_us > PATIENCE_AFTER_US;
+    return conn->wait == WAIT_RESUMED &&
+           clock_monotonic_us() - conn->wait_started_us > PATIENCE_AFTER_US;
 }
 
 bool dispatch_forget(struct conn *conn) {
@@ -200,7 +207,8 @@ void dispatch_release_held(struct worker *worker) {
     worker->held_slot = -1;
 }
 
-/* --- Slots of a command ------------------------------------------------------------------------------------------- */
+/* --- Slots of a command
+ * ------------------------------------------------------------------------------------------- */
 
 static int compare_slots(const void *a, const void *b) {
     return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
@@ -218,8 +226,8 @@ size_t dispatch_sort_slots(uint16_t *slots, size_t n) {
 }
 
 /* Appends the slots of one command's keys to worker->slots at position n; returns the new n. */
-size_t dispatch_add_slots(struct worker *worker, const struct command *command, const struct argument *argv,
-                          int argc, size_t n) {
+size_t dispatch_add_slots(struct worker *worker, const struct command *command,
+                          const struct argument *argv, int argc, size_t n) {
     int count = command_keys(command, argv, argc, worker->key_indexes, (int)worker->key_room);
     if (count > 0 && ((size_t)count > worker->key_room || n + (size_t)count > worker->key_room)) {
         worker_key_room(worker, n + (size_t)count);
@@ -235,14 +243,17 @@ size_t dispatch_add_slots(struct worker *worker, const struct command *command, 
 /* Ascending, without duplicates, in worker->slots. */
 static inline size_t collect_slots(struct worker *worker, const struct call *call) {
     const struct command *command = call->command;
-    if (call->first_key && command->key_spec_count == 1 && command->key_specs[0].first == command->key_specs[0].last) {
+    if (call->first_key && command->key_spec_count == 1 &&
+        command->key_specs[0].first == command->key_specs[0].last) {
         worker->slots[0] = (uint16_t)call->key.slot;
         return 1;
     }
-    return dispatch_sort_slots(worker->slots, dispatch_add_slots(worker, command, call->argv, call->argc, 0));
+    return dispatch_sort_slots(worker->slots,
+                               dispatch_add_slots(worker, command, call->argv, call->argc, 0));
 }
 
-/* --- The four ways to run ------------------------------------------------------------------------------------------ */
+/* --- The four ways to run
+ * ------------------------------------------------------------------------------------------ */
 
 struct read_counters {
     uint64_t hits, misses;
@@ -267,7 +278,8 @@ static void forget_call(struct worker *worker, struct call *call) {
 }
 
 /* true: done. false: it needs the tokens; nothing has been replied. */
-static bool read_optimistically(struct worker *worker, struct call *call, size_t n, enum dispatch_result *result) {
+static bool read_optimistically(struct worker *worker, struct call *call, size_t n,
+                                enum dispatch_result *result) {
     struct slot *slots = call->keyspace->slots;
     struct reply_mark mark = reply_mark(call->reply);
     struct read_counters saved = read_counters_save(call);
@@ -324,8 +336,8 @@ bool dispatch_take_tokens(struct worker *worker, struct conn *conn, size_t n) {
     }
 }
 
-static enum dispatch_result run_with_tokens(struct worker *worker, struct conn *conn, struct call *call, size_t n,
-                                            int next_slot) {
+static enum dispatch_result run_with_tokens(struct worker *worker, struct conn *conn,
+                                            struct call *call, size_t n, int next_slot) {
     struct slot *slots = call->keyspace->slots;
     bool had = n == 1 && worker->held_slot == (int)worker->slots[0];
     if (!had) {
@@ -366,7 +378,8 @@ void dispatch_after_section(struct worker *worker) {
     after(worker->after_section_context);
 }
 
-static enum dispatch_result run_exclusively(struct worker *worker, struct conn *conn, struct call *call) {
+static enum dispatch_result run_exclusively(struct worker *worker, struct conn *conn,
+                                            struct call *call) {
     dispatch_release_held(worker);
     if (!dispatch_enter_patience(conn))
         return DISPATCH_PARKED;
@@ -378,7 +391,8 @@ static enum dispatch_result run_exclusively(struct worker *worker, struct conn *
     return finished(run.result);
 }
 
-/* --- The checks before -------------------------------------------------------------------------------------------- */
+/* --- The checks before
+ * -------------------------------------------------------------------------------------------- */
 
 static enum dispatch_result reject(struct worker *worker, struct call *call) {
     if (call->command)
@@ -390,8 +404,9 @@ static enum dispatch_result reject(struct worker *worker, struct call *call) {
 
 static bool is_queued_by_multi(const struct call *call) {
     command_handler *handler = call->command->handler;
-    return call->session->in_multi && handler != cmd_exec && handler != cmd_discard && handler != cmd_multi &&
-           handler != cmd_watch && handler != cmd_quit && handler != cmd_reset;
+    return call->session->in_multi && handler != cmd_exec && handler != cmd_discard &&
+           handler != cmd_multi && handler != cmd_watch && handler != cmd_quit &&
+           handler != cmd_reset;
 }
 
 /* The flags of everything that will run: of the queued commands as well for EXEC. */
@@ -423,11 +438,14 @@ static bool admit_memory(struct worker *worker, struct call *call) {
 /* DEBUG is for whom enable-debug-command names. false: refused. */
 static bool protected_is_allowed(struct call *call) {
     int allow = config_current()->enable_debug_command;
-    if (allow == CONFIG_ALLOW_YES || (allow == CONFIG_ALLOW_LOCAL && session_is_local(call->session)))
+    if (allow == CONFIG_ALLOW_YES ||
+        (allow == CONFIG_ALLOW_LOCAL && session_is_local(call->session)))
         return true;
-    reply_error(call->reply, "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", "
-                             "you can run it from a local connection, otherwise you need to set this option in the "
-                             "configuration file, and then restart the server.");
+    reply_error(
+        call->reply,
+        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", "
+        "you can run it from a local connection, otherwise you need to set this option in the "
+        "configuration file, and then restart the server.");
     return false;
 }
 
@@ -449,7 +467,8 @@ static bool check(struct worker *worker, struct call *call) {
     }
     if (UNLIKELY(command->flags & COMMAND_PROTECTED) && !protected_is_allowed(call))
         return false;
-    if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) && config_current()->requirepass) {
+    if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) &&
+        config_current()->requirepass) {
         reply_error(call->reply, "NOAUTH Authentication required.");
         return false;
     }
@@ -468,7 +487,8 @@ static void reply_mode_after(struct session *session, struct reply *reply) {
     reply->discard = session->reply_mode == REPLY_OFF || session->reply_mode == REPLY_SKIPPING;
 }
 
-static enum dispatch_result run(struct worker *worker, struct conn *conn, struct call *call, int next_slot) {
+static enum dispatch_result run(struct worker *worker, struct conn *conn, struct call *call,
+                                int next_slot) {
     enum dispatch_result result;
     size_t n;
     switch ((enum command_access)call->command->access) {
@@ -499,10 +519,12 @@ static enum dispatch_result run(struct worker *worker, struct conn *conn, struct
     return finished(dispatch_call(worker, call));
 }
 
-enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, struct call *call, int next_slot) {
+enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, struct call *call,
+                                      int next_slot) {
     struct session *session = call->session;
     call->database = session->database;
-    /* A command that has parked has been checked; memory and rights may have changed, so it is checked again. */
+    /* A command that has parked has been checked; memory and rights may have changed, so it is
+     * checked again. */
     if (UNLIKELY(atomic_load_explicit(&exclusive_gate.requested, memory_order_acquire))) {
         dispatch_release_held(worker);
         exclusive_stop();

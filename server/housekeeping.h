@@ -1,4 +1,5 @@
-/* Duties of the whole process that worker 0 does ten times a second: rates, peak memory, shutdown requests. */
+/* Duties of the whole process that worker 0 does ten times a second: rates, peak memory, shutdown
+ * requests. */
 #ifndef SLOTWISE_SERVER_HOUSEKEEPING_H
 #define SLOTWISE_SERVER_HOUSEKEEPING_H
 

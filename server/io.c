@@ -97,8 +97,8 @@ void io_detach(struct io *io, struct io_connection *connection) {
     io->backend->detach(io, connection);
 }
 
-int io_poll(struct io *io, int64_t timeout_us, void (*before_block)(void *), void (*after_block)(void *),
-            void *context) {
+int io_poll(struct io *io, int64_t timeout_us, void (*before_block)(void *),
+            void (*after_block)(void *), void *context) {
     return io->backend->poll(io, timeout_us, before_block, after_block, context);
 }
 
@@ -144,7 +144,8 @@ void io_output_clear(struct io_connection *connection) {
 
 int io_output_vectors(const struct io_connection *connection, struct iovec *vectors, int max) {
     int n = 0;
-    for (struct output_block *block = connection->output_first; block && n < max; block = block->next)
+    for (struct output_block *block = connection->output_first; block && n < max;
+         block = block->next)
         if (block->length > 0)
             vectors[n++] = (struct iovec){(void *)block->data, block->length};
     return n;

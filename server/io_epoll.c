@@ -1,9 +1,10 @@
-/* I/O backend on epoll: level-triggered, one read per ready connection and turn into pooled buffers, writes tried at
- * once and finished when the socket becomes writable.
+/* I/O backend on epoll: level-triggered, one read per ready connection and turn into pooled
+ * buffers, writes tried at once and finished when the socket becomes writable.
  *
- * Invariants: a descriptor is registered with exactly the events in io_connection: EPOLLIN while receiving (and not
- * paused for lack of buffers: level triggering brings it again), EPOLLOUT while sending. io_close takes effect at once;
- * on_closed is delivered from the next poll, so that nobody frees a connection inside its own callback. */
+ * Invariants: a descriptor is registered with exactly the events in io_connection: EPOLLIN while
+ * receiving (and not paused for lack of buffers: level triggering brings it again), EPOLLOUT while
+ * sending. io_close takes effect at once; on_closed is delivered from the next poll, so that nobody
+ * frees a connection inside its own callback. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,10 @@
 #include "engine/memory.h"
 #include "server/io.h"
 
-#define EVENTS_MAX 128
-#define BUFFERS_MAX 64
-#define WATCHED_MAX 80
-#define VECTORS_MAX 64
+#define EVENTS_MAX        128
+#define BUFFERS_MAX       64
+#define WATCHED_MAX       80
+#define VECTORS_MAX       64
 #define ACCEPTS_PER_EVENT 128
 
 enum watched_kind { WATCHED_NONE, WATCHED_LISTENER, WATCHED_READABLE };
@@ -36,7 +37,8 @@ struct io_epoll {
     unsigned buffers_used, buffers_made;
     char *buffers[BUFFERS_MAX];
     struct watched watched[WATCHED_MAX];
-    struct io_connection *ended; /* closing or detaching: reported by the next poll; linked by extra */
+    struct io_connection
+        *ended; /* closing or detaching: reported by the next poll; linked by extra */
     struct epoll_event events[EVENTS_MAX];
 };
 
@@ -94,8 +96,8 @@ static void epoll_unlisten(struct io *io, int fd) {
 }
 
 static void register_events(struct io_epoll *e, struct io_connection *c) {
-    struct epoll_event event = {.events = (c->receiving ? EPOLLIN : 0) | (c->sending ? EPOLLOUT : 0),
-                                .data.ptr = c};
+    struct epoll_event event = {
+        .events = (c->receiving ? EPOLLIN : 0) | (c->sending ? EPOLLOUT : 0), .data.ptr = c};
     epoll_ctl(e->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
 }
 
@@ -251,8 +253,8 @@ static void deliver(struct io_epoll *e, const struct epoll_event *event) {
         on_writable(e, c);
     if ((event->events & (EPOLLIN | EPOLLERR | EPOLLHUP)) && c->receiving && !c->closing)
         on_input(e, c);
-    else if ((event->events & (EPOLLERR | EPOLLHUP)) && !c->receiving && !c->sending && !c->closing &&
-             !c->detaching)
+    else if ((event->events & (EPOLLERR | EPOLLHUP)) && !c->receiving && !c->sending &&
+             !c->closing && !c->detaching)
         e->base.callbacks.on_data(c, NULL, -ECONNRESET, e->base.callbacks.context);
 }
 

@@ -1,11 +1,12 @@
-/* I/O backend on io_uring (Linux 6.1 and newer): multishot accept, multishot receive into a ring of provided buffers,
- * sends of a turn submitted together with its wait.
+/* I/O backend on io_uring (Linux 6.1 and newer): multishot accept, multishot receive into a ring of
+ * provided buffers, sends of a turn submitted together with its wait.
  *
- * Invariants: the ring belongs to the worker's thread (SINGLE_ISSUER), completions run inside its own calls
- * (DEFER_TASKRUN). connection->operations counts the receive and the send that the kernel has of a connection; it is
- * closed, or handed over, only when that is zero. Blocks that are being sent are freed by the completion. A buffer that a
- * receive has filled stays ours until io_release_buffers; a receive that ended for lack of buffers is started again
- * there. Completions that nobody waits for (cancellations) carry OPERATION_NONE.
+ * Invariants: the ring belongs to the worker's thread (SINGLE_ISSUER), completions run inside its
+ * own calls (DEFER_TASKRUN). connection->operations counts the receive and the send that the kernel
+ * has of a connection; it is closed, or handed over, only when that is zero. Blocks that are being
+ * sent are freed by the completion. A buffer that a receive has filled stays ours until
+ * io_release_buffers; a receive that ended for lack of buffers is started again there. Completions
+ * that nobody waits for (cancellations) carry OPERATION_NONE.
  *
  * Source: io_uring(7), io_uring_prep_recv_multishot(3), io_uring_register_buf_ring(3). */
 #ifdef SLOTWISE_IO_URING
@@ -24,17 +25,24 @@
 #include "engine/memory.h"
 #include "server/io.h"
 
-#define SUBMISSIONS 512
-#define COMPLETIONS 8192
-#define BUFFER_COUNT 128 /* a power of two */
-#define BUFFER_GROUP 0
-#define WATCHED_MAX 80
-#define VECTORS_MAX 32
+#define SUBMISSIONS          512
+#define COMPLETIONS          8192
+#define BUFFER_COUNT         128 /* a power of two */
+#define BUFFER_GROUP         0
+#define WATCHED_MAX          80
+#define VECTORS_MAX          32
 #define COMPLETIONS_PER_POLL 256
-#define ACCEPT_RETRY_US 50000
+#define ACCEPT_RETRY_US      50000
 
-/* Low bits of the user data; the rest is the connection, or number and descriptor of what is watched. */
-enum operation { OPERATION_NONE, OPERATION_RECEIVE, OPERATION_SEND, OPERATION_ACCEPT, OPERATION_POLL };
+/* Low bits of the user data; the rest is the connection, or number and descriptor of what is
+ * watched. */
+enum operation {
+    OPERATION_NONE,
+    OPERATION_RECEIVE,
+    OPERATION_SEND,
+    OPERATION_ACCEPT,
+    OPERATION_POLL
+};
 #define OPERATION_MASK 7
 
 struct watched {
@@ -56,9 +64,9 @@ struct io_ring {
     uint16_t used[BUFFER_COUNT]; /* handed over since the last release */
     unsigned used_count;
     struct watched watched[WATCHED_MAX];
-    uint64_t accept_retry_us;        /* 0: every listener is armed */
-    struct io_connection *ended;     /* reported by the next poll; by next_ended */
-    struct io_connection **starved;  /* receives to start again when there are buffers */
+    uint64_t accept_retry_us;       /* 0: every listener is armed */
+    struct io_connection *ended;    /* reported by the next poll; by next_ended */
+    struct io_connection **starved; /* receives to start again when there are buffers */
     unsigned starved_count, starved_room;
 };
 
@@ -69,7 +77,8 @@ static char *buffer_at(const struct io_ring *r, unsigned number) {
 }
 
 static int make_buffers(struct io_ring *r) {
-    r->buffer_ring = mmap(NULL, BUFFER_RING_BYTES, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+    r->buffer_ring =
+        mmap(NULL, BUFFER_RING_BYTES, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
     r->buffers = mmap(NULL, (size_t)BUFFER_COUNT * IO_BUFFER_BYTES, PROT_READ | PROT_WRITE,
                       MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
     if (r->buffer_ring == MAP_FAILED || r->buffers == MAP_FAILED)
@@ -100,7 +109,8 @@ static int uring_create(const struct io_callbacks *callbacks, struct io **io) {
     r->base.backend = &io_backend_uring;
     r->base.callbacks = *callbacks;
     /* A kernel that knows these flags (6.1) has all else that is used here. */
-    struct io_uring_params parameters = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+    struct io_uring_params parameters = {.flags = IORING_SETUP_SINGLE_ISSUER |
+                                                  IORING_SETUP_DEFER_TASKRUN |
                                                   IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
                                          .cq_entries = COMPLETIONS};
     int error = io_uring_queue_init_params(SUBMISSIONS, &r->ring, &parameters);
@@ -127,7 +137,9 @@ static void uring_destroy(struct io *io) {
     memory_free(r);
 }
 
-/* --- Submissions ------------------------------------------------------------------------------------------------- */
+/* --- Submissions
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static struct io_uring_sqe *next_sqe(struct io_ring *r) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
@@ -254,7 +266,8 @@ static void uring_flush(struct io *io, struct io_connection *c) {
     send_output((struct io_ring *)io, c);
 }
 
-/* --- The end of a connection, or of its stay here --------------------------------------------------------------- */
+/* --- The end of a connection, or of its stay here
+ * --------------------------------------------------------------- */
 
 static void check_ended(struct io_ring *r, struct io_connection *c) {
     if (c->operations > 0 || c->ended || !(c->closing || (c->detaching && !c->output_first)))
@@ -317,7 +330,9 @@ static int report_ended(struct io_ring *r) {
     return n;
 }
 
-/* --- Completions --------------------------------------------------------------------------------------------------- */
+/* --- Completions
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void on_receive(struct io_ring *r, struct io_connection *c, int result, unsigned flags) {
     const struct io_callbacks *callbacks = &r->base.callbacks;
@@ -332,7 +347,8 @@ static void on_receive(struct io_ring *r, struct io_connection *c, int result, u
         r->used[r->used_count++] = (uint16_t)number;
         data = buffer_at(r, number);
     }
-    bool nothing = result == -ENOBUFS || result == -ECANCELED || result == -EINTR || result == -EAGAIN;
+    bool nothing =
+        result == -ENOBUFS || result == -ECANCELED || result == -EINTR || result == -EAGAIN;
     if (!c->closing && !nothing) {
         if (result <= 0)
             c->receiving = false;
@@ -384,7 +400,8 @@ static void on_watched(struct io_ring *r, uint64_t data, int result, unsigned fl
     if (result >= 0 || result == -ECONNABORTED || result == -EINTR)
         arm_watched(r, w);
     else
-        r->accept_retry_us = clock_monotonic_us() + ACCEPT_RETRY_US; /* out of descriptors, most likely */
+        r->accept_retry_us =
+            clock_monotonic_us() + ACCEPT_RETRY_US; /* out of descriptors, most likely */
 }
 
 static void retry_accept(struct io_ring *r) {
@@ -426,11 +443,12 @@ static int deliver_ready(struct io_ring *r) {
 static bool uring_pending(struct io *io) {
     struct io_ring *r = (struct io_ring *)io;
     return r->ended || io_uring_cq_ready(&r->ring) > 0 ||
-           (__atomic_load_n(r->ring.sq.kflags, __ATOMIC_RELAXED) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+           (__atomic_load_n(r->ring.sq.kflags, __ATOMIC_RELAXED) &
+            (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
 }
 
-static int uring_poll(struct io *io, int64_t timeout_us, void (*before_block)(void *), void (*after_block)(void *),
-                      void *context) {
+static int uring_poll(struct io *io, int64_t timeout_us, void (*before_block)(void *),
+                      void (*after_block)(void *), void *context) {
     struct io_ring *r = (struct io_ring *)io;
     if (UNLIKELY(r->accept_retry_us))
         retry_accept(r);
@@ -441,7 +459,8 @@ static int uring_poll(struct io *io, int64_t timeout_us, void (*before_block)(vo
         io_uring_submit_and_get_events(&r->ring);
     } else {
         struct io_uring_cqe *cqe;
-        struct __kernel_timespec timeout = {.tv_sec = timeout_us / 1000000, .tv_nsec = timeout_us % 1000000 * 1000};
+        struct __kernel_timespec timeout = {.tv_sec = timeout_us / 1000000,
+                                            .tv_nsec = timeout_us % 1000000 * 1000};
         before_block(context);
         io_uring_submit_and_wait_timeout(&r->ring, &cqe, 1, timeout_us > 0 ? &timeout : NULL, NULL);
         after_block(context);

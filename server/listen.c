@@ -1,4 +1,5 @@
-/* See listen.h. Opening and closing on the main thread or in exclusive sections; admitting on worker 0. */
+/* See listen.h. Opening and closing on the main thread or in exclusive sections; admitting on
+ * worker 0. */
 #include "server/listen.h"
 
 #include <arpa/inet.h>
@@ -43,7 +44,8 @@ static int open_address(struct server *server, const struct addrinfo *address, i
 }
 
 static int open_name(struct server *server, const char *name, const char *port, int backlog) {
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *found;
     const char *host = name;
     if (strcmp(name, "*") == 0) {
         host = NULL;
@@ -54,19 +56,22 @@ static int open_name(struct server *server, const char *name, const char *port, 
     }
     int failed = getaddrinfo(host, port, &hints, &found);
     if (failed) {
-        log_write(LOG_LEVEL_WARNING, "Warning: Could not create server TCP listening socket %s:%s: %s", name, port,
+        log_write(LOG_LEVEL_WARNING,
+                  "Warning: Could not create server TCP listening socket %s:%s: %s", name, port,
                   gai_strerror(failed));
         return failed == EAI_FAMILY || failed == EAI_NONAME ? -EADDRNOTAVAIL : -EINVAL;
     }
     int error = open_address(server, found, backlog);
     freeaddrinfo(found);
     if (error)
-        log_write(LOG_LEVEL_WARNING, "Warning: Could not create server TCP listening socket %s:%s: bind: %s", name,
+        log_write(LOG_LEVEL_WARNING,
+                  "Warning: Could not create server TCP listening socket %s:%s: bind: %s", name,
                   port, strerror(-error));
     return error;
 }
 
-/* An address that this machine cannot have at all is skipped when it is marked with '-' (as the default ones are). */
+/* An address that this machine cannot have at all is skipped when it is marked with '-' (as the
+ * default ones are). */
 static bool is_optional_error(int error) {
     return error == -EADDRNOTAVAIL || error == -EAFNOSUPPORT || error == -EPROTONOSUPPORT ||
            error == -ESOCKTNOSUPPORT || error == -EPFNOSUPPORT || error == -ENOPROTOOPT;
@@ -99,7 +104,8 @@ static int open_unix(struct server *server, const struct config *config) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, (int)config->tcp_backlog) < 0) {
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(fd, (int)config->tcp_backlog) < 0) {
         int error = -errno;
         log_write(LOG_LEVEL_WARNING, "Failed opening Unix socket: bind: %s", strerror(-error));
         close(fd);
@@ -115,7 +121,8 @@ int listen_open(struct server *server) {
     if (config->port != 0) {
         int error = open_tcp(server, config);
         if (error) {
-            log_write(LOG_LEVEL_WARNING, "Failed listening on port %d (TCP), aborting.", (int)config->port);
+            log_write(LOG_LEVEL_WARNING, "Failed listening on port %d (TCP), aborting.",
+                      (int)config->port);
             return error;
         }
     }
@@ -134,8 +141,9 @@ static void listen_again(const struct listener *listeners, unsigned count) {
             listen(listeners[i].fd, (int)config_current()->tcp_backlog);
 }
 
-/* The old sockets stop listening, so that the same address may be bound again, and listen again if the new ones fail. The
- * ring of worker 0 is its own: it lets go of the old ones itself when it sees listeners_changed. */
+/* The old sockets stop listening, so that the same address may be bound again, and listen again if
+ * the new ones fail. The ring of worker 0 is its own: it lets go of the old ones itself when it
+ * sees listeners_changed. */
 int listen_change(struct server *server, const struct config *after) {
     struct listener old[SERVER_LISTENERS_MAX];
     unsigned old_count = server->listener_count;
@@ -203,7 +211,9 @@ bool listen_is_tcp(const struct server *server, int listener_fd) {
     return true;
 }
 
-/* --- Admission ---------------------------------------------------------------------------------------------------- */
+/* --- Admission
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void refuse(int fd, const char *text) {
     ssize_t n = send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -232,15 +242,24 @@ static void set_keepalive(int fd, int seconds) {
 }
 
 static const char protected_mode_error[] =
-    "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the "
-    "default user. In this mode connections are only accepted from the loopback interface. If you want to connect "
-    "from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode "
-    "sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the "
-    "same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. "
-    "Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by "
-    "editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the "
-    "server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' "
-    "option. 4) Set up an authentication password for the default user. NOTE: You only need to do one of the above "
+    "-DENIED Redis is running in protected mode because protected mode is enabled and no password "
+    "is set for the "
+    "default user. In this mode connections are only accepted from the loopback interface. If you "
+    "want to connect "
+    "from external computers to Redis you may adopt one of the following solutions: 1) Just "
+    "disable protected mode "
+    "sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting "
+    "to Redis from the "
+    "same host the server is running, however MAKE SURE Redis is not publicly accessible from "
+    "internet if you do so. "
+    "Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the "
+    "protected mode by "
+    "editing the Redis configuration file, and setting the protected mode option to 'no', and then "
+    "restarting the "
+    "server. 3) If you started the server manually just for testing, restart it with the "
+    "'--protected-mode no' "
+    "option. 4) Set up an authentication password for the default user. NOTE: You only need to do "
+    "one of the above "
     "things in order for the server to start accepting connections from the outside.\r\n";
 
 bool listen_admit(struct server *server, int fd, bool tcp) {

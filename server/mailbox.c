@@ -1,9 +1,9 @@
-/* See mailbox.h. This file is compiled without ThreadSanitizer instrumentation (ck's atomics are assembly that it
- * does not understand); the two annotations tell it what the stack orders.
+/* See mailbox.h. This file is compiled without ThreadSanitizer instrumentation (ck's atomics are
+ * assembly that it does not understand); the two annotations tell it what the stack orders.
  *
- * Ordering: the push is a compare-and-swap with a full fence before it (what the poster wrote is visible to
- * whoever pops). sleeping is stored seq_cst before the owner looks at the stack, and loaded seq_cst after the push:
- * one of the two sees the other. */
+ * Ordering: the push is a compare-and-swap with a full fence before it (what the poster wrote is
+ * visible to whoever pops). sleeping is stored seq_cst before the owner looks at the stack, and
+ * loaded seq_cst after the push: one of the two sees the other. */
 #include "server/mailbox.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
-/* Mailbox: messages to a worker from any thread. Unbounded and without allocation: messages are intrusive nodes
- * (ck_stack), so that a post cannot fail and a resume cannot be lost.
+/* Mailbox: messages to a worker from any thread. Unbounded and without allocation: messages are
+ * intrusive nodes (ck_stack), so that a post cannot fail and a resume cannot be lost.
  *
- * Sleeping: the owner sets its flag, full fence, looks again, waits; a poster pushes, full fence, tests the
- * flag and then wakes it through the descriptor. */
+ * Sleeping: the owner sets its flag, full fence, looks again, waits; a poster pushes, full fence,
+ * tests the flag and then wakes it through the descriptor. */
 #ifndef SLOTWISE_SERVER_MAILBOX_H
 #define SLOTWISE_SERVER_MAILBOX_H
 
@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 struct message {
-    struct ck_stack_entry link; /* first: a message is cast from its link */
+    struct ck_stack_entry link;           /* first: a message is cast from its link */
     void (*run)(struct message *message); /* on the owner's thread */
 };
 

@@ -1,5 +1,5 @@
-/* The process: configuration, keyspace, sockets, workers; then it waits for the end. Set-up is a ladder: each step
- * that fails says why and ends the process. */
+/* The process: configuration, keyspace, sockets, workers; then it waits for the end. Set-up is a
+ * ladder: each step that fails says why and ends the process. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -29,7 +29,7 @@
 #include "server/worker.h"
 #include "slotwise_version.h"
 
-#define STALL_MS 10000
+#define STALL_MS             10000
 #define RESERVED_DESCRIPTORS 64 /* listeners, rings, log, files: not for clients */
 
 static struct server the_server; /* main's only; everybody else is passed a pointer */
@@ -37,7 +37,8 @@ static struct server the_server; /* main's only; everybody else is passed a poin
 static void stalled(uint64_t waited_ms, void *context) {
     (void)context;
     log_write(LOG_LEVEL_WARNING,
-              "Memory reclamation has been waiting for %llu ms for a thread that does not report: a very long command?",
+              "Memory reclamation has been waiting for %llu ms for a thread that does not report: "
+              "a very long command?",
               (unsigned long long)waited_ms);
 }
 
@@ -60,13 +61,15 @@ static void install_signals(void) {
     crash_install(config_current()->crash_log_enabled);
 }
 
-/* --- Applying the configuration ----------------------------------------------------------------------------------- */
+/* --- Applying the configuration
+ * ----------------------------------------------------------------------------------- */
 
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
-    evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy, (unsigned)now->maxmemory_samples,
-                      (unsigned)now->maxmemory_eviction_tenacity, (int)now->lfu_log_factor, (int)now->lfu_decay_time);
+    evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy,
+                      (unsigned)now->maxmemory_samples, (unsigned)now->maxmemory_eviction_tenacity,
+                      (int)now->lfu_log_factor, (int)now->lfu_decay_time);
 }
 
 static int rebind_addresses(const struct config *before, const struct config *after, void *context,
@@ -76,7 +79,8 @@ static int rebind_addresses(const struct config *before, const struct config *af
     return listen_change(context, after) ? -1 : 0;
 }
 
-static int rebind_port(const struct config *before, const struct config *after, void *context, const char **error) {
+static int rebind_port(const struct config *before, const struct config *after, void *context,
+                       const char **error) {
     (void)before;
     *error = "Unable to listen on this port. Check server logs.";
     return listen_change(context, after) ? -1 : 0;
@@ -89,7 +93,9 @@ static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void 
         destructor(snapshot); /* no reader exists yet */
 }
 
-/* --- Set-up ------------------------------------------------------------------------------------------------------- */
+/* --- Set-up
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void make_random_id(char id[41]) {
     unsigned char random[20];
@@ -117,17 +123,20 @@ static int load_configuration(int argc, char **argv) {
 
 static void start_banner(int argc) {
     log_write(LOG_LEVEL_NOTICE, "oO0OoO0OoO0Oo Slotwise is starting oO0OoO0OoO0Oo");
-    log_write(LOG_LEVEL_NOTICE, "Slotwise version=%s, bits=64, commit=%s, modified=%d, pid=%d, just started",
+    log_write(LOG_LEVEL_NOTICE,
+              "Slotwise version=%s, bits=64, commit=%s, modified=%d, pid=%d, just started",
               SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, (int)getpid());
     if (argc == 1)
-        log_write(LOG_LEVEL_WARNING, "Warning: no config file specified, using the default config.");
+        log_write(LOG_LEVEL_WARNING,
+                  "Warning: no config file specified, using the default config.");
     else
         log_write(LOG_LEVEL_NOTICE, "Configuration loaded");
 }
 
 /* On a terminal or when it is asked for; tools look for " PID: N" in it. */
 static void show_logo(const struct config *config) {
-    bool terminal = isatty(STDOUT_FILENO) && !(config->logfile && config->logfile[0]) && !config->syslog_enabled;
+    bool terminal = isatty(STDOUT_FILENO) && !(config->logfile && config->logfile[0]) &&
+                    !config->syslog_enabled;
     if (!config->always_show_logo && !terminal) {
         log_write(LOG_LEVEL_NOTICE, "Running mode=standalone, port=%d.", (int)config->port);
         return;
@@ -140,7 +149,8 @@ static void show_logo(const struct config *config) {
              "    |_|_|_|_|_|_|_|_|_|_|       Running in standalone mode\n"
              "    |_|_|_|_|_|_|_|_|_|_|       Port: %d\n"
              "    |_|_|_|_|_|_|_|_|_|_|       PID: %d\n\n",
-             SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, (int)config->port, (int)getpid());
+             SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, (int)config->port,
+             (int)getpid());
     log_write_raw(LOG_LEVEL_NOTICE, text);
 }
 
@@ -159,8 +169,8 @@ static int create_workers(struct server *server) {
     for (unsigned i = server->worker_count; i-- > 0;) { /* worker 0 last: it accepts at once */
         int error = worker_start(server->workers[i]);
         if (error) {
-            log_write(LOG_LEVEL_WARNING, "Cannot start worker %u with I/O backend %s: %s", i, server->io_backend_name,
-                      strerror(-error));
+            log_write(LOG_LEVEL_WARNING, "Cannot start worker %u with I/O backend %s: %s", i,
+                      server->io_backend_name, strerror(-error));
             return error;
         }
     }
@@ -215,7 +225,9 @@ static int set_up(struct server *server, int argc, char **argv) {
     return 0;
 }
 
-/* --- The end ------------------------------------------------------------------------------------------------------ */
+/* --- The end
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void tear_down(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++)

@@ -121,7 +121,8 @@ void process_raise_descriptor_limit(unsigned clients, unsigned reserved) {
     raised = (struct rlimit){limit.rlim_max, limit.rlim_max};
     setrlimit(RLIMIT_NOFILE, &raised);
     log_write(LOG_LEVEL_WARNING,
-              "The open files limit is %llu: fewer than the maxclients of %u clients can be served. Raise it with "
+              "The open files limit is %llu: fewer than the maxclients of %u clients can be "
+              "served. Raise it with "
               "'ulimit -n'.",
               (unsigned long long)limit.rlim_max, clients);
 }
@@ -132,8 +133,8 @@ const char *process_rename_command(const char *name, const char *new_name, void 
 }
 
 int process_print_version(void) {
-    printf("Slotwise server v=%s redis_version=7.2.4 sha=%s:%d malloc=%s bits=64\n", SLOTWISE_VERSION,
-           SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY,
+    printf("Slotwise server v=%s redis_version=7.2.4 sha=%s:%d malloc=%s bits=64\n",
+           SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY,
 #ifdef SLOTWISE_JEMALLOC
            "jemalloc"
 #else

@@ -1,5 +1,5 @@
-/* The process's dealings with the system: daemonizing, pid file, supervisor, descriptor limit, command line help. Main
- * thread, before the workers start or after they have ended. */
+/* The process's dealings with the system: daemonizing, pid file, supervisor, descriptor limit,
+ * command line help. Main thread, before the workers start or after they have ended. */
 #ifndef SLOTWISE_SERVER_PROCESS_H
 #define SLOTWISE_SERVER_PROCESS_H
 
@@ -12,7 +12,8 @@ int process_write_pid_file(struct server *server);
 void process_remove_pid_file(struct server *server);
 /* sd_notify without libsystemd: a datagram to $NOTIFY_SOCKET; nothing if supervised is off. */
 void process_notify_systemd(const char *text);
-/* RLIMIT_NOFILE for so many clients, as far as the system allows (says so in the log if it does not). */
+/* RLIMIT_NOFILE for so many clients, as far as the system allows (says so in the log if it does
+ * not). */
 void process_raise_descriptor_limit(unsigned clients, unsigned reserved);
 const char *process_rename_command(const char *name, const char *new_name, void *context);
 int process_print_version(void);

@@ -1,5 +1,5 @@
-/* Server: the process's parts, passed to whoever needs them. Filled in by main before the workers start;
- * afterwards each field says who may write it. */
+/* Server: the process's parts, passed to whoever needs them. Filled in by main before the workers
+ * start; afterwards each field says who may write it. */
 #ifndef SLOTWISE_SERVER_SERVER_H
 #define SLOTWISE_SERVER_SERVER_H
 
@@ -11,7 +11,7 @@
 #include "engine/keyspace.h"
 
 #define SERVER_LISTENERS_MAX 64
-#define SERVER_WORKERS_MAX 128
+#define SERVER_WORKERS_MAX   128
 
 struct worker;
 struct conn;
@@ -26,8 +26,8 @@ struct server {
     struct worker *workers[SERVER_WORKERS_MAX];
     unsigned worker_count;
     _Atomic unsigned workers_awake; /* how many take new connections; written by worker 0 */
-    /* Connections on their way from one worker to another, by their own links. Under the lock, or in an
-     * exclusive section (which no holder of the lock can be in). */
+    /* Connections on their way from one worker to another, by their own links. Under the lock, or
+     * in an exclusive section (which no holder of the lock can be in). */
     pthread_mutex_t travelling_lock;
     struct conn *travelling;
     struct listener listeners[SERVER_LISTENERS_MAX]; /* changed in exclusive sections */
@@ -43,23 +43,23 @@ struct server {
     _Atomic uint64_t next_client_id;
     _Atomic unsigned client_count;
     _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections;
-    _Atomic int signal_received; /* set by the signal handler; worker 0 acts */
-    _Atomic bool stopping;       /* all workers leave their loops */
+    _Atomic int signal_received;          /* set by the signal handler; worker 0 acts */
+    _Atomic bool stopping;                /* all workers leave their loops */
     _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
     _Atomic uint64_t input_bytes_base, output_bytes_base;
     int64_t statistics_reset_ms;
     _Atomic uint64_t authentication_failures;
     /* Of the process; sampled by worker 0 (statistics_sample_process). */
     _Atomic uint64_t resident_bytes, allocator_allocated, allocator_active, allocator_resident;
-    unsigned process_samples; /* worker 0 */
+    unsigned process_samples;       /* worker 0 */
     _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
-    char replication_id[41];  /* DEBUG CHANGE-REPL-ID */
+    char replication_id[41];        /* DEBUG CHANGE-REPL-ID */
     /* CLIENT PAUSE (server/pause.h): begins in exclusive sections. */
     _Atomic int64_t pause_until_ms; /* 0: nobody is paused */
     bool pause_all;                 /* else writes only */
-    struct evictor *evictor; /* engine/eviction.h */
-    struct slowlog *slowlog; /* server/slowlog.h */
-    uint64_t slowlog_ticks;  /* what takes so long is logged; exclusive sections */
+    struct evictor *evictor;        /* engine/eviction.h */
+    struct slowlog *slowlog;        /* server/slowlog.h */
+    uint64_t slowlog_ticks;         /* what takes so long is logged; exclusive sections */
     const char *io_backend_name;
     int supervised; /* 0 no, 1 systemd, 2 upstart */
     _Atomic bool denied_debug;
@@ -70,7 +70,8 @@ struct server {
 
 /* Runs one exclusive section's worth of statistics reset. */
 void server_reset_statistics(struct server *server);
-/* Stops accepting and ends the process in order. save: SHUTDOWN SAVE semantics once there is persistence. */
+/* Stops accepting and ends the process in order. save: SHUTDOWN SAVE semantics once there is
+ * persistence. */
 void server_request_shutdown(struct server *server);
 
 #endif

@@ -1,7 +1,9 @@
-/* Session: the logical state of one connection, what SELECT, HELLO, AUTH, MULTI, WATCH and CLIENT change.
+/* Session: the logical state of one connection, what SELECT, HELLO, AUTH, MULTI, WATCH and CLIENT
+ * change.
  *
- * Owned by the connection's worker; it moves with the connection. Other threads read it only inside exclusive
- * sections (CLIENT LIST) except for watch_dirty, which whoever changes a watched key sets. */
+ * Owned by the connection's worker; it moves with the connection. Other threads read it only inside
+ * exclusive sections (CLIENT LIST) except for watch_dirty, which whoever changes a watched key
+ * sets. */
 #ifndef SLOTWISE_SERVER_SESSION_H
 #define SLOTWISE_SERVER_SESSION_H
 

@@ -1,8 +1,9 @@
 /* MULTI, EXEC, DISCARD, WATCH, UNWATCH.
  *
- * EXEC takes the tokens of every slot that its queued commands and its watched keys name, in one step, and runs the
- * commands one after the other: nobody sees a state between two of them. If one of them needs all slots, the whole
- * EXEC is an exclusive section. All on the connection's worker. */
+ * EXEC takes the tokens of every slot that its queued commands and its watched keys name, in one
+ * step, and runs the commands one after the other: nobody sees a state between two of them. If one
+ * of them needs all slots, the whole EXEC is an exclusive section. All on the connection's worker.
+ */
 #include <string.h>
 
 #include "engine/assert.h"
@@ -15,8 +16,8 @@ void transaction_queue(struct session *session, const struct call *call) {
     struct transaction *transaction = &session->transaction;
     if (transaction->count == transaction->capacity) {
         transaction->capacity = transaction->capacity ? transaction->capacity * 2 : 4;
-        transaction->commands =
-            memory_realloc(transaction->commands, transaction->capacity * sizeof *transaction->commands);
+        transaction->commands = memory_realloc(
+            transaction->commands, transaction->capacity * sizeof *transaction->commands);
     }
     size_t bytes = (size_t)call->argc * sizeof(struct argument);
     for (int i = 0; i < call->argc; i++)
@@ -77,7 +78,8 @@ static size_t collect_slots(struct worker *worker, const struct session *session
         if (n > SLOT_COUNT * 2)
             n = dispatch_sort_slots(worker->slots, n);
     }
-    for (const struct watcher *watcher = session->watchers; watcher; watcher = watcher->next_of_owner) {
+    for (const struct watcher *watcher = session->watchers; watcher;
+         watcher = watcher->next_of_owner) {
         worker_key_room(worker, n + 1);
         worker->slots[n++] = (uint16_t)watcher->slot;
     }
@@ -111,13 +113,15 @@ static void run_queued(struct execution *execution, const struct queued_command 
     execution->close |= result == CALL_CLOSE;
 }
 
-/* With all tokens held. The queue is taken out of the session first, so that commands see no MULTI state. */
+/* With all tokens held. The queue is taken out of the session first, so that commands see no MULTI
+ * state. */
 static void execute(void *context) {
     struct execution *execution = context;
     struct session *session = execution->call->session;
     struct reply *reply = execution->call->reply;
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
-    for (const struct watcher *watcher = session->watchers; watcher && !dirty; watcher = watcher->next_of_owner)
+    for (const struct watcher *watcher = session->watchers; watcher && !dirty;
+         watcher = watcher->next_of_owner)
         dirty = watcher_is_expired(watcher);
     if (execution->exclusive)
         transaction_unwatch(session); /* every token is free */
@@ -234,7 +238,8 @@ enum call_result cmd_watch(struct call *call) {
         struct key key = call_key(call, i);
         if (is_watched(call, &key))
             continue;
-        struct watcher *watcher = watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
+        struct watcher *watcher =
+            watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
         struct slot *slot = &call->keyspace->slots[key.slot];
         slot_acquire_waiting(slot); /* nothing else is held */
         watcher_link(watcher);

@@ -13,8 +13,8 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
-#include "server/housekeeping.h"
 #include "server/config.h"
+#include "server/housekeeping.h"
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/pause.h"
@@ -23,13 +23,15 @@
 
 _Thread_local struct worker *worker_self;
 
-/* --- Callbacks of the backend ----------------------------------------------------------------------------------- */
+/* --- Callbacks of the backend
+ * ----------------------------------------------------------------------------------- */
 
 static struct conn *conn_of(struct io_connection *connection) {
     return (struct conn *)(void *)connection; /* first member */
 }
 
-static void on_data(struct io_connection *connection, const char *data, int64_t length, void *context) {
+static void on_data(struct io_connection *connection, const char *data, int64_t length,
+                    void *context) {
     (void)context;
     struct conn *conn = conn_of(connection);
     if (length > 0)
@@ -59,7 +61,8 @@ static void on_detached(struct io_connection *connection, void *context) {
 static void on_readable(int fd, void *context) {
     (void)context;
     uint64_t count;
-    ssize_t n = read(fd, &count, sizeof count); /* the eventfd of the mailbox, which is drained each turn */
+    ssize_t n =
+        read(fd, &count, sizeof count); /* the eventfd of the mailbox, which is drained each turn */
     (void)n;
 }
 
@@ -79,7 +82,9 @@ static void on_accept(int fd, int listener_fd, void *context) {
     }
 }
 
-/* --- Timers -------------------------------------------------------------------------------------------------------- */
+/* --- Timers
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void close_idle(struct worker *worker, const struct config *config) {
     int64_t timeout_ms = (int64_t)config->timeout * 1000;
@@ -92,20 +97,22 @@ static void close_idle(struct worker *worker, const struct config *config) {
             continue;
         if (conn->kill_requested) {
             conn_close(conn);
-        } else if (timeout_ms && worker->now_ms - conn->last_active_ms > timeout_ms && !conn->parked) {
+        } else if (timeout_ms && worker->now_ms - conn->last_active_ms > timeout_ms &&
+                   !conn->parked) {
             log_write(LOG_LEVEL_VERBOSE, "Closing idle client");
             conn_close(conn);
         }
     }
 }
 
-/* Active expiry: up to a quarter of the time between timers while there is something to delete, in steps that other work
- * comes between. */
+/* Active expiry: up to a quarter of the time between timers while there is something to delete, in
+ * steps that other work comes between. */
 static void expire_some(struct worker *worker) {
     struct server *server = worker->server;
     uint64_t start_us = clock_monotonic_us();
     worker->expiry_due_us = start_us + WORKER_TIMER_MS * 1000;
-    if (!atomic_load_explicit(&server->keyspace->active_expiry, memory_order_relaxed) || pause_is_on(server))
+    if (!atomic_load_explicit(&server->keyspace->active_expiry, memory_order_relaxed) ||
+        pause_is_on(server))
         return;
     const struct config *config = config_current();
     worker->expiry_hurry =
@@ -114,7 +121,8 @@ static void expire_some(struct worker *worker) {
     uint64_t spent_us = clock_monotonic_us() - start_us;
     COUNTER_ADD(keyspace_counters_mine(server->keyspace)->expire_cycle_us, spent_us);
     /* As much pause as three times the step, so that at most a quarter of a core goes into it. */
-    worker->expiry_due_us = start_us + spent_us * 4 + (worker->expiry_hurry ? 0 : WORKER_TIMER_MS * 1000);
+    worker->expiry_due_us =
+        start_us + spent_us * 4 + (worker->expiry_hurry ? 0 : WORKER_TIMER_MS * 1000);
 }
 
 static void run_timers(struct worker *worker) {
@@ -122,7 +130,8 @@ static void run_timers(struct worker *worker) {
     worker->now_ms = clock_now_ms();
     if (now_us >= worker->expiry_due_us)
         expire_some(worker);
-    if (now_us < worker->timer_due_us && !atomic_load_explicit(&worker->attention, memory_order_relaxed))
+    if (now_us < worker->timer_due_us &&
+        !atomic_load_explicit(&worker->attention, memory_order_relaxed))
         return;
     worker->timer_due_us = now_us + WORKER_TIMER_MS * 1000;
     access_clock_update();
@@ -137,7 +146,9 @@ static void run_timers(struct worker *worker) {
     }
 }
 
-/* --- The loop -------------------------------------------------------------------------------------------------------- */
+/* --- The loop
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void before_block(void *context) {
     (void)context;
@@ -164,7 +175,8 @@ static void flush_dirty(struct worker *worker) {
 }
 
 static int64_t time_to_timer_us(const struct worker *worker) {
-    uint64_t due_us = worker->timer_due_us < worker->expiry_due_us ? worker->timer_due_us : worker->expiry_due_us;
+    uint64_t due_us =
+        worker->timer_due_us < worker->expiry_due_us ? worker->timer_due_us : worker->expiry_due_us;
     uint64_t now_us = clock_monotonic_us();
     return due_us > now_us ? (int64_t)(due_us - now_us) : 0;
 }
@@ -201,8 +213,8 @@ static void close_all(struct worker *worker) {
 }
 
 static int worker_prepare(struct worker *worker) {
-    const struct io_callbacks callbacks = {on_data,     on_drained, on_closed, on_detached,
-                                           on_accept,   on_readable, worker};
+    const struct io_callbacks callbacks = {on_data,   on_drained,  on_closed, on_detached,
+                                           on_accept, on_readable, worker};
     int error = io_create(worker->server->io_backend_name, &callbacks, &worker->io);
     if (error)
         return error;

@@ -1,8 +1,8 @@
-/* Worker: one thread with an event loop, its connections, its batch, and the background duties of its home
- * slots (slot mod number of workers).
+/* Worker: one thread with an event loop, its connections, its batch, and the background duties of
+ * its home slots (slot mod number of workers).
  *
- * One turn: mailbox, events (bytes are parsed into the batch, a full batch runs), the rest of the batch, replies,
- * timers, quiescent state, sleep. Nothing ever spins waiting for work. */
+ * One turn: mailbox, events (bytes are parsed into the batch, a full batch runs), the rest of the
+ * batch, replies, timers, quiescent state, sleep. Nothing ever spins waiting for work. */
 #ifndef SLOTWISE_SERVER_WORKER_H
 #define SLOTWISE_SERVER_WORKER_H
 
@@ -13,18 +13,19 @@
 #include "server/mailbox.h"
 #include "server/server.h"
 
-#define BATCH_MAX 64
-#define BATCH_ARGUMENTS 1024
-#define WORKER_TIMER_MS 100
+#define BATCH_MAX             64
+#define BATCH_ARGUMENTS       1024
+#define WORKER_TIMER_MS       100
 #define WORKER_EXPIRY_STEP_US 500
-#define WORKER_FLUSH_BYTES (256 * 1024) /* replies beyond this are sent in the middle of a batch */
+#define WORKER_FLUSH_BYTES    (256 * 1024) /* replies beyond this are sent in the middle of a batch \
+                                            */
 
 struct batch_entry {
     struct conn *conn;
     struct call call;
-    const char *start;             /* first byte of the command */
-    struct argument *own_argv;     /* allocated because it did not fit the arena */
-    char *scratch;                 /* unescaped inline arguments */
+    const char *start;         /* first byte of the command */
+    struct argument *own_argv; /* allocated because it did not fit the arena */
+    char *scratch;             /* unescaped inline arguments */
 };
 
 struct batch {
@@ -36,7 +37,8 @@ struct batch {
     struct argument arguments[BATCH_ARGUMENTS];
 };
 
-/* Statistics of one command on one worker; written by it, summed by INFO inside an exclusive section. */
+/* Statistics of one command on one worker; written by it, summed by INFO inside an exclusive
+ * section. */
 struct command_statistics {
     uint64_t calls, ticks, rejected, failed;
     struct latency_histogram *latency; /* NULL: not called yet, or latency-tracking is off */
@@ -84,7 +86,7 @@ struct worker {
     int64_t now_ms; /* of this turn, for idle times */
     struct expiry_cursor expiry;
     bool expiry_hurry;
-    _Atomic int started; /* 1 running, negative: why not */
+    _Atomic int started;    /* 1 running, negative: why not */
     _Atomic bool attention; /* look at kill_requested of all connections */
     bool leaving;
     _Atomic unsigned connections_published;
@@ -104,8 +106,8 @@ void worker_wake(struct worker *worker);
 /* batch.c */
 /* Room for one more entry, running the batch if there is none. */
 struct batch_entry *batch_next(struct worker *worker, struct conn *conn);
-/* The entry of batch_next is complete; foreign_arguments: its arguments are not in the batch's arena. Or it is not
- * used. */
+/* The entry of batch_next is complete; foreign_arguments: its arguments are not in the batch's
+ * arena. Or it is not used. */
 void batch_add(struct worker *worker, struct batch_entry *entry, bool foreign_arguments);
 void batch_entry_drop(struct batch_entry *entry);
 void batch_run(struct worker *worker);
@@ -113,11 +115,12 @@ void batch_run(struct worker *worker);
 /* dispatch.c */
 enum dispatch_result { DISPATCH_DONE, DISPATCH_PARKED, DISPATCH_CLOSE };
 /* next_slot: slot of the next entry if it may share the token, -1 otherwise. */
-enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, struct call *call, int next_slot);
+enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, struct call *call,
+                                      int next_slot);
 /* Gives back a token kept between entries. */
 void dispatch_release_held(struct worker *worker);
-/* A connection ends: leaves wait lists and patience, unlinks its watchers. true: may be freed now; false: a message
- * is under way and will call again. */
+/* A connection ends: leaves wait lists and patience, unlinks its watchers. true: may be freed now;
+ * false: a message is under way and will call again. */
 bool dispatch_forget(struct conn *conn);
 
 /* transaction.c */
@@ -132,10 +135,10 @@ enum call_result dispatch_call(struct worker *worker, struct call *call);
 /* Parks conn for patience; true: it owns it already. */
 bool dispatch_enter_patience(struct conn *conn);
 void dispatch_leave_patience(struct conn *conn);
-/* The slots of a command's keys behind the first n of worker->slots; sorting removes duplicates. Both return the new
- * number. */
-size_t dispatch_add_slots(struct worker *worker, const struct command *command, const struct argument *argv,
-                          int argc, size_t n);
+/* The slots of a command's keys behind the first n of worker->slots; sorting removes duplicates.
+ * Both return the new number. */
+size_t dispatch_add_slots(struct worker *worker, const struct command *command,
+                          const struct argument *argv, int argc, size_t n);
 size_t dispatch_sort_slots(uint16_t *slots, size_t n);
 /* Tokens of worker->slots[0..n): true held, false parked. */
 bool dispatch_take_tokens(struct worker *worker, struct conn *conn, size_t n);
