@@ -4,6 +4,9 @@
  * database, in hash order within a slot, so that it survives rebuilds and never touches keys
  * without a TTL (their table entries say so). As in Redis a step goes on only while a good part of
  * what it looks at has expired; so a keyspace of keys that live long costs next to nothing.
+ * A giant slot in which most keys have expired is thinned first, by pieces at places spread evenly
+ * over its hash order: emptied from one end to the other, it would crowd what is left into ever
+ * fewer buckets of a table that shrinks with the number of keys.
  *
  * Ordering. A piece is looked at like any optimistic read, so a slot where nothing has expired is
  * not disturbed. If something has, the token is taken; if the slot's version is still the one from
@@ -26,6 +29,9 @@
 #define EXPIRY_LOOK_MIN          200 /* keys that a step looks at, times effort, before it may end early */
 #define EXPIRY_STALE_PERCENT     10 /* goes on above this; effort lowers it */
 #define EXPIRY_BUSY_MAX          4
+#define EXPIRY_THIN_KEYS         1024
+#define EXPIRY_SPREAD            0x9e3779b97f4a7c15u /* golden ratio: steps of it fill the circle evenly */
+#define EXPIRY_HOLD_NS           50000 /* no deletion is begun when the token has been held for so long */
 #define EXPIRY_KEYS_PER_PIECE    (EXPIRY_DELETIONS_MAX - 16) /* it ends with a whole bucket */
 
 struct collected {
@@ -50,11 +56,14 @@ static void collect(struct object *object, uint64_t hash, void *context) {
     }
 }
 
-/* Under the token. unchanged: nothing has happened in the slot since it was looked at. */
-static void delete_collected(struct keyspace *keyspace, unsigned database, uint32_t slot,
+/* Under the token. unchanged: nothing has happened in the slot since it was looked at. Ends early
+ * when the token has been held for long: a deletion may have to move many keys, since what is left
+ * of a giant slot is crowded at the end of its hash order. false: not all were done. */
+static bool delete_collected(struct keyspace *keyspace, unsigned database, uint32_t slot,
                              bool unchanged, struct collected *c) {
-    size_t deleted = 0;
-    for (size_t i = 0; i < c->count; i++) {
+    size_t deleted = 0, i = 0;
+    uint64_t start = clock_ticks();
+    for (; i < c->count && clock_ticks_to_ns(clock_ticks() - start) < EXPIRY_HOLD_NS; i++) {
         struct object *object = c->expired[i].object;
         struct key key = {.hash = c->expired[i].hash, .slot = slot};
         key.data = object_key(object, &key.length);
@@ -64,25 +73,31 @@ static void delete_collected(struct keyspace *keyspace, unsigned database, uint3
         keyspace_expire_now(keyspace, database, &key);
         deleted++;
     }
+    bool all = i == c->count;
     c->count = deleted;
+    return all;
 }
 
 enum piece { PIECE_BUSY, PIECE_MORE, PIECE_LAST };
 
-/* One piece of the cursor's slot; moves the bound. */
+/* One piece of the cursor's slot; moves the bound, unless the piece is one of a giant slot's
+ * thinning. */
 static enum piece expire_piece(struct keyspace *keyspace, unsigned database,
                                struct expiry_cursor *cursor, struct collected *c) {
     struct slot *slot = &keyspace->slots[cursor->slot];
     table_root *root = keyspace_root(keyspace, database, cursor->slot);
-    uint64_t next = 0, word;
+    uint64_t next = 0, word, from = cursor->bound;
     c->count = c->seen = c->found = 0;
     if (!root || !slot_is_serving(slot))
         return PIECE_LAST;
     if (!slot_read_begin(slot, &word))
         return PIECE_BUSY;
-    table_walk(root, cursor->bound, 0, EXPIRY_KEYS_PER_PIECE, EXPIRY_BUCKETS_PER_PIECE, true,
-               collect, c, &next);
-    bool overfull = c->found > c->count;
+    bool thinning = from == 0 && !cursor->thinned && table_volatile_count(root) >= EXPIRY_THIN_KEYS;
+    if (thinning)
+        from = cursor->spread += EXPIRY_SPREAD;
+    table_walk(root, from, 0, EXPIRY_KEYS_PER_PIECE, EXPIRY_BUCKETS_PER_PIECE, true, collect, c,
+               &next);
+    bool all = c->found == c->count;
     if (c->count > 0) {
         if (!slot_try_acquire(slot)) {
             c->count = c->seen = c->found = 0;
@@ -90,11 +105,15 @@ static enum piece expire_piece(struct keyspace *keyspace, unsigned database,
         }
         uint64_t now = atomic_load_explicit(&slot->word, memory_order_relaxed);
         bool unchanged = now / SLOT_VERSION_ONE == word / SLOT_VERSION_ONE;
-        delete_collected(keyspace, database, cursor->slot, unchanged, c);
+        all &= delete_collected(keyspace, database, cursor->slot, unchanged, c);
         slot_release(slot);
     }
-    if (overfull)
+    if (!all)
         return PIECE_MORE; /* the same part again */
+    if (thinning) {
+        cursor->thinned = c->found * 2 < c->seen;
+        return PIECE_MORE;
+    }
     cursor->bound = next;
     return next != 0 ? PIECE_MORE : PIECE_LAST;
 }
@@ -111,8 +130,10 @@ static bool next_slot(const struct slot_bitmaps *bitmaps, struct expiry_cursor *
         }
         slot += (uint32_t)__builtin_ctzll(bits);
         if (slot % workers == worker) {
-            if (slot != cursor->slot)
+            if (slot != cursor->slot) {
                 cursor->bound = 0;
+                cursor->thinned = false;
+            }
             cursor->slot = slot;
             if (cursor->bound == 0 && cursor->left_bound != 0 && cursor->left_slot == slot &&
                 cursor->left_database == cursor->database) {
@@ -129,6 +150,7 @@ static bool next_slot(const struct slot_bitmaps *bitmaps, struct expiry_cursor *
 static void next_database(const struct keyspace *keyspace, struct expiry_cursor *cursor) {
     cursor->slot = 0;
     cursor->bound = 0;
+    cursor->thinned = false;
     cursor->database = (cursor->database + 1) % keyspace->databases;
 }
 
@@ -164,6 +186,7 @@ bool expiry_step(struct keyspace *keyspace, struct expiry_cursor *cursor, unsign
         cursor->busy = 0;
         if (piece != PIECE_MORE) {
             cursor->bound = 0;
+            cursor->thinned = false;
             cursor->slot++; /* SLOT_COUNT is seen by next_slot */
         }
         seen += c.seen;

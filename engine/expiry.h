@@ -11,6 +11,8 @@ struct expiry_cursor {
     uint32_t slot;
     uint32_t database; /* physical */
     uint64_t bound;    /* in the slot's hash order; 0: its beginning */
+    bool thinned;      /* no more pieces spread over this slot; on with its beginning */
+    uint64_t spread;   /* where the last of them was */
     unsigned busy;     /* times in a row that the slot's token was somebody else's */
     /* The last slot that was given up because it was busy all the time, and how far it had got. */
     uint32_t left_slot, left_database;
@@ -18,8 +20,8 @@ struct expiry_cursor {
 };
 
 /* One step of about budget_us. Keys are looked at under RCU, without a token; the token of a slot
- * is taken, by trying only, for what has expired: at most EXPIRY_DELETIONS_MAX deletions (some ten
- * microseconds), so the step as a whole may pass budget_us by one such piece. effort 1..10 as
+ * is taken, by trying only, for what has expired: at most EXPIRY_DELETIONS_MAX deletions and about
+ * 50 us, so the step as a whole may pass budget_us by one such piece. effort 1..10 as
  * active-expire-effort. Returns true if there is more to delete (call again soon), false if there
  * is no hurry. Counts expired and expire_limit_reached, not the time. The caller holds no token and
  * is a registered reader, online. */

@@ -267,15 +267,27 @@ struct object *object_duplicate(const struct object *o, const char *key, size_t 
     return remake_with(o, key, key_length, expiry_ms, body);
 }
 
+/* On the path of each SET, twice: when the old object is retired and when it is freed. */
+static inline size_t shell_bytes(const struct object *o) {
+    const uint8_t *lengths = object_lengths(o);
+    size_t key = o->key_length;
+    unsigned code = (o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
+    if (UNLIKELY(o->flags & OBJECT_WIDE_KEY)) {
+        object_key(o, &key);
+        key += 4;
+    }
+    size_t value = LIKELY(code == 1) ? *lengths : 0;
+    if (UNLIKELY(code > 1 || (o->flags & OBJECT_WIDE_KEY)))
+        value = embedded_length(o);
+    return (size_t)(lengths - (const uint8_t *)o) + code_bytes(code) + key + value;
+}
+
 size_t object_shell_bytes(const struct object *o) {
-    size_t key_length;
-    const char *key = object_key(o, &key_length);
-    size_t value = object_has_body(o) ? 0 : embedded_length(o);
-    return (size_t)(key - (const char *)o) + key_length + value;
+    return shell_bytes(o);
 }
 
 size_t object_total_bytes(const struct object *o) {
-    size_t bytes = memory_class_bytes(object_shell_bytes(o));
+    size_t bytes = memory_class_bytes(shell_bytes(o));
     if (object_needs_token(o) && object_type(o) == OBJECT_STRING)
         bytes +=
             memory_class_bytes(sizeof(struct blob) + ((struct blob *)object_pointer(o))->capacity);
@@ -286,7 +298,7 @@ size_t object_total_bytes(const struct object *o) {
 
 static void shell_free(void *pointer) {
     struct object *o = pointer;
-    memory_free_sized(o, object_shell_bytes(o));
+    memory_free_sized(o, shell_bytes(o));
 }
 
 static void blob_return_job(void *blob) {
@@ -314,7 +326,7 @@ void object_retire(struct object *o) {
 }
 
 void object_retire_shell(struct object *o) {
-    epoch_retire(o, memory_class_bytes(object_shell_bytes(o)), shell_free);
+    epoch_retire(o, memory_class_bytes(shell_bytes(o)), shell_free);
 }
 
 /* --- Blobs ------------------------------------------------------------------------------------ */
