@@ -146,10 +146,11 @@ static void protocol_push(struct reply *reply) {
         reply_error(reply, "ERR RESP2 is not supported by this command");
         return;
     }
+    /* A push never comes before the reply of the command that causes it, whatever the text says. */
+    reply_bulk_text(reply, "Some real reply following the push reply");
     reply_push(reply, 2);
     reply_bulk_text(reply, "server-cpu-usage");
     reply_integer(reply, 42);
-    reply_bulk_text(reply, "Some real reply following the push reply");
 }
 
 static void debug_protocol(struct call *call) {

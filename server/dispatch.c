@@ -30,10 +30,11 @@
 #include "server/statistics.h"
 #include "server/worker.h"
 
-#define EXEC_ABORT          "EXECABORT Transaction discarded because of: "
-#define ERROR_OUT_OF_MEMORY "OOM command not allowed when used memory > 'maxmemory'."
-#define READ_TRIES          3
-#define PATIENCE_AFTER_US   1000
+#define EXEC_ABORT              "EXECABORT Transaction discarded because of: "
+#define ERROR_OUT_OF_MEMORY     "OOM command not allowed when used memory > 'maxmemory'."
+#define ERROR_NO_AUTHENTICATION "NOAUTH Authentication required."
+#define READ_TRIES              3
+#define PATIENCE_AFTER_US       1000
 
 /* --- Helpers of handlers
  * ------------------------------------------------------------------------------------- */
@@ -427,7 +428,9 @@ static bool admit_memory(struct worker *worker, struct call *call) {
         return true;
     dispatch_release_held(worker);
     bool room = eviction_make_room(worker->server->evictor, config->maxmemory);
-    if (room || !(flags_of_all(call) & COMMAND_DENYOOM))
+    /* Queueing takes memory too, whatever the command. */
+    bool queued = call->session->in_multi && is_queued_by_multi(call);
+    if (room || !(queued || (flags_of_all(call) & COMMAND_DENYOOM)))
         return true;
     reply_error(call->reply, call->command->handler == cmd_exec && call->session->in_multi
                                  ? EXEC_ABORT ERROR_OUT_OF_MEMORY
@@ -449,17 +452,30 @@ static bool protected_is_allowed(struct call *call) {
     return false;
 }
 
+/* A browser made to post to us by a hostile page: nothing of what it sends may be run. */
+static bool looks_like_http(struct call *call) {
+    if (!argument_is(&call->argv[0], "post") && !argument_is(&call->argv[0], "host:"))
+        return false;
+    log_write(LOG_LEVEL_WARNING, "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or "
+                                 "Host: commands to Redis. This is likely due to an attacker attempting to use "
+                                 "Cross Protocol Scripting to compromise your Redis instance. Connection aborted.");
+    call->session->close_after_reply = true;
+    return true;
+}
+
 static bool check(struct worker *worker, struct call *call) {
     struct session *session = call->session;
     if (UNLIKELY(!call->command)) {
         const struct command *container = NULL;
         command_lookup(call->argv, call->argc, &container);
+        if (UNLIKELY(looks_like_http(call)))
+            return false;
         command_reply_unknown(call->reply, call->argv, call->argc, container);
         return false;
     }
     const struct command *command = call->command;
     if (UNLIKELY(!command->handler || !command_arity_fits(command, call->argc))) {
-        if (command->handler == cmd_exec && session->in_multi)
+        if (command->handler == cmd_exec)
             reply_error(call->reply, EXEC_ABORT "wrong number of arguments for 'exec' command");
         else
             command_reply_wrong_arity(call->reply, command);
@@ -469,7 +485,8 @@ static bool check(struct worker *worker, struct call *call) {
         return false;
     if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) &&
         config_current()->requirepass) {
-        reply_error(call->reply, "NOAUTH Authentication required.");
+        reply_error(call->reply, command->handler == cmd_exec ? EXEC_ABORT ERROR_NO_AUTHENTICATION
+                                                              : ERROR_NO_AUTHENTICATION);
         return false;
     }
     if (UNLIKELY(session->in_multi) && (command->flags & COMMAND_NO_MULTI)) {
