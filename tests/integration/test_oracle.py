@@ -64,8 +64,10 @@ def run_stream(server, oracle, seed, batches):
             assert complaint is None, f"seed {seed}, batch {batch}: {complaint}\nbefore:\n{connection.story()}"
         if generator.chance(0.01) and connection.queue is None:
             compare_scans(generator, connection)
+    digests = [one.call("DEBUG", "DIGEST") for one in (server, oracle)]
     difference = dumps_differ(dump(server.raw()), dump(oracle.raw()))
     assert not difference, f"seed {seed}: the data differ at the end:\n" + "\n".join(difference[:20])
+    assert digests[0] == digests[1], f"seed {seed}: DEBUG DIGEST differs though the data do not"
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -94,3 +96,18 @@ def test_stream_under_a_policy(server, oracle, policy):
     for one in (server, oracle):
         assert one.call("CONFIG", "SET", "maxmemory-policy", policy, "maxmemory", "1gb") == "OK"
     run_stream(server, oracle, BASE_SEED * 1000 + 700, harness.scaled(1000))
+
+
+@pytest.mark.smoke
+def test_digests(server, oracle):
+    """DEBUG DIGEST and DIGEST-VALUE are Redis's, so that one can compare data across servers."""
+    client, other = server.raw(), oracle.raw()
+    commands = [("SET", "a", "1"), ("SET", "b", "text"), ("SET", "c", "x" * 20000), ("SET", "", ""),
+                ("SET", "d", "v", "EX", "10000"), ("INCRBYFLOAT", "f", "1.5"), ("APPEND", "a", "2")]
+    for command in commands:
+        assert client.call_raw(*command) == other.call_raw(*command)
+        for question in (("DEBUG", "DIGEST"), ("DEBUG", "DIGEST-VALUE", "a", "b", "c", "", "d", "f", "none")):
+            assert client.call_raw(*question) == other.call_raw(*question), (command, question)
+    for one in (client, other):
+        one.pipeline([("SELECT", "7"), ("SET", "a", "1")])
+    assert client.call("DEBUG", "DIGEST") == other.call("DEBUG", "DIGEST")
