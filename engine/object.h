@@ -44,7 +44,7 @@ enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COL
 
 #define OBJECT_EMBED_MAX_BYTES  (16 * 1024)
 #define OBJECT_EMBSTR_MAX_BYTES 44 /* Redis's limit between embstr and raw */
-#define OBJECT_NO_EXPIRY        INT64_MAX
+#define OBJECT_NO_EXPIRY        INT64_MIN /* no command can set this time */
 
 #define OBJECT_HAS_EXPIRY   0x01 /* the expiry field is there */
 #define OBJECT_PARITY       0x02 /* snapshot parity at publication */

@@ -46,7 +46,7 @@ static inline bool data_is_protected(const struct call *call, const struct objec
 /* The latest time that fits beside the mark for "no expiry". A user who asks for INT64_MAX gets a
  * TTL that is a millisecond shorter after 292 million years. */
 static inline int64_t data_clamp_expiry(int64_t expiry_ms) {
-    return expiry_ms == OBJECT_NO_EXPIRY ? OBJECT_NO_EXPIRY - 1 : expiry_ms;
+    return expiry_ms == OBJECT_NO_EXPIRY ? OBJECT_NO_EXPIRY + 1 : expiry_ms;
 }
 
 /* A string of a + b bytes keeps proto-max-bulk-len. false: error replied. */

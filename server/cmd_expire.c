@@ -49,10 +49,10 @@ static bool conditions_hold(unsigned conditions, int64_t current, int64_t wanted
         return false;
     if ((conditions & CONDITION_XX) && !has_expiry)
         return false;
-    /* OBJECT_NO_EXPIRY is later than any time: the comparisons need no case for it. */
-    if ((conditions & CONDITION_GT) && wanted <= current)
+    /* No expiry is later than any time. */
+    if ((conditions & CONDITION_GT) && (!has_expiry || wanted <= current))
         return false;
-    if ((conditions & CONDITION_LT) && wanted >= current)
+    if ((conditions & CONDITION_LT) && has_expiry && wanted >= current)
         return false;
     return true;
 }

@@ -361,7 +361,7 @@ void conn_mark_dirty(struct conn *conn) {
 }
 
 /* Redis's client-output-buffer-limit of the class "normal". */
-static bool over_output_limit(struct conn *conn) {
+bool conn_over_output_limit(struct conn *conn) {
     const struct config_output_limit *limit =
         &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
     if (LIKELY(limit->hard_bytes == 0 && limit->soft_bytes == 0))
@@ -386,6 +386,11 @@ static bool over_output_limit(struct conn *conn) {
     return over;
 }
 
+void conn_count_sent(struct conn *conn) {
+    COUNTER_ADD(conn->worker->sent_bytes, conn->io.sent_bytes - conn->sent_counted);
+    conn->sent_counted = conn->io.sent_bytes;
+}
+
 void conn_flush(struct conn *conn) {
     if (conn->closing) {
         reply_clear(&conn->reply);
@@ -394,11 +399,9 @@ void conn_flush(struct conn *conn) {
     struct io *io = conn->worker->io;
     io_queue(&conn->io, reply_take(&conn->reply));
     io_flush(io, &conn->io);
-    /* What a backend sends later is counted by the next flush. */
-    COUNTER_ADD(conn->worker->sent_bytes, conn->io.sent_bytes - conn->sent_counted);
-    conn->sent_counted = conn->io.sent_bytes;
+    conn_count_sent(conn);
     COUNTER_ADD(conn->worker->writes, 1);
-    if (over_output_limit(conn) || (conn->close_after_reply && !conn->io.output_first))
+    if (conn_over_output_limit(conn) || (conn->close_after_reply && !conn->io.output_first))
         conn_close(conn);
 }
 

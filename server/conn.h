@@ -75,6 +75,10 @@ void conn_released(struct conn *conn);
 /* Hands replies to the backend. */
 void conn_flush(struct conn *conn);
 void conn_mark_dirty(struct conn *conn);
+/* Adds what has been sent since the last call to the worker's statistics. */
+void conn_count_sent(struct conn *conn);
+/* client-output-buffer-limit: logs and counts when it is exceeded; the caller closes. */
+bool conn_over_output_limit(struct conn *conn);
 /* After a batch: drops executed bytes, keeps what a parked connection has not executed. start:
  * first byte of the command that was not executed, NULL if all were. */
 void conn_batch_done(struct conn *conn, const char *unexecuted);

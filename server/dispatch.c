@@ -400,7 +400,7 @@ static enum dispatch_result reject(struct worker *worker, struct call *call) {
         worker->statistics[call->command->id].rejected++;
     if (call->session->in_multi)
         call->session->multi_failed = true;
-    return DISPATCH_DONE;
+    return UNLIKELY(call->session->close_after_reply) ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 
 static bool is_queued_by_multi(const struct call *call) {
@@ -456,9 +456,10 @@ static bool protected_is_allowed(struct call *call) {
 static bool looks_like_http(struct call *call) {
     if (!argument_is(&call->argv[0], "post") && !argument_is(&call->argv[0], "host:"))
         return false;
-    log_write(LOG_LEVEL_WARNING, "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or "
-                                 "Host: commands to Redis. This is likely due to an attacker attempting to use "
-                                 "Cross Protocol Scripting to compromise your Redis instance. Connection aborted.");
+    log_write(LOG_LEVEL_WARNING,
+              "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or "
+              "Host: commands to Redis. This is likely due to an attacker attempting to use "
+              "Cross Protocol Scripting to compromise your Redis instance. Connection aborted.");
     call->session->close_after_reply = true;
     return true;
 }

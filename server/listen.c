@@ -262,6 +262,25 @@ static const char protected_mode_error[] =
     "one of the above "
     "things in order for the server to start accepting connections from the outside.\r\n";
 
+static void log_accepted(int fd, bool tcp) {
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    char host[INET6_ADDRSTRLEN] = "?";
+    unsigned port = 0;
+    if (!tcp) {
+        log_write(LOG_LEVEL_VERBOSE, "Accepted connection to %s", config_current()->unixsocket);
+        return;
+    }
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET) {
+        inet_ntop(AF_INET, &((struct sockaddr_in *)&peer)->sin_addr, host, sizeof host);
+        port = ntohs(((struct sockaddr_in *)&peer)->sin_port);
+    } else if (peer.ss_family == AF_INET6) {
+        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&peer)->sin6_addr, host, sizeof host);
+        port = ntohs(((struct sockaddr_in6 *)&peer)->sin6_port);
+    }
+    log_write(LOG_LEVEL_VERBOSE, "Accepted %s:%u", host, port);
+}
+
 bool listen_admit(struct server *server, int fd, bool tcp) {
     const struct config *config = config_current();
     if (atomic_load(&server->client_count) >= config->maxclients) {
@@ -283,5 +302,7 @@ bool listen_admit(struct server *server, int fd, bool tcp) {
     }
     atomic_fetch_add(&server->client_count, 1);
     atomic_fetch_add(&server->accepted, 1);
+    if (log_enabled(LOG_LEVEL_VERBOSE))
+        log_accepted(fd, tcp);
     return true;
 }

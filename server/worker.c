@@ -44,6 +44,7 @@ static void on_drained(struct io_connection *connection, int error, void *contex
     struct conn *conn = conn_of(connection);
     if (conn->closing)
         return;
+    conn_count_sent(conn);
     if (error || conn->close_after_reply)
         conn_close(conn);
 }
@@ -101,7 +102,8 @@ static void on_accept(int fd, int listener_fd, void *context) {
 static void close_idle(struct worker *worker, const struct config *config) {
     int64_t timeout_ms = (int64_t)config->timeout * 1000;
     bool killing = atomic_exchange(&worker->attention, false);
-    if (!killing && timeout_ms == 0)
+    bool soft_limit = config->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL].soft_bytes > 0;
+    if (!killing && timeout_ms == 0 && !soft_limit)
         return;
     for (struct conn *conn = worker->connections, *next; conn; conn = next) {
         next = conn->next;
@@ -112,6 +114,8 @@ static void close_idle(struct worker *worker, const struct config *config) {
         } else if (timeout_ms && worker->now_ms - conn->last_active_ms > timeout_ms &&
                    !conn->parked) {
             log_write(LOG_LEVEL_VERBOSE, "Closing idle client");
+            conn_close(conn);
+        } else if (soft_limit && conn_over_output_limit(conn)) {
             conn_close(conn);
         }
     }

@@ -17,8 +17,9 @@
 #define BATCH_ARGUMENTS       1024
 #define WORKER_TIMER_MS       100
 #define WORKER_EXPIRY_STEP_US 500
-#define WORKER_FLUSH_BYTES    (256 * 1024) /* replies beyond this are sent in the middle of a batch \
-                                            */
+#define WORKER_FLUSH_BYTES                                                                         \
+    (256 * 1024) /* replies beyond this are sent in the middle of a batch                          \
+                  */
 
 struct batch_entry {
     struct conn *conn;

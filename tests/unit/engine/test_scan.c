@@ -124,6 +124,15 @@ Test(scan, keys_that_stay_are_seen_once_while_tables_grow_and_shrink) {
     check_keyspace();
 }
 
+Test(scan, a_bound_belongs_to_its_slot_alone) {
+    uint64_t slot = key_of("k5").slot;
+    cr_assert_gt(slot, 0);
+    put(0, "k5", "v", NEVER);
+    /* Far into a slot that is empty by now. */
+    cr_assert_eq(scan((slot - 1) << 39 | (((uint64_t)1 << 39) - 1), 10), 0);
+    cr_assert_eq(seen[5], 1);
+}
+
 Test(scan, a_nearly_empty_large_table_does_not_hold_a_call_up) {
     put_many(0, "{tag}", 60000, NEVER);
     char name[64];
