@@ -25,6 +25,7 @@
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/latency.h"
+#include "server/log.h"
 #include "server/numbers.h"
 #include "server/pause.h"
 #include "server/statistics.h"

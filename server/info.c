@@ -52,12 +52,10 @@ static void decimals(struct text *text, const char *name, double value) {
     text_append_format(text, "%s:%.2f\r\n", name, value);
 }
 
-/* A name and 0, for each of what does not exist here (yet). */
-static void zeros(struct text *text, const char *const *names) {
+void info_zeros(struct text *text, const char *const *names) {
     for (; *names; names++)
         info_number(text, *names, 0);
 }
-#define ZEROS(text, ...) zeros((text), (const char *const[]){__VA_ARGS__, NULL})
 
 /* --- Server -------------------------------------------------------------------------------------
  */
@@ -129,8 +127,8 @@ void info_write_clients(struct text *text, const struct info *info) {
     info_number(text, "client_recent_max_input_buffer", info->sum.input_buffer_max);
     info_number(text, "client_recent_max_output_buffer", info->sum.output_buffer_max);
     info_number(text, "blocked_clients", info->sum.paused);
-    ZEROS(text, "tracking_clients", "clients_in_timeout_table", "total_blocking_keys",
-          "total_blocking_keys_on_nokey");
+    INFO_ZEROS(text, "tracking_clients", "clients_in_timeout_table", "total_blocking_keys",
+               "total_blocking_keys_on_nokey");
 }
 
 /* --- Memory -------------------------------------------------------------------------------------
@@ -163,12 +161,12 @@ static void write_used(struct text *text, const struct info *info) {
 }
 
 static void write_scripts(struct text *text) {
-    ZEROS(text, "used_memory_lua", "used_memory_vm_eval");
+    INFO_ZEROS(text, "used_memory_lua", "used_memory_vm_eval");
     human(text, "used_memory_lua_human", 0);
-    ZEROS(text, "used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions",
-          "number_of_libraries", "used_memory_vm_functions", "used_memory_vm_total");
+    INFO_ZEROS(text, "used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions",
+               "number_of_libraries", "used_memory_vm_functions", "used_memory_vm_total");
     human(text, "used_memory_vm_total_human", 0);
-    ZEROS(text, "used_memory_functions", "used_memory_scripts");
+    INFO_ZEROS(text, "used_memory_functions", "used_memory_scripts");
     human(text, "used_memory_scripts_human", 0);
 }
 
@@ -204,9 +202,10 @@ void info_write_memory(struct text *text, const struct info *info) {
               config_enum_name("maxmemory-policy", config->maxmemory_policy));
     write_fragmentation(text, server);
     info_number(text, "mem_not_counted_for_evict", memory_retired_bytes());
-    ZEROS(text, "mem_replication_backlog", "mem_total_replication_buffers", "mem_clients_slaves");
+    INFO_ZEROS(text, "mem_replication_backlog", "mem_total_replication_buffers",
+               "mem_clients_slaves");
     info_number(text, "mem_clients_normal", info->sum.connection_bytes);
-    ZEROS(text, "mem_cluster_links", "mem_aof_buffer");
+    INFO_ZEROS(text, "mem_cluster_links", "mem_aof_buffer");
 #if defined(SLOTWISE_JEMALLOC)
     info_word(text, "mem_allocator", "jemalloc");
 #else
@@ -221,24 +220,24 @@ void info_write_memory(struct text *text, const struct info *info) {
  */
 
 void info_write_persistence(struct text *text, const struct info *info) {
-    ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
-          "current_cow_size_age");
+    INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
+               "current_cow_size_age");
     decimals(text, "current_fork_perc", 0);
-    ZEROS(text, "current_save_keys_processed", "current_save_keys_total",
-          "rdb_changes_since_last_save", "rdb_bgsave_in_progress");
+    INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total",
+               "rdb_changes_since_last_save", "rdb_bgsave_in_progress");
     info_number(text, "rdb_last_save_time", (uint64_t)info->server->started_ms / 1000);
     info_word(text, "rdb_last_bgsave_status", "ok");
     info_word(text, "rdb_last_bgsave_time_sec", "-1");
     info_word(text, "rdb_current_bgsave_time_sec", "-1");
-    ZEROS(text, "rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired",
-          "rdb_last_load_keys_loaded", "aof_enabled", "aof_rewrite_in_progress",
-          "aof_rewrite_scheduled");
+    INFO_ZEROS(text, "rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired",
+               "rdb_last_load_keys_loaded", "aof_enabled", "aof_rewrite_in_progress",
+               "aof_rewrite_scheduled");
     info_word(text, "aof_last_rewrite_time_sec", "-1");
     info_word(text, "aof_current_rewrite_time_sec", "-1");
     info_word(text, "aof_last_bgrewrite_status", "ok");
-    ZEROS(text, "aof_rewrites", "aof_rewrites_consecutive_failures");
+    INFO_ZEROS(text, "aof_rewrites", "aof_rewrites_consecutive_failures");
     info_word(text, "aof_last_write_status", "ok");
-    ZEROS(text, "aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size");
+    INFO_ZEROS(text, "aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size");
 }
 
 void info_write_replication(struct text *text, const struct info *info) {
@@ -254,7 +253,7 @@ void info_write_replication(struct text *text, const struct info *info) {
     info_word(text, "second_repl_offset", "-1");
     info_number(text, "repl_backlog_active", 0);
     info_number(text, "repl_backlog_size", (uint64_t)config->repl_backlog_size);
-    ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
+    INFO_ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
 }
 
 /* --- CPU, modules, cluster ----------------------------------------------------------------------

@@ -22,12 +22,6 @@ static void rate(struct text *text, const char *name, uint64_t bytes_per_second)
     text_append_format(text, "%s:%.2f\r\n", name, (double)bytes_per_second / 1024);
 }
 
-static void zeros(struct text *text, const char *const *names) {
-    for (; *names; names++)
-        info_number(text, *names, 0);
-}
-#define ZEROS(text, ...) zeros((text), (const char *const[]){__VA_ARGS__, NULL})
-
 static void write_traffic(struct text *text, const struct info *info) {
     const struct server *server = info->server;
     info_number(text, "total_connections_received", atomic_load(&server->accepted));
@@ -35,13 +29,13 @@ static void write_traffic(struct text *text, const struct info *info) {
     info_number(text, "instantaneous_ops_per_sec", atomic_load(&server->instantaneous_commands));
     info_number(text, "total_net_input_bytes", info->sum.received_bytes);
     info_number(text, "total_net_output_bytes", info->sum.sent_bytes);
-    ZEROS(text, "total_net_repl_input_bytes", "total_net_repl_output_bytes");
+    INFO_ZEROS(text, "total_net_repl_input_bytes", "total_net_repl_output_bytes");
     rate(text, "instantaneous_input_kbps", atomic_load(&server->instantaneous_input_bytes));
     rate(text, "instantaneous_output_kbps", atomic_load(&server->instantaneous_output_bytes));
     rate(text, "instantaneous_input_repl_kbps", 0);
     rate(text, "instantaneous_output_repl_kbps", 0);
     info_number(text, "rejected_connections", atomic_load(&server->rejected_connections));
-    ZEROS(text, "sync_full", "sync_partial_ok", "sync_partial_err");
+    INFO_ZEROS(text, "sync_full", "sync_partial_ok", "sync_partial_err");
 }
 
 static void write_keys(struct text *text, const struct info *info) {
@@ -50,16 +44,16 @@ static void write_keys(struct text *text, const struct info *info) {
     info_number(text, "expired_time_cap_reached_count", info->sum.expire_limit_reached);
     info_number(text, "expire_cycle_cpu_milliseconds", info->sum.expire_cycle_us / 1000);
     info_number(text, "evicted_keys", info->sum.evicted);
-    ZEROS(text, "evicted_clients", "total_eviction_exceeded_time",
-          "current_eviction_exceeded_time");
+    INFO_ZEROS(text, "evicted_clients", "total_eviction_exceeded_time",
+               "current_eviction_exceeded_time");
     info_number(text, "keyspace_hits", info->sum.hits);
     info_number(text, "keyspace_misses", info->sum.misses);
-    ZEROS(text, "pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec",
-          "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys",
-          "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
-          "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time",
-          "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes",
-          "unexpected_error_replies");
+    INFO_ZEROS(text, "pubsub_channels", "pubsub_patterns", "pubsubshard_channels",
+               "latest_fork_usec", "total_forks", "migrate_cached_sockets",
+               "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses",
+               "active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time",
+               "current_active_defrag_time", "tracking_total_keys", "tracking_total_items",
+               "tracking_total_prefixes", "unexpected_error_replies");
 }
 
 static uint64_t command_time_us(const struct server *server) {
@@ -80,8 +74,8 @@ static void write_event_loop(struct text *text, const struct info *info) {
     info_number(text, "dump_payload_sanitizations", 0);
     info_number(text, "total_reads_processed", info->sum.reads);
     info_number(text, "total_writes_processed", info->sum.writes);
-    ZEROS(text, "io_threaded_reads_processed", "io_threaded_writes_processed",
-          "reply_buffer_shrinks", "reply_buffer_expands");
+    INFO_ZEROS(text, "io_threaded_reads_processed", "io_threaded_writes_processed",
+               "reply_buffer_shrinks", "reply_buffer_expands");
     info_number(text, "eventloop_cycles", info->sum.turns);
     info_number(text, "eventloop_duration_sum", info->sum.busy_us);
     info_number(text, "eventloop_duration_cmd_sum", command_time_us(server));
@@ -89,7 +83,7 @@ static void write_event_loop(struct text *text, const struct info *info) {
     info_number(text, "instantaneous_eventloop_duration_usec",
                 turns_per_s ? busy_us_per_s / turns_per_s : 0);
     info_number(text, "acl_access_denied_auth", atomic_load(&server->authentication_failures));
-    ZEROS(text, "acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel");
+    INFO_ZEROS(text, "acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel");
 }
 
 void info_write_stats(struct text *text, const struct info *info) {
@@ -105,8 +99,8 @@ void info_write_stats(struct text *text, const struct info *info) {
 
 void info_write_debug(struct text *text, const struct info *info) {
     (void)info;
-    ZEROS(text, "eventloop_duration_aof_sum", "eventloop_duration_cron_sum",
-          "eventloop_duration_max", "eventloop_cmd_per_cycle_max");
+    INFO_ZEROS(text, "eventloop_duration_aof_sum", "eventloop_duration_cron_sum",
+               "eventloop_duration_max", "eventloop_cmd_per_cycle_max");
 }
 
 /* --- Commands and errors ------------------------------------------------------------------------

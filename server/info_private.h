@@ -19,6 +19,10 @@ INFO_SECTIONS(INFO_WRITER)
 void info_number(struct text *text, const char *name, uint64_t value);
 void info_word(struct text *text, const char *name, const char *value);
 
+/* A name and 0, for each of what does not exist here (yet). */
+#define INFO_ZEROS(text, ...) info_zeros((text), (const char *const[]){__VA_ARGS__, NULL})
+void info_zeros(struct text *text, const char *const *names);
+
 /* Memory of all tables, estimated from a few slots of each database. */
 uint64_t info_table_bytes(struct keyspace *keyspace);
 

@@ -67,17 +67,6 @@ static void on_readable(int fd, void *context) {
     (void)n;
 }
 
-static void log_accepted(const struct conn *conn) {
-    if (!log_enabled(LOG_LEVEL_VERBOSE))
-        return;
-    char peer[128];
-    conn_peer_text(conn, peer, sizeof peer);
-    if (conn->tcp)
-        log_write(LOG_LEVEL_VERBOSE, "Accepted %s", peer);
-    else
-        log_write(LOG_LEVEL_VERBOSE, "Accepted connection to %s", config_current()->unixsocket);
-}
-
 static void on_accept(int fd, int listener_fd, void *context) {
     struct worker *worker = context;
     struct server *server = worker->server;
@@ -86,7 +75,6 @@ static void on_accept(int fd, int listener_fd, void *context) {
         return;
     struct worker *target = balance_choose(server);
     struct conn *conn = conn_create(target, fd, tcp);
-    log_accepted(conn);
     if (target == worker) {
         balance_adopt(worker, conn);
     } else {
