@@ -123,7 +123,7 @@ void evictor_configure(struct evictor *evictor, enum eviction_policy policy, uns
 
 static uint64_t score_of(const struct evictor *evictor, const struct object *object) {
     if (evictor->policy == EVICTION_VOLATILE_TTL)
-        return UINT64_MAX - (uint64_t)object_expiry(object);
+        return ~((uint64_t)object_expiry(object) ^ (uint64_t)1 << 63);
     if (is_lfu(evictor->policy))
         return 256 - access_lfu_counter(evictor->keyspace, object);
     return access_idle_ms(object) + 1;

@@ -47,7 +47,7 @@ struct collected {
 static void collect(struct object *object, uint64_t hash, void *context) {
     struct collected *c = context;
     c->seen++;
-    if (object_expiry(object) > c->now_ms)
+    if (!object_expired_at(object, c->now_ms))
         return;
     c->found++;
     if (c->count < EXPIRY_DELETIONS_MAX) {
@@ -68,7 +68,7 @@ static bool delete_collected(struct keyspace *keyspace, unsigned database, uint3
         struct key key = {.hash = c->expired[i].hash, .slot = slot};
         key.data = object_key(object, &key.length);
         if (!unchanged && (keyspace_find_raw(keyspace, database, &key) != object ||
-                           object_expiry(object) > c->now_ms))
+                           !object_expired_at(object, c->now_ms)))
             continue; /* replaced, deleted, or made to live longer */
         keyspace_expire_now(keyspace, database, &key);
         deleted++;

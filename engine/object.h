@@ -43,7 +43,7 @@ enum object_type {
 enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COLLECTION_FIRST };
 
 #define OBJECT_EMBED_MAX_BYTES  (16 * 1024)
-#define OBJECT_EMBSTR_MAX_BYTES 44 /* Redis's limit between embstr and raw */
+#define OBJECT_EMBSTR_MAX_BYTES 44        /* Redis's limit between embstr and raw */
 #define OBJECT_NO_EXPIRY        INT64_MIN /* no command can set this time */
 
 #define OBJECT_HAS_EXPIRY   0x01 /* the expiry field is there */
@@ -97,6 +97,11 @@ static inline int64_t object_expiry(const struct object *o) {
     return (o->flags & OBJECT_HAS_EXPIRY)
                ? atomic_load_explicit((_Atomic int64_t *)o->payload, memory_order_relaxed)
                : OBJECT_NO_EXPIRY;
+}
+/* A key without an expiry never is. */
+static inline bool object_expired_at(const struct object *o, int64_t now_ms) {
+    int64_t expiry_ms = object_expiry(o);
+    return expiry_ms != OBJECT_NO_EXPIRY && expiry_ms <= now_ms;
 }
 const char *object_wide_key(const struct object *o, size_t *length);
 static inline const char *object_key(const struct object *o, size_t *length) {

@@ -73,6 +73,11 @@ static void account_set(unsigned i, int64_t value, uint64_t how) {
     struct object *old = keyspace_find(keyspace, 0, key, true, true);
     cr_assert_not_null(old);
     generation[i]++;
+    if (how % 16 == 4) {
+        /* Expired in between, which nobody may see, and nobody may act upon. */
+        old = keyspace_set_expiry(keyspace, 0, key, old, 1);
+        old = keyspace_set_expiry(keyspace, 0, key, old, OBJECT_NO_EXPIRY);
+    }
     if (how % 4 == 0) {
         object_set_integer(old, value);
         keyspace_touch(keyspace, 0, key);
