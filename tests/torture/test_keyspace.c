@@ -435,6 +435,80 @@ static void run(enum eviction_policy policy) {
     cr_assert_leq(memory_used_bytes(), used);
 }
 
+/* --- A TTL that comes and goes ---------------------------------------------------------------- */
+
+#define TOGGLED 64
+#define FILLERS 200
+
+static void *toggle(void *context) {
+    (void)context;
+    uint64_t random = 1;
+    enter(1);
+    while (running()) {
+        char name[32];
+        snprintf(name, sizeof name, "{one}:%u", (unsigned)random_below(&random, TOGGLED));
+        struct key key = key_make(name, strlen(name));
+        struct slot *slot = &keyspace->slots[key.slot];
+        if (slot_try_acquire(slot)) {
+            struct object *object = keyspace_find_raw(keyspace, 0, &key);
+            cr_assert_not_null(object, "%s was taken for expired", name);
+            object = keyspace_set_expiry(keyspace, 0, &key, object, 1);
+            keyspace_set_expiry(keyspace, 0, &key, object, OBJECT_NO_EXPIRY);
+            slot_release(slot);
+            note(&transfers);
+        }
+        boundary();
+    }
+    leave();
+    return NULL;
+}
+
+static void *expire(void *context) {
+    (void)context;
+    struct expiry_cursor cursor = {0};
+    enter(2);
+    while (running()) {
+        expiry_step(keyspace, &cursor, 0, 1, 10, 500);
+        boundary();
+    }
+    leave();
+    return NULL;
+}
+
+Test(keyspace_threads, a_ttl_that_is_gone_by_the_end_of_the_command) {
+    crc16_init();
+    table_set_seed(0x5eed);
+    cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    epoch_reader_enter();
+    cr_assert_eq(keyspace_create(DATABASES, &keyspace), 0);
+    for (unsigned i = 0; i < TOGGLED + FILLERS; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "{one}:%u", i);
+        add(0, name, i);
+        if (i >= TOGGLED) { /* what the walk comes by for */
+            struct key key = key_make(name, strlen(name));
+            keyspace_set_expiry(keyspace, 0, &key, keyspace_find_raw(keyspace, 0, &key), INT64_MAX);
+        }
+    }
+    epoch_offline();
+    pthread_t threads[2];
+    pthread_create(&threads[0], NULL, toggle, NULL);
+    pthread_create(&threads[1], NULL, expire, NULL);
+    uint64_t end_us = clock_monotonic_us() + RUN_SECONDS * 500000;
+    while (clock_monotonic_us() < end_us)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    epoch_online();
+    check_database(0);
+    cr_assert_gt(transfers, 0);
+    cr_assert_eq(keyspace_count(keyspace, 0), TOGGLED + FILLERS);
+    keyspace_destroy(keyspace);
+    epoch_reader_leave();
+    epoch_stop();
+}
+
 TestSuite(keyspace_threads, .timeout = 120);
 
 Test(keyspace_threads, all_at_once_with_lfu) {
