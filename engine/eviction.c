@@ -10,7 +10,7 @@
  * several in a row found theirs taken does the evictor wait for one. It holds nothing else then but
  * the mutex, and nobody waits for the mutex with a token, so there is no cycle.
  *
- * Reclamation. What is evicted is retired, which takes it out of memory_admission_bytes at once. */
+ * Reclamation. What is evicted is retired, which takes it out of memory_live_bytes at once. */
 #include "engine/eviction.h"
 
 #include <pthread.h>
@@ -337,7 +337,7 @@ static uint64_t time_limit_us(unsigned tenacity) {
 }
 
 static bool has_room(uint64_t limit_bytes) {
-    return memory_admission_bytes() <= (int64_t)limit_bytes;
+    return !memory_is_over(limit_bytes);
 }
 
 /* A flushed database may be about to give its memory back: waits for that as long as an eviction

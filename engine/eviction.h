@@ -25,7 +25,7 @@ void evictor_destroy(struct evictor *evictor);
  * tenacity 0..100 as maxmemory-eviction-tenacity. */
 void evictor_configure(struct evictor *evictor, enum eviction_policy policy, unsigned samples,
                        unsigned tenacity, int lfu_log_factor, int lfu_decay_minutes);
-/* Deletes keys until memory_admission_bytes() <= limit_bytes. true: it is, or enough was deleted in
+/* Deletes keys until !memory_is_over(limit_bytes). true: it is, or enough was deleted in
  * the time that the tenacity allows and eviction goes on with the next call: the command may run.
  * false: the limit is exceeded and nothing can be evicted (or the policy is EVICTION_NONE): a
  * command that needs memory gets the OOM error. Each deletion is logged as DEL and counted as

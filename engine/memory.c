@@ -240,3 +240,16 @@ uint64_t memory_peak_bytes(void) {
     memory_peak_sample(); /* never less than what the caller sees as used */
     return atomic_load(&peak_bytes);
 }
+
+uint64_t memory_live_bytes(void) {
+    uint64_t retired = memory_retired_bytes(), used = memory_used_bytes();
+    return used > retired ? used - retired : 0;
+}
+
+bool memory_is_over(uint64_t limit_bytes) {
+    int64_t unpublished = (int64_t)atomic_load_explicit(&counters_high, memory_order_relaxed) *
+                          MEMORY_PUBLISH_STEP_BYTES;
+    if (LIKELY(memory_admission_bytes() + unpublished <= (int64_t)limit_bytes))
+        return false;
+    return memory_live_bytes() > limit_bytes;
+}

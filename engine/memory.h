@@ -14,6 +14,7 @@
 #ifndef SLOTWISE_ENGINE_MEMORY_H
 #define SLOTWISE_ENGINE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,10 +45,14 @@ void memory_retired_add(int64_t bytes);
 
 /* Sum over all threads, exact when nobody allocates meanwhile. */
 uint64_t memory_used_bytes(void);
+/* The same without what is retired and waits to be freed: what maxmemory is compared with. */
+uint64_t memory_live_bytes(void);
 /* Sum of what is retired and not yet freed. */
 uint64_t memory_retired_bytes(void);
 /* Used minus retired, from the published total: one shared load. For the admission check. */
 int64_t memory_admission_bytes(void);
+/* Is more live than this? One shared load when it is far from it, the exact sum when it is near. */
+bool memory_is_over(uint64_t limit_bytes);
 /* Highest memory_used_bytes seen by memory_peak_sample (call it from a timer) or by the call
  * itself. */
 void memory_peak_sample(void);

@@ -425,7 +425,7 @@ static bool admit_memory(struct worker *worker, struct call *call) {
     const struct config *config = config_current();
     if (LIKELY(config->maxmemory == 0))
         return true;
-    if (memory_admission_bytes() <= (int64_t)config->maxmemory || pause_is_on(worker->server))
+    if (!memory_is_over(config->maxmemory) || pause_is_on(worker->server))
         return true;
     dispatch_release_held(worker);
     bool room = eviction_make_room(worker->server->evictor, config->maxmemory);

@@ -351,7 +351,7 @@ static void *do_duties(void *context) {
             expiry_step(keyspace, &cursor, 0, 1, 10, 500);
             note(&steps);
             boundary();
-            int64_t limit = memory_admission_bytes() - (int64_t)random_below(&random, 1000);
+            int64_t limit = (int64_t)memory_live_bytes() - (int64_t)random_below(&random, 1000);
             eviction_make_room(evictor, limit > 0 ? (uint64_t)limit : 1);
             note(&evictions);
             boundary();

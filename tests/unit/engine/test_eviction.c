@@ -37,7 +37,7 @@ static uint64_t evicted_total(void) {
 static void evict_keys(uint64_t n) {
     uint64_t target = evicted_total() + n;
     while (evicted_total() < target) {
-        cr_assert(eviction_make_room(evictor, (uint64_t)memory_admission_bytes() - 1));
+        cr_assert(eviction_make_room(evictor, (uint64_t)memory_live_bytes() - 1));
         epoch_quiescent();
     }
 }
@@ -80,7 +80,7 @@ Test(eviction, which_policies_keep_clocks) {
 Test(eviction, enough_room_is_left_alone) {
     policy(EVICTION_ALLKEYS_LRU, 5);
     put_many(0, "k", 100, NEVER);
-    cr_assert(eviction_make_room(evictor, (uint64_t)memory_admission_bytes()));
+    cr_assert(eviction_make_room(evictor, (uint64_t)memory_live_bytes()));
     cr_assert_eq(keyspace_count(keyspace, 0), 100);
 }
 
@@ -91,9 +91,9 @@ Test(eviction, every_policy_keeps_the_limit_and_its_own_keys) {
         put_many(0, "ever", 2000, NEVER);
         put_many(0, "ttl", 2000, FAR_AWAY);
         put_many(3, "ttl", 2000, FAR_AWAY);
-        uint64_t limit = (uint64_t)memory_admission_bytes() - 100000, before = evicted_total();
+        uint64_t limit = (uint64_t)memory_live_bytes() - 100000, before = evicted_total();
         cr_assert(eviction_make_room(evictor, limit));
-        int64_t now = memory_admission_bytes();
+        int64_t now = memory_live_bytes();
         cr_assert_leq(now, (int64_t)limit);
         cr_assert_gt(now, (int64_t)limit - 20000, "and not much more than needed (policy %d)", p);
         uint64_t gone = evicted_total() - before;
@@ -220,7 +220,7 @@ Test(eviction, long_keys_and_large_values) {
             snprintf(name + 1000, 20, "%d", i);
             put(0, name, value, NEVER);
         }
-        uint64_t limit = (uint64_t)memory_admission_bytes() - 50 * 40000;
+        uint64_t limit = (uint64_t)memory_live_bytes() - 50 * 40000;
         cr_assert(eviction_make_room(evictor, limit));
         cr_assert_geq(keyspace_count(keyspace, 0), 45);
         cr_assert_leq(keyspace_count(keyspace, 0), 55);
@@ -284,7 +284,7 @@ Test(eviction, a_held_slot_is_no_reason_to_refuse_a_write) {
     pthread_create(&thread, NULL, hold_slot, &keyspace->slots[key_of("{tag}").slot]);
     while (!atomic_load(&holding))
         usleep(100);
-    cr_assert(eviction_make_room(evictor, (uint64_t)memory_admission_bytes() - 1));
+    cr_assert(eviction_make_room(evictor, (uint64_t)memory_live_bytes() - 1));
     pthread_join(thread, NULL);
 }
 
@@ -296,7 +296,7 @@ static void free_slowly(void *argument) {
 
 Test(eviction, memory_that_is_being_freed_is_waited_for) {
     policy(EVICTION_ALLKEYS_LRU, 5);
-    uint64_t limit = (uint64_t)memory_admission_bytes() + 1000000;
+    uint64_t limit = (uint64_t)memory_live_bytes() + 1000000;
     slow_job_memory = memory_alloc(4000000);
     background_submit(free_slowly, slow_job_memory);
     cr_assert(eviction_make_room(evictor, limit), "there is no key, but there will be room");
