@@ -16,7 +16,7 @@ An expected reply is compared byte for byte, in the form that the protocol of th
 
 A blank at the end of a text is written `\\s`. `more => reply` sends nothing and reads one more reply.
 
-`!sleep 0.05` waits (times the slowness of the build), `!7.2` leaves the rest of the block to servers of that
+`!sleep 0.05` waits, `!7.2` leaves the rest of the block to servers of that
 version, `!2` and `!3` leave the rest of the block to that protocol, `!all` ends both. `#` opens a comment line.
 """
 
@@ -152,7 +152,7 @@ def run(name, block, server, protocol):
         for number, kind, *rest in block.steps:
             if kind == "directive":
                 if rest[0] == "sleep":
-                    time.sleep(float(rest[1]) * harness.SLOWNESS)
+                    time.sleep(float(rest[1]))
                 elif rest[0] == "7.2":
                     active = active and harness.VERSION >= (7, 2)
                 elif rest[0] in ("2", "3"):

@@ -97,7 +97,7 @@ def test_deleting_makes_room(any_server):
     write_keys(client, "k", 8000, 1000)
     exceed(server, client, empty)
     assert client.call("SET", "a", "1") == OOM
-    client.call("DEL", *[f"k{number}" for number in range(3000)])
+    client.call("DEL", *[f"k{number}" for number in range(7500)])
     wait_until(lambda: client.call("SET", "a", "1") == "OK", what="room after DEL")
     write_keys(client, "k", 8000, 1000)
     exceed(server, client, empty)
