@@ -99,6 +99,7 @@ def test_deleting_makes_room(any_server):
     assert client.call("SET", "a", "1") == OOM
     client.call("DEL", *[f"k{number}" for number in range(7500)])
     wait_until(lambda: client.call("SET", "a", "1") == "OK", what="room after DEL")
+    assert client.call("CONFIG", "SET", "maxmemory", "0") == "OK"
     write_keys(client, "k", 8000, 1000)
     exceed(server, client, empty)
     assert client.call("SET", "a", "1") == OOM
