@@ -19,7 +19,7 @@
 
 #define WAKE_PERMILLE     850 /* mean load of those awake above which one more wakes */
 #define SLEEP_PERMILLE    550 /* what the mean would become, below which one goes to sleep */
-#define SLEEP_AFTER_TICKS 30  /* for that long */
+#define SLEEP_AFTER_TICKS 10  /* for that long */
 #define WAKE_AFTER_TICKS  3
 
 static uint64_t thread_cpu_ns(void) {
