@@ -17,8 +17,8 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-#define WAKE_PERMILLE     850 /* mean load of those awake above which one more wakes */
-#define SLEEP_PERMILLE    550 /* what the mean would become, below which one goes to sleep */
+#define WAKE_PERMILLE     900 /* mean load of those awake above which one more wakes */
+#define SLEEP_PERMILLE    850 /* what the mean would become, below which one goes to sleep */
 #define SLEEP_AFTER_TICKS 10  /* for that long */
 #define WAKE_AFTER_TICKS  3
 
