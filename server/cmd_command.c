@@ -1,10 +1,9 @@
 /* COMMAND and its subcommands: what the table knows about itself. They touch no keys and run on the
  * connection's worker. */
-#include <ctype.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "engine/memory.h"
+#include "server/call.h"
 #include "server/command_docs.h"
 #include "server/glob.h"
 
@@ -178,26 +177,6 @@ enum call_result cmd_command_getkeys(struct call *call) {
 
 enum call_result cmd_command_getkeysandflags(struct call *call) {
     return get_keys(call, true);
-}
-
-/* --- X HELP, of any X ------------------------------------------------------------------------- */
-
-void call_reply_help(struct call *call, const char *const *lines) {
-    size_t n = 0;
-    while (lines[n] != NULL)
-        n++;
-    char heading[256], name[128];
-    int length = (int)(call->argv[0].length < sizeof(name) ? call->argv[0].length : sizeof(name));
-    for (int i = 0; i < length; i++)
-        name[i] = (char)toupper((unsigned char)call->argv[0].data[i]);
-    snprintf(heading, sizeof(heading),
-             "%.*s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", length, name);
-    reply_array(call->reply, n + 3);
-    reply_status(call->reply, heading);
-    for (size_t i = 0; i < n; i++)
-        reply_status(call->reply, lines[i]);
-    reply_status(call->reply, "HELP");
-    reply_status(call->reply, "    Print this help.");
 }
 
 enum call_result cmd_command_help(struct call *call) {

@@ -5,7 +5,7 @@
 #define SLOTWISE_SERVER_CMD_DATA_H
 
 #include "engine/assert.h"
-#include "server/command.h"
+#include "server/call.h"
 
 #define ERROR_SAME_OBJECT "ERR source and destination objects are the same"
 

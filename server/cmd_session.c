@@ -1,7 +1,6 @@
 /* See cmd_session.h. */
 #include "server/cmd_session.h"
 
-#include <ctype.h>
 #include <string.h>
 
 #include "engine/clock.h"
@@ -32,18 +31,6 @@ bool session_is_local(struct session *session) {
     char peer[128];
     conn_peer_text(conn, peer, sizeof peer);
     return strncmp(peer, "127.", 4) == 0 || strncmp(peer, "[::1]:", 6) == 0;
-}
-
-void call_reply_bad_subcommand(struct call *call) {
-    char name[32];
-    size_t length = call->argv[0].length < sizeof name ? call->argv[0].length : sizeof name - 1;
-    for (size_t i = 0; i < length; i++)
-        name[i] = (char)toupper((unsigned char)call->argv[0].data[i]);
-    size_t shown = call->argv[1].length < 128 ? call->argv[1].length : 128;
-    reply_error_format(call->reply,
-                       "ERR unknown subcommand or wrong number of arguments for '%.*s'. "
-                       "Try %.*s HELP.",
-                       (int)shown, call->argv[1].data, (int)length, name);
 }
 
 bool call_timeout_argument(struct call *call, int index, int64_t *until_ms) {

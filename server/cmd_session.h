@@ -3,6 +3,7 @@
 #ifndef SLOTWISE_SERVER_CMD_SESSION_H
 #define SLOTWISE_SERVER_CMD_SESSION_H
 
+#include "server/call.h"
 #include "server/numbers.h"
 #include "server/session.h"
 
@@ -17,7 +18,5 @@ void session_set_text(char **field, const struct argument *value);
 bool session_is_local(struct session *session);
 /* A timeout in ms as unix time; 0 stays 0. false: error replied. */
 bool call_timeout_argument(struct call *call, int index, int64_t *until_ms);
-/* "ERR unknown subcommand or wrong number of arguments for 'x'. Try CLIENT HELP." */
-void call_reply_bad_subcommand(struct call *call);
 
 #endif

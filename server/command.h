@@ -177,29 +177,8 @@ static inline struct key call_key(const struct call *call, int index) {
     return key_make(call->argv[index].data, call->argv[index].length);
 }
 
-/* Lookup as commands do it. read: counts a hit or a miss, notes the access, sees no expired key.
- * write (tokens held): deletes an expired key first. NULL: absent. */
-struct object *call_find_read(struct call *call, const struct key *key);
-struct object *call_find_read_quietly(struct call *call,
-                                      const struct key *key); /* no access noted, no hit counted */
-struct object *call_find_write(struct call *call, const struct key *key);
-
 /* "ERR wrong number of arguments for 'get' command", as the dispatcher does before a handler runs.
  */
 void command_reply_wrong_arity(struct reply *reply, const struct command *command);
-/* What X HELP replies: a heading, the lines (NULL-terminated; two per subcommand), HELP itself. */
-void call_reply_help(struct call *call, const char *const *lines);
-
-/* Argument helpers: case-insensitive comparison with a lower-case word; integers with Redis's error
- * reply. */
-bool argument_is(const struct argument *argument, const char *lower_case_word);
-bool argument_integer(struct call *call, int index, int64_t *value); /* false: error replied */
-
-/* --- Seam for replication: what to propagate instead of argv (deterministic form). No-op without a
- * log. - */
-void call_propagate(struct call *call, const struct effect_argument *arguments, size_t count);
-static inline bool call_is_logged(const struct call *call) {
-    return __builtin_expect(call->keyspace->log != NULL, 0);
-}
 
 #endif

@@ -21,12 +21,12 @@
 #include "engine/eviction.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
+#include "server/call.h"
 #include "server/cmd_session.h"
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/latency.h"
 #include "server/log.h"
-#include "server/numbers.h"
 #include "server/pause.h"
 #include "server/statistics.h"
 #include "server/worker.h"
@@ -36,62 +36,6 @@
 #define ERROR_NO_AUTHENTICATION "NOAUTH Authentication required."
 #define READ_TRIES              3
 #define PATIENCE_AFTER_US       1000
-
-/* --- Helpers of handlers
- * ------------------------------------------------------------------------------------- */
-
-/* An expired key is absent for everybody; with the tokens it is deleted. Without them the command
- * runs again with them, so that the memory of what is read too late comes back at once. */
-static struct object *find_live(struct call *call, const struct key *key) {
-    struct object *object = keyspace_find_raw(call->keyspace, call->database, key);
-    if (LIKELY(!object || !(object->flags & OBJECT_HAS_EXPIRY) || !object_is_expired(object)))
-        return object;
-    if (call->server && pause_is_on(call->server))
-        return NULL; /* nothing is deleted during a pause */
-    if (call->tokens)
-        keyspace_expire_now(call->keyspace, call->database, key);
-    else
-        call->met_expired = true;
-    return NULL;
-}
-
-struct object *call_find_read(struct call *call, const struct key *key) {
-    struct object *object = find_live(call, key);
-    if (object && (!call->session->no_touch || call->command->handler == cmd_touch))
-        access_note(call->keyspace, object);
-    struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
-    if (object)
-        COUNTER_ADD(counters->hits, 1);
-    else
-        COUNTER_ADD(counters->misses, 1);
-    return object;
-}
-
-struct object *call_find_read_quietly(struct call *call, const struct key *key) {
-    return find_live(call, key);
-}
-
-struct object *call_find_write(struct call *call, const struct key *key) {
-    return keyspace_find(call->keyspace, call->database, key, true, !call->session->no_touch);
-}
-
-bool argument_is(const struct argument *argument, const char *lower_case_word) {
-    size_t length = strlen(lower_case_word);
-    return argument->length == length && strncasecmp(argument->data, lower_case_word, length) == 0;
-}
-
-bool argument_integer(struct call *call, int index, int64_t *value) {
-    if (number_parse_int64(call->argv[index].data, call->argv[index].length, value))
-        return true;
-    reply_error(call->reply, ERROR_NOT_INTEGER);
-    return false;
-}
-
-void call_propagate(struct call *call, const struct effect_argument *arguments, size_t count) {
-    struct effect_log *log = call->keyspace->log;
-    if (log)
-        log->append(log->context, call->database, arguments, count);
-}
 
 void worker_key_room(struct worker *worker, size_t n) {
     if (n <= worker->key_room)

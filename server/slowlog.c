@@ -7,6 +7,7 @@
 
 #include "engine/clock.h"
 #include "engine/memory.h"
+#include "server/call.h"
 #include "server/config.h"
 #include "server/conn.h"
 

@@ -19,7 +19,9 @@
     }
 #define CONTAINER(id, ...)
 #define SUBCOMMAND(parent, id, ...) COMMAND(id)
+#define cmd_command_list            not_this_one /* the real one is referred to below */
 #include "server/commands.def"
+#undef cmd_command_list
 #undef COMMAND
 #undef CONTAINER
 #undef SUBCOMMAND
@@ -30,7 +32,8 @@ static struct reply reply;
 static char *text;
 
 /* A reference by which the linker takes COMMAND's real handlers. */
-void (*const reply_help)(struct call *call, const char *const *lines) = call_reply_help;
+command_handler cmd_command_list;
+command_handler *const linked_handler = cmd_command_list;
 
 static void set_up(void) {
     command_table_init();
