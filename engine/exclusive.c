@@ -57,6 +57,8 @@ static struct {
 
 /* Threads that the requester waits for, plus one while it is still counting. */
 static _Atomic uint32_t outstanding;
+/* Sections so far; under registry.lock. */
+static _Atomic uint64_t sections;
 /* Threads that block on the gate in the kernel. */
 static _Atomic uint32_t blocked;
 
@@ -190,11 +192,16 @@ void exclusive_run(void (*function)(void *context), void *context) {
     ASSERT(!atomic_load(&exclusive_gate.requested));
     stop_all();
     function(context);
+    atomic_fetch_add_explicit(&sections, 1, memory_order_relaxed);
     atomic_store(&exclusive_gate.requested, 0);
     pthread_mutex_unlock(&registry.lock);
     /* Who blocks from now on sees 0 in the kernel. */
     if (atomic_load(&blocked) != 0)
         futex_wake(&exclusive_gate.requested, INT_MAX);
+}
+
+uint64_t exclusive_count(void) {
+    return atomic_load_explicit(&sections, memory_order_relaxed);
 }
 
 struct blocking_waiter {

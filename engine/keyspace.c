@@ -5,6 +5,7 @@
  * the sums of the threads' counters are the numbers of keys. */
 #include "engine/keyspace.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "engine/assert.h"
@@ -12,6 +13,8 @@
 #include "engine/epoch.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
+
+#define COUNT_TRIES 100 /* of a sum that others' changes come between */
 
 static _Thread_local unsigned thread_number;
 
@@ -46,30 +49,124 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     return 0;
 }
 
+/* --- Numbers of keys ----------------------------------------------------------------------------
+ *
+ * Who adds them up wants the state of one moment. Each thread's counts are a sequence lock: their
+ * version is odd while they change. A reader reads all versions, then all counts, then all versions
+ * again; if each is even and the same, nothing was published between the end of the first round and
+ * the beginning of the second. Counts are published under the tokens of what was changed, so a unit
+ * of work takes effect for DBSIZE at a moment when nobody else can see it or its slots, and a later
+ * command finds both done. */
+
 /* Of the calling thread, when it first counts a key. They fill whole cache lines of their own. */
 static void counters_make(struct keyspace *keyspace, struct keyspace_counters *counters) {
-    size_t bytes = (keyspace->databases * sizeof(int64_t) + 63) & ~(size_t)63;
-    _Atomic int64_t *expiring = memory_alloc_aligned(64, bytes),
-                    *keys = memory_alloc_aligned(64, bytes);
-    memset((void *)expiring, 0, bytes);
-    memset((void *)keys, 0, bytes);
-    __atomic_store_n(&counters->expiring, expiring, __ATOMIC_RELEASE);
-    __atomic_store_n(&counters->keys, keys, __ATOMIC_RELEASE);
+    size_t bytes = (keyspace->databases * sizeof(struct key_counts) + 63) & ~(size_t)63;
+    struct key_counts *published = memory_alloc_aligned(64, bytes);
+    counters->counted = memory_alloc_aligned(64, bytes);
+    memset(published, 0, bytes);
+    memset(counters->counted, 0, bytes);
+    counters->unpublished_first = UINT_MAX;
+    counters->unpublished_end = 0;
+    atomic_store_explicit(&counters->published, published, memory_order_release);
     unsigned high = atomic_load(&keyspace->counters_high);
     while (high <= thread_number &&
            !atomic_compare_exchange_weak(&keyspace->counters_high, &high, thread_number + 1))
         ;
 }
 
+static inline void counts_copy(struct key_counts *to, const struct key_counts *from) {
+    atomic_store_explicit(&to->keys, atomic_load_explicit(&from->keys, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&to->expiring,
+                          atomic_load_explicit(&from->expiring, memory_order_relaxed),
+                          memory_order_relaxed);
+}
+
+static void counts_publish(struct keyspace_counters *counters) {
+    struct key_counts *published = atomic_load_explicit(&counters->published, memory_order_relaxed);
+    uint64_t version = atomic_load_explicit(&counters->version, memory_order_relaxed);
+    atomic_store_explicit(&counters->version, version + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (unsigned i = counters->unpublished_first; i < counters->unpublished_end; i++)
+        counts_copy(&published[i], &counters->counted[i]);
+    atomic_store_explicit(&counters->version, version + 2, memory_order_release);
+    counters->unpublished_first = UINT_MAX;
+    counters->unpublished_end = 0;
+}
+
 static inline void count_keys(struct keyspace *keyspace, unsigned physical, int64_t keys,
                               int64_t expiring) {
     struct keyspace_counters *counters = keyspace_counters_mine(keyspace);
-    if (UNLIKELY(!counters->keys))
+    if (UNLIKELY(!counters->counted))
         counters_make(keyspace, counters);
-    if (keys)
-        COUNTER_ADD(counters->keys[physical], keys);
-    if (expiring)
-        COUNTER_ADD(counters->expiring[physical], expiring);
+    COUNTER_ADD(counters->counted[physical].keys, keys);
+    COUNTER_ADD(counters->counted[physical].expiring, expiring);
+    if (physical < counters->unpublished_first)
+        counters->unpublished_first = physical;
+    if (physical >= counters->unpublished_end)
+        counters->unpublished_end = physical + 1;
+    if (!counters->held)
+        counts_publish(counters);
+}
+
+void keyspace_counts_hold(struct keyspace *keyspace) {
+    keyspace_counters_mine(keyspace)->held = true;
+}
+
+void keyspace_counts_publish(struct keyspace *keyspace) {
+    struct keyspace_counters *counters = keyspace_counters_mine(keyspace);
+    counters->held = false;
+    if (UNLIKELY(counters->unpublished_end != 0))
+        counts_publish(counters);
+}
+
+/* One pass over all threads: the sum of their versions (they only grow, so equal sums are equal
+ * versions), or false if one is odd. */
+static bool versions_sum(const struct keyspace *keyspace, unsigned high, uint64_t *sum) {
+    *sum = 0;
+    for (unsigned i = 0; i < high; i++) {
+        uint64_t version =
+            atomic_load_explicit(&keyspace->counters[i].version, memory_order_acquire);
+        if (version & 1)
+            return false;
+        *sum += version;
+    }
+    return true;
+}
+
+static uint64_t sum_of(const struct keyspace *keyspace, unsigned physical, bool expiring) {
+    int64_t sum = 0;
+    unsigned high = atomic_load_explicit(&keyspace->counters_high, memory_order_acquire);
+    for (unsigned i = 0; i < high; i++) {
+        const struct keyspace_counters *c = &keyspace->counters[i];
+        const struct key_counts *counts =
+            i == thread_number ? c->counted
+                               : atomic_load_explicit(&c->published, memory_order_acquire);
+        if (counts)
+            sum +=
+                atomic_load_explicit(expiring ? &counts[physical].expiring : &counts[physical].keys,
+                                     memory_order_relaxed);
+    }
+    return sum > 0 ? (uint64_t)sum : 0;
+}
+
+bool keyspace_count_at_once(const struct keyspace *keyspace, unsigned database, uint64_t *count) {
+    unsigned physical = keyspace->database_map[database];
+    ASSERT(!keyspace->counters[thread_number].held);
+    /* What this thread has released happens before what it reads now. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned i = 0; i < COUNT_TRIES; i++) {
+        uint64_t before, after;
+        unsigned high = atomic_load_explicit(&keyspace->counters_high, memory_order_acquire);
+        if (!versions_sum(keyspace, high, &before))
+            continue;
+        *count = sum_of(keyspace, physical, false);
+        atomic_thread_fence(memory_order_acquire);
+        if (versions_sum(keyspace, high, &after) && before == after &&
+            high == atomic_load_explicit(&keyspace->counters_high, memory_order_acquire))
+            return true;
+    }
+    return false;
 }
 
 void keyspace_destroy(struct keyspace *keyspace) {
@@ -80,8 +177,8 @@ void keyspace_destroy(struct keyspace *keyspace) {
     for (unsigned i = 0; i < keyspace->databases; i++)
         memory_free(atomic_load(&keyspace->bitmaps[i]));
     for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++) {
-        memory_free((void *)keyspace->counters[i].keys);
-        memory_free((void *)keyspace->counters[i].expiring);
+        memory_free(atomic_load(&keyspace->counters[i].published));
+        memory_free(keyspace->counters[i].counted);
     }
     memory_free(keyspace->counters);
     memory_free((void *)keyspace->bitmaps);
@@ -330,19 +427,6 @@ struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
 }
 
 /* --- Counts ----------------------------------------------------------------------------------- */
-
-static uint64_t sum_of(const struct keyspace *keyspace, unsigned physical, bool expiring) {
-    int64_t sum = 0;
-    unsigned high = atomic_load_explicit(&keyspace->counters_high, memory_order_acquire);
-    for (unsigned i = 0; i < high; i++) {
-        const struct keyspace_counters *c = &keyspace->counters[i];
-        _Atomic int64_t *numbers =
-            __atomic_load_n(expiring ? &c->expiring : &c->keys, __ATOMIC_ACQUIRE);
-        if (numbers)
-            sum += atomic_load_explicit(&numbers[physical], memory_order_relaxed);
-    }
-    return sum > 0 ? (uint64_t)sum : 0;
-}
 
 uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database) {
     return sum_of(keyspace, keyspace->database_map[database], false);

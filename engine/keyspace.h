@@ -40,12 +40,22 @@ struct slot_databases {
     table_root tables[1]; /* index 0 is database 1; as many as there are databases */
 };
 
+/* Keys of one physical database as one thread has added and removed them: it may be negative. */
+struct key_counts {
+    _Atomic int64_t keys, expiring;
+};
+
 /* Written only by their own thread, summed by readers. One or more cache lines each. */
 struct keyspace_counters {
     _Alignas(64) _Atomic uint64_t hits;
     _Atomic uint64_t misses, expired, evicted, expire_cycle_us, evict_us, expire_limit_reached;
-    _Atomic int64_t *keys; /* per physical database; deltas, may be negative for one thread */
-    _Atomic int64_t *expiring;
+    /* Number of publications of counts, twice; odd during one. */
+    _Atomic uint64_t version;
+    struct key_counts *_Atomic published; /* by physical database; NULL: this thread counts none */
+    /* Its own thread only: counts with what is not published yet, and which databases those are. */
+    struct key_counts *counted;
+    unsigned unpublished_first, unpublished_end;
+    bool held;
 };
 
 /* Adds to a counter of the calling thread: no read-modify-write. */
@@ -131,6 +141,15 @@ void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct k
 struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
                                    const struct key *key, struct object *object, int64_t expiry_ms);
 
+/* Numbers of keys. A thread publishes what it has added and removed all at once, while it holds the
+ * tokens of what it did: at once after each change, or between hold and publish (one command or
+ * transaction) when it is published. Not nested. */
+void keyspace_counts_hold(struct keyspace *keyspace);
+void keyspace_counts_publish(struct keyspace *keyspace);
+
+/* The number of keys at one moment between call and return; this thread holds nothing back. false:
+ * others published counts all the time, try again or in an exclusive section. */
+bool keyspace_count_at_once(const struct keyspace *keyspace, unsigned database, uint64_t *count);
 /* Sums over threads: exact inside an exclusive section. Elsewhere a key that moves while they are
  * read may be counted twice or not at all. */
 uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database);

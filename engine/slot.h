@@ -191,6 +191,9 @@ void exclusive_sleep_end(void);
  * Nothing in function may wait for another joined thread or start a section. */
 void exclusive_run(void (*function)(void *context), void *context);
 
+/* Sections so far. */
+uint64_t exclusive_count(void);
+
 /* For threads that may block: takes patience by waiting, then exclusive_run, then leaves patience.
  * A joined thread counts as asleep and a registered reader is offline while it waits. */
 void exclusive_run_blocking(void (*function)(void *context), void *context);

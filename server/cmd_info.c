@@ -1,4 +1,4 @@
-/* INFO. Runs with all workers stopped, so that what it says was true at one moment. */
+/* INFO. Stops nobody: the figures are read while the other workers go on. */
 #include "server/command.h"
 #include "server/info.h"
 

@@ -1,4 +1,4 @@
-/* LATENCY. The histograms of how long commands took are there, read while all workers are stopped;
+/* LATENCY. The histograms of how long commands took are there, read while the workers go on;
  * the monitor of single events is not, so it never has a sample. */
 #include "engine/memory.h"
 #include "server/cmd_data.h"

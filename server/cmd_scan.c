@@ -226,6 +226,11 @@ enum call_result cmd_randomkey(struct call *call) {
 }
 
 enum call_result cmd_dbsize(struct call *call) {
-    reply_integer(call->reply, (int64_t)keyspace_count(call->keyspace, call->database));
+    uint64_t count;
+    if (call->tokens)
+        count = keyspace_count(call->keyspace, call->database);
+    else if (!keyspace_count_at_once(call->keyspace, call->database, &count))
+        return CALL_NEED_EXCLUSIVE;
+    reply_integer(call->reply, (int64_t)count);
     return CALL_DONE;
 }

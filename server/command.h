@@ -29,7 +29,9 @@ enum call_result {
     CALL_DONE,
     CALL_NEED_TOKENS, /* only from ACCESS_READ without tokens: a value that only the token protects.
                          The dispatcher rewinds the reply and runs it again with tokens */
-    CALL_CLOSE,       /* done; close the connection after the reply */
+    CALL_NEED_EXCLUSIVE, /* only from ACCESS_NONE without tokens: what others did came in between
+                            again and again. It runs once more with all workers stopped */
+    CALL_CLOSE,          /* done; close the connection after the reply */
 };
 
 /* Redis's command flags (COMMAND shows them in this order). */
@@ -165,7 +167,8 @@ struct call {
     struct server *server;
     struct keyspace *keyspace;
     unsigned database;
-    bool tokens;      /* the tokens of all keys are held (or all is stopped): changes are allowed */
+    bool tokens;      /* the tokens of all keys are held (ACCESS_NONE: all is stopped): changes are
+                         allowed */
     bool in_exec;     /* inside EXEC */
     bool met_expired; /* a lookup without tokens met an expired key: dispatch has it deleted */
 };

@@ -8,9 +8,10 @@
  * parks: nothing of the command has happened yet, so resuming means running it again from the
  * start. After PATIENCE_AFTER_US of parking it queues for patience, whose owner may wait while
  * holding.
- * - ACCESS_EXCLUSIVE takes patience and stops all workers.
- * A token is kept for the next entry of the batch if that is for the same slot alone; a batch has
- * at most 64 entries, so no slot is kept longer than that. */
+ * - ACCESS_EXCLUSIVE takes patience and stops all workers. So does, as its last resort, a command
+ * of ACCESS_NONE that looks at all slots and could not see them at one moment
+ * (CALL_NEED_EXCLUSIVE). A token is kept for the next entry of the batch if that is for the same
+ * slot alone; a batch has at most 64 entries, so no slot is kept longer than that. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -55,18 +56,20 @@ void worker_key_room(struct worker *worker, size_t n) {
 enum call_result dispatch_call(struct worker *worker, struct call *call) {
     uint64_t errors = call->reply->errors;
     enum call_result result = call->command->handler(call);
-    if (UNLIKELY(result == CALL_NEED_TOKENS))
+    if (UNLIKELY(result == CALL_NEED_TOKENS || result == CALL_NEED_EXCLUSIVE))
         return result;
     /* One reading per command: it began when the one before it ended. */
     uint64_t now = clock_ticks(), ticks = now - worker->last_ticks;
     worker->last_ticks = now;
     struct command_statistics *statistics = &worker->statistics[call->command->id];
-    statistics->calls++;
-    statistics->ticks += ticks;
+    COUNTER_ADD(statistics->calls, 1);
+    COUNTER_ADD(statistics->ticks, ticks);
     if (UNLIKELY(call->reply->errors != errors))
-        statistics->failed++;
-    if (LIKELY(statistics->latency != NULL))
-        latency_record(statistics->latency, ticks);
+        COUNTER_ADD(statistics->failed, 1);
+    struct latency_histogram *latency =
+        atomic_load_explicit(&statistics->latency, memory_order_relaxed);
+    if (LIKELY(latency != NULL))
+        latency_record(latency, ticks);
     else
         statistics_start_latency(statistics, ticks);
     if (UNLIKELY(ticks >= worker->slow_ticks))
@@ -76,7 +79,7 @@ enum call_result dispatch_call(struct worker *worker, struct call *call) {
 }
 
 static enum dispatch_result finished(enum call_result result) {
-    ASSERT(result != CALL_NEED_TOKENS);
+    ASSERT(result != CALL_NEED_TOKENS && result != CALL_NEED_EXCLUSIVE);
     return UNLIKELY(result == CALL_CLOSE) ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 
@@ -219,7 +222,7 @@ static void read_counters_restore(struct call *call, struct read_counters saved)
 }
 
 static void forget_call(struct worker *worker, struct call *call) {
-    worker->statistics[call->command->id].calls--;
+    COUNTER_ADD(worker->statistics[call->command->id].calls, (uint64_t)-1);
     COUNTER_ADD(worker->commands, (uint64_t)-1);
 }
 
@@ -292,7 +295,9 @@ static enum dispatch_result run_with_tokens(struct worker *worker, struct conn *
             return DISPATCH_PARKED;
     }
     call->tokens = true;
+    keyspace_counts_hold(call->keyspace);
     enum call_result result = dispatch_call(worker, call);
+    keyspace_counts_publish(call->keyspace);
     if (n == 1 && next_slot == (int)worker->slots[0]) {
         worker->held_slot = next_slot;
     } else if (n == 1) {
@@ -342,7 +347,7 @@ static enum dispatch_result run_exclusively(struct worker *worker, struct conn *
 
 static enum dispatch_result reject(struct worker *worker, struct call *call) {
     if (call->command)
-        worker->statistics[call->command->id].rejected++;
+        COUNTER_ADD(worker->statistics[call->command->id].rejected, 1);
     if (call->session->in_multi)
         call->session->multi_failed = true;
     return UNLIKELY(call->session->close_after_reply) ? DISPATCH_CLOSE : DISPATCH_DONE;
@@ -479,7 +484,14 @@ static enum dispatch_result run(struct worker *worker, struct conn *conn, struct
         return transaction_exec(worker, conn, call);
     if (UNLIKELY(call->command->handler == cmd_debug) && debug_is_exclusive(call))
         return run_exclusively(worker, conn, call);
-    return finished(dispatch_call(worker, call));
+    struct reply_mark mark = reply_mark(call->reply);
+    enum call_result call_result = dispatch_call(worker, call);
+    if (UNLIKELY(call_result == CALL_NEED_EXCLUSIVE)) {
+        reply_rewind(call->reply, mark);
+        return run_exclusively(worker, conn, call);
+    }
+    wait_ends(conn); /* it may have wanted to be exclusive before */
+    return finished(call_result);
 }
 
 enum dispatch_result dispatch_execute(struct worker *worker, struct conn *conn, struct call *call,

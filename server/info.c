@@ -1,6 +1,7 @@
 /* The sections of INFO that describe the process; info_data.c has those about commands and keys.
  *
- * Runs on the worker that got the command, with all workers stopped, or in EXEC likewise. Field
+ * Runs on the worker that got the command, while the others go on: counters are read as they are,
+ * so two figures may be some commands apart. Field
  * names and their order are those of Redis 7.2; a field that describes something which this server
  * does not have shows what Redis shows when it is idle. */
 #include "server/info.h"
@@ -321,6 +322,8 @@ uint32_t info_sections_by_name(const char *name, size_t length) {
 
 void info_write(struct text *text, const struct server *server, uint32_t wanted) {
     struct info info = {.server = server};
+    if (worker_self)
+        statistics_sample_connections(worker_self); /* at least its own are of now */
     statistics_sum(server, &info.sum);
     for (unsigned i = 0; i < INFO_SECTION_COUNT; i++) {
         if (!(wanted & 1u << i))

@@ -36,7 +36,7 @@ enum info_section {
 uint32_t info_sections_by_name(const char *name, size_t length);
 #define INFO_SECTIONS_DEFAULT info_sections_by_name("default", 7)
 
-/* Appends them. In an exclusive section: the figures are exact and of one moment. */
+/* Appends them. On a worker, while the others go on; what it counted itself is in the figures. */
 void info_write(struct text *text, const struct server *server, uint32_t sections);
 
 /* "512B", "1.50K", "2.00M" as Redis writes sizes for people; size is at least 64. */

@@ -59,7 +59,7 @@ static void write_keys(struct text *text, const struct info *info) {
 static uint64_t command_time_us(const struct server *server) {
     uint64_t ticks = 0;
     for (unsigned id = 0; id < command_count(); id++) {
-        struct command_statistics sum;
+        struct command_sum sum;
         statistics_sum_command(server, command_by_id(id), &sum);
         ticks += sum.ticks;
     }
@@ -99,6 +99,7 @@ void info_write_stats(struct text *text, const struct info *info) {
 
 void info_write_debug(struct text *text, const struct info *info) {
     (void)info;
+    info_number(text, "exclusive_sections", exclusive_count());
     INFO_ZEROS(text, "eventloop_duration_aof_sum", "eventloop_duration_cron_sum",
                "eventloop_duration_max", "eventloop_cmd_per_cycle_max");
 }
@@ -109,7 +110,7 @@ void info_write_debug(struct text *text, const struct info *info) {
 void info_write_commandstats(struct text *text, const struct info *info) {
     for (unsigned id = 0; id < command_count(); id++) {
         const struct command *command = command_by_id(id);
-        struct command_statistics sum;
+        struct command_sum sum;
         statistics_sum_command(info->server, command, &sum);
         if (!sum.calls && !sum.failed && !sum.rejected)
             continue;

@@ -13,13 +13,15 @@ uint64_t latency_bucket_top(unsigned bucket) {
 
 void latency_add(struct latency_histogram *sum, const struct latency_histogram *histogram) {
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
-        sum->counts[i] += histogram->counts[i];
+        atomic_store_explicit(&sum->counts[i],
+                              latency_bucket_count(sum, i) + latency_bucket_count(histogram, i),
+                              memory_order_relaxed);
 }
 
 uint64_t latency_count(const struct latency_histogram *histogram) {
     uint64_t count = 0;
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
-        count += histogram->counts[i];
+        count += latency_bucket_count(histogram, i);
     return count;
 }
 
@@ -31,7 +33,7 @@ uint64_t latency_percentile_ns(const struct latency_histogram *histogram, double
     uint64_t rank = (uint64_t)exact + ((double)(uint64_t)exact < exact);
     rank = rank < 1 ? 1 : rank > count ? count : rank;
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++) {
-        seen += histogram->counts[i];
+        seen += latency_bucket_count(histogram, i);
         if (seen >= rank)
             return clock_ticks_to_ns(latency_bucket_top(i));
     }
@@ -41,7 +43,8 @@ uint64_t latency_percentile_ns(const struct latency_histogram *histogram, double
 uint64_t latency_count_up_to(const struct latency_histogram *histogram, uint64_t limit_ns) {
     uint64_t count = 0;
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
-        if (histogram->counts[i] && clock_ticks_to_ns(latency_bucket_top(i)) <= limit_ns)
-            count += histogram->counts[i];
+        if (latency_bucket_count(histogram, i) &&
+            clock_ticks_to_ns(latency_bucket_top(i)) <= limit_ns)
+            count += latency_bucket_count(histogram, i);
     return count;
 }

@@ -6,6 +6,7 @@
 #ifndef SLOTWISE_SERVER_LATENCY_H
 #define SLOTWISE_SERVER_LATENCY_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +16,7 @@
 #define LATENCY_BUCKETS  ((LATENCY_BITS_MAX - LATENCY_SUB_BITS + 1) * LATENCY_SUB)
 
 struct latency_histogram {
-    uint64_t counts[LATENCY_BUCKETS];
+    _Atomic uint64_t counts[LATENCY_BUCKETS]; /* by one thread, relaxed; read by any */
 };
 
 static inline unsigned latency_bucket(uint64_t ticks) {
@@ -29,11 +30,19 @@ static inline unsigned latency_bucket(uint64_t ticks) {
 }
 
 static inline void latency_record(struct latency_histogram *histogram, uint64_t ticks) {
-    histogram->counts[latency_bucket(ticks)]++;
+    _Atomic uint64_t *count = &histogram->counts[latency_bucket(ticks)];
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+static inline uint64_t latency_bucket_count(const struct latency_histogram *histogram,
+                                            unsigned bucket) {
+    return atomic_load_explicit(&histogram->counts[bucket], memory_order_relaxed);
 }
 
 /* The largest number of ticks that falls into a bucket. */
 uint64_t latency_bucket_top(unsigned bucket);
+/* Of a sum that nobody else sees; histogram may be somebody's who is recording. */
 void latency_add(struct latency_histogram *sum, const struct latency_histogram *histogram);
 uint64_t latency_count(const struct latency_histogram *histogram);
 /* The time in ns that so many percent of the calls did not exceed; 0 when there were none. */

@@ -49,13 +49,13 @@ static void set_timer(struct worker *worker) {
 void pause_park(struct conn *conn) {
     dispatch_wait_ends(conn); /* it may have waited for a slot before */
     conn->wait = WAIT_PAUSE;
-    conn->worker->paused++;
+    COUNTER_ADD(conn->worker->paused, 1);
     set_timer(conn->worker);
 }
 
 void pause_forget(struct conn *conn) {
     conn->wait = WAIT_NONE;
-    conn->worker->paused--;
+    COUNTER_ADD(conn->worker->paused, -1u);
 }
 
 void pause_tick(struct worker *worker) {

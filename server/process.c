@@ -163,7 +163,7 @@ void process_free_workers(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = server->workers[i];
         for (unsigned id = 0; id < command_count(); id++)
-            memory_free(worker->statistics[id].latency);
+            memory_free(atomic_load(&worker->statistics[id].latency));
         memory_free(worker->statistics);
         memory_free(worker->slots);
         memory_free(worker->words);

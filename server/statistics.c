@@ -38,20 +38,31 @@ size_t statistics_connection_bytes(const struct conn *conn) {
     return bytes;
 }
 
-static void sum_connections(const struct worker *worker, struct statistics *sum) {
-    uint64_t bytes = 0;
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+void statistics_sample_connections(struct worker *worker) {
+    uint64_t bytes = 0, input_max = 0, output_max = 0;
     unsigned seen = 0;
     for (const struct conn *conn = worker->connections; conn && seen < STATISTICS_CONNECTIONS;
          conn = conn->next, seen++) {
-        uint64_t output = conn->io.output_bytes + reply_pending_bytes(&conn->reply);
-        if (conn->query.capacity > sum->input_buffer_max)
-            sum->input_buffer_max = conn->query.capacity;
-        if (output > sum->output_buffer_max)
-            sum->output_buffer_max = output;
+        input_max = larger(input_max, conn->query.capacity);
+        output_max = larger(output_max, conn->io.output_bytes + reply_pending_bytes(&conn->reply));
         bytes += statistics_connection_bytes(conn);
     }
     if (seen > 0)
-        sum->connection_bytes += bytes * worker->connection_count / seen;
+        bytes = bytes * worker->connection_count / seen;
+    atomic_store_explicit(&worker->input_buffer_max, input_max, memory_order_relaxed);
+    atomic_store_explicit(&worker->output_buffer_max, output_max, memory_order_relaxed);
+    atomic_store_explicit(&worker->connection_bytes, bytes, memory_order_relaxed);
+}
+
+static void sum_connections(const struct worker *worker, struct statistics *sum) {
+    sum->input_buffer_max = larger(sum->input_buffer_max, load(&worker->input_buffer_max));
+    sum->output_buffer_max = larger(sum->output_buffer_max, load(&worker->output_buffer_max));
+    sum->connection_bytes += load(&worker->connection_bytes);
+    sum->paused += atomic_load_explicit(&worker->paused, memory_order_relaxed);
 }
 
 static void sum_keyspace(const struct keyspace *keyspace, struct statistics *sum) {
@@ -79,10 +90,10 @@ void statistics_sum(const struct server *server, struct statistics *sum) {
         sum->reads += load(&worker->reads);
         sum->writes += load(&worker->writes);
         sum->busy_us += load(&worker->busy_ns) / 1000;
-        sum->paused += worker->paused;
-        if (worker->slowest_ticks > slowest_ticks) {
-            slowest_ticks = worker->slowest_ticks;
-            sum->slowest_command = worker->slowest_command;
+        if (load(&worker->slowest_ticks) > slowest_ticks) {
+            slowest_ticks = load(&worker->slowest_ticks);
+            sum->slowest_command =
+                atomic_load_explicit(&worker->slowest_command, memory_order_relaxed);
         }
         sum_connections(worker, sum);
     }
@@ -91,14 +102,14 @@ void statistics_sum(const struct server *server, struct statistics *sum) {
 }
 
 void statistics_sum_command(const struct server *server, const struct command *command,
-                            struct command_statistics *sum) {
-    *sum = (struct command_statistics){0};
+                            struct command_sum *sum) {
+    *sum = (struct command_sum){0};
     for (unsigned i = 0; i < server->worker_count; i++) {
         const struct command_statistics *one = &server->workers[i]->statistics[command->id];
-        sum->calls += one->calls;
-        sum->ticks += one->ticks;
-        sum->rejected += one->rejected;
-        sum->failed += one->failed;
+        sum->calls += load(&one->calls);
+        sum->ticks += load(&one->ticks);
+        sum->rejected += load(&one->rejected);
+        sum->failed += load(&one->failed);
     }
 }
 
@@ -107,14 +118,22 @@ bool statistics_sum_latency(const struct server *server, const struct command *c
     bool any = false;
     for (unsigned i = 0; i < server->worker_count; i++) {
         const struct command_statistics *one = &server->workers[i]->statistics[command->id];
-        if (!one->latency)
+        const struct latency_histogram *latency =
+            atomic_load_explicit(&one->latency, memory_order_acquire);
+        if (!latency)
             continue;
         if (!any)
-            memset(sum, 0, sizeof *sum);
-        latency_add(sum, one->latency);
+            memset((void *)sum, 0, sizeof *sum);
+        latency_add(sum, latency);
         any = true;
     }
     return any;
+}
+
+/* In an exclusive section: nobody is reading it. */
+static void drop_latency(struct command_statistics *statistics) {
+    memory_free(atomic_load_explicit(&statistics->latency, memory_order_relaxed));
+    atomic_store_explicit(&statistics->latency, NULL, memory_order_relaxed);
 }
 
 static void reset_worker(struct worker *worker) {
@@ -124,12 +143,16 @@ static void reset_worker(struct worker *worker) {
     clear(&worker->turns);
     clear(&worker->reads);
     clear(&worker->writes);
-    worker->slowest_ticks = 0;
+    clear(&worker->slowest_ticks);
     worker->slow_ticks = 0;
-    worker->slowest_command = NULL;
+    atomic_store_explicit(&worker->slowest_command, NULL, memory_order_relaxed);
     for (unsigned id = 0; id < command_count(); id++) {
-        memory_free(worker->statistics[id].latency);
-        worker->statistics[id] = (struct command_statistics){0};
+        struct command_statistics *statistics = &worker->statistics[id];
+        drop_latency(statistics);
+        clear(&statistics->calls);
+        clear(&statistics->ticks);
+        clear(&statistics->rejected);
+        clear(&statistics->failed);
     }
 }
 
@@ -160,21 +183,22 @@ void server_reset_statistics(struct server *server) {
 void statistics_start_latency(struct command_statistics *statistics, uint64_t ticks) {
     if (!config_current()->latency_tracking)
         return;
-    statistics->latency = memory_calloc(1, sizeof *statistics->latency);
-    latency_record(statistics->latency, ticks);
+    struct latency_histogram *latency = memory_calloc(1, sizeof *latency);
+    latency_record(latency, ticks);
+    atomic_store_explicit(&statistics->latency, latency, memory_order_release);
 }
 
 static void set_slow_ticks(struct worker *worker) {
     uint64_t slowlog_ticks = worker->server->slowlog_ticks;
-    worker->slow_ticks =
-        worker->slowest_ticks + 1 < slowlog_ticks ? worker->slowest_ticks + 1 : slowlog_ticks;
+    uint64_t slower_ticks = load(&worker->slowest_ticks) + 1;
+    worker->slow_ticks = slower_ticks < slowlog_ticks ? slower_ticks : slowlog_ticks;
 }
 
 void statistics_note_slow(struct worker *worker, const struct call *call, uint64_t ticks) {
     struct server *server = worker->server;
-    if (ticks > worker->slowest_ticks) {
-        worker->slowest_ticks = ticks;
-        worker->slowest_command = call->command;
+    if (ticks > load(&worker->slowest_ticks)) {
+        atomic_store_explicit(&worker->slowest_command, call->command, memory_order_relaxed);
+        atomic_store_explicit(&worker->slowest_ticks, ticks, memory_order_relaxed);
     }
     if (ticks >= server->slowlog_ticks)
         slowlog_add(server->slowlog, call, (int64_t)(clock_ticks_to_ns(ticks) / 1000));
@@ -195,10 +219,8 @@ void statistics_configure(struct server *server, const struct config *config) {
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = server->workers[i];
         set_slow_ticks(worker);
-        for (unsigned id = 0; id < command_count() && !config->latency_tracking; id++) {
-            memory_free(worker->statistics[id].latency);
-            worker->statistics[id].latency = NULL;
-        }
+        for (unsigned id = 0; id < command_count() && !config->latency_tracking; id++)
+            drop_latency(&worker->statistics[id]);
     }
 }
 

@@ -1,7 +1,8 @@
 /* Statistics: what the workers have counted, summed up for INFO; and CONFIG RESETSTAT.
  *
- * Each worker counts for itself, without a shared line. Summing and resetting need an exclusive
- * section, so that the sums are exact. */
+ * Each worker counts for itself, without a shared line; all counters are relaxed atomics. Sums are
+ * made on any worker while the others go on, so two figures may be some commands apart, and each is
+ * exact as soon as its commands have ended. Resetting needs an exclusive section. */
 #ifndef SLOTWISE_SERVER_STATISTICS_H
 #define SLOTWISE_SERVER_STATISTICS_H
 
@@ -19,14 +20,19 @@ struct statistics {
     unsigned paused;           /* connections that CLIENT PAUSE holds back */
 };
 
-/* In an exclusive section. Looks at STATISTICS_CONNECTIONS connections of each worker and no more,
- * so that ten thousand of them do not make it long. */
-#define STATISTICS_CONNECTIONS 256
+/* On any worker. What it says of connections is what their workers last sampled. */
 void statistics_sum(const struct server *server, struct statistics *sum);
-/* Of one command over all workers. In an exclusive section. */
+/* On the worker itself, about once a second. Looks at STATISTICS_CONNECTIONS connections and no
+ * more, so that ten thousand of them do not make it long. */
+#define STATISTICS_CONNECTIONS 256
+void statistics_sample_connections(struct worker *worker);
+/* Of one command over all workers. On any worker. */
+struct command_sum {
+    uint64_t calls, ticks, rejected, failed;
+};
 void statistics_sum_command(const struct server *server, const struct command *command,
-                            struct command_statistics *sum);
-/* The same for its latency histogram. false: it has none. */
+                            struct command_sum *sum);
+/* The same for its latency histogram. false: it has none. On a worker while it runs a command. */
 struct latency_histogram;
 bool statistics_sum_latency(const struct server *server, const struct command *command,
                             struct latency_histogram *sum);

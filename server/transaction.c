@@ -63,7 +63,8 @@ static bool needs_everything(const struct session *session) {
     for (size_t i = 0; i < session->transaction.count; i++) {
         const struct command *command = session->transaction.commands[i].command;
         if (command->access == ACCESS_EXCLUSIVE || command->handler == cmd_scan ||
-            command->handler == cmd_randomkey || command->handler == cmd_debug)
+            command->handler == cmd_randomkey || command->handler == cmd_dbsize ||
+            command->handler == cmd_debug)
             return true;
     }
     return false;
@@ -109,7 +110,7 @@ static void run_queued(struct execution *execution, const struct queued_command 
         call.key = key_make(call.argv[first].data, call.argv[first].length);
     }
     enum call_result result = dispatch_call(execution->worker, &call);
-    ASSERT(result != CALL_NEED_TOKENS);
+    ASSERT(result != CALL_NEED_TOKENS && result != CALL_NEED_EXCLUSIVE);
     execution->close |= result == CALL_CLOSE;
 }
 
@@ -156,7 +157,7 @@ void transaction_abort(struct worker *worker, struct conn *conn) {
 
 /* What dispatch_call does for others: EXEC's own handler is not run. */
 static void count_exec(struct worker *worker, const struct call *call) {
-    worker->statistics[call->command->id].calls++;
+    COUNTER_ADD(worker->statistics[call->command->id].calls, 1);
     COUNTER_ADD(worker->commands, 1);
 }
 
@@ -170,7 +171,7 @@ enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, 
         reply_error(call->reply, "EXECABORT Transaction discarded because of previous errors.");
         session_discard(session);
         transaction_unwatch(session);
-        worker->statistics[call->command->id].failed++;
+        COUNTER_ADD(worker->statistics[call->command->id].failed, 1);
         count_exec(worker, call);
         return DISPATCH_DONE;
     }
@@ -189,7 +190,9 @@ enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, 
         if (n > 64)
             slots = memory_alloc(n * sizeof *slots);
         memcpy(slots, worker->slots, n * sizeof *slots);
+        keyspace_counts_hold(call->keyspace);
         execute(&execution);
+        keyspace_counts_publish(call->keyspace);
         slots_release(call->keyspace->slots, slots, n);
         if (slots != few)
             memory_free(slots);

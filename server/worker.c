@@ -18,8 +18,10 @@
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/pause.h"
+#include "server/statistics.h"
 
-#define RECLAIM_PER_TURN 256
+#define RECLAIM_PER_TURN        256
+#define CONNECTION_SAMPLE_TICKS 10
 
 _Thread_local struct worker *worker_self;
 
@@ -143,6 +145,8 @@ static void run_timers(struct worker *worker) {
     pause_tick(worker);
     balance_tick(worker);
     output_pool_trim();
+    if (worker->connection_samples++ % CONNECTION_SAMPLE_TICKS == 0)
+        statistics_sample_connections(worker);
     epoch_reclaim(RECLAIM_PER_TURN * 4);
     if (worker->number == 0) {
         listen_update(worker->server, worker->io);

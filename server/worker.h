@@ -38,11 +38,13 @@ struct batch {
     struct argument arguments[BATCH_ARGUMENTS];
 };
 
-/* Statistics of one command on one worker; written by it, summed by INFO inside an exclusive
- * section. */
+/* Statistics of one command on one worker; written by it (relaxed), summed by INFO on another while
+ * it goes on. */
 struct command_statistics {
-    uint64_t calls, ticks, rejected, failed;
-    struct latency_histogram *latency; /* NULL: not called yet, or latency-tracking is off */
+    _Atomic uint64_t calls, ticks, rejected, failed;
+    /* NULL: not called yet, or latency-tracking is off. Freed in exclusive sections only, so who
+     * has read it may use it until the end of its command. */
+    struct latency_histogram *_Atomic latency;
 };
 
 #define WORKER_NAMES 8
@@ -74,10 +76,13 @@ struct worker {
     /* Numbers, written by this worker only (relaxed where others read). */
     _Atomic uint64_t commands, received_bytes, sent_bytes;
     _Atomic uint64_t turns, reads, writes; /* of the event loop; of sockets */
-    unsigned paused;                       /* connections that CLIENT PAUSE holds back */
-    uint64_t slow_ticks;    /* statistics_note_slow wants to hear of what takes so long */
-    uint64_t slowest_ticks; /* read in exclusive sections, as the statistics */
-    const struct command *slowest_command;
+    _Atomic unsigned paused;               /* connections that CLIENT PAUSE holds back */
+    uint64_t slow_ticks; /* this worker: statistics_note_slow wants to hear of what takes so long */
+    _Atomic uint64_t slowest_ticks;
+    const struct command *_Atomic slowest_command;
+    /* Of its connections, when it last looked (statistics_sample_connections). */
+    _Atomic uint64_t input_buffer_max, output_buffer_max, connection_bytes;
+    unsigned connection_samples;          /* this worker */
     void (*after_section)(void *context); /* set by handlers inside an exclusive section */
     void *after_section_context;
     _Atomic uint64_t busy_ns; /* thread CPU time at the last timer tick */

@@ -286,3 +286,22 @@ def test_rejected_connections_are_no_commands(start, backend):
             rejected.read_until_close()
     text = holders[0].call("INFO", "stats")
     assert b"rejected_connections:%d\r\n" % (before + 3) in text
+
+
+def exclusive_sections(client):
+    info = client.call("INFO", "debug").decode()
+    return int(re.search(r"exclusive_sections:(\d+)", info)[1])
+
+
+@pytest.mark.skipif(not harness.IS_SLOTWISE, reason="only Slotwise has workers to stop")
+def test_looking_at_everything_stops_nobody(client):
+    """INFO, DBSIZE and LATENCY HISTOGRAM read while the workers go on; a change of the configuration stops them."""
+    client.call("MSET", "a", "1", "b", "2")
+    before = exclusive_sections(client)
+    for _ in range(20):
+        assert client.call("DBSIZE") == 2
+        client.call("INFO", "everything")
+        client.call("LATENCY", "HISTOGRAM")
+    assert exclusive_sections(client) == before
+    client.call("CONFIG", "SET", "hz", "10")
+    assert exclusive_sections(client) == before + 1
