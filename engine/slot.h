@@ -36,14 +36,14 @@
 
 struct table;
 struct slot_databases; /* keyspace.c: tables of databases 1.. */
-struct watcher;        /* watch.h */
+struct watch_table;    /* watch.c: watchers by key */
 
 /* One cache line. word: any thread by CAS; all else is written by the token's holder only. */
 struct slot {
     _Alignas(64) _Atomic uint64_t word;
     struct table *_Atomic table0; /* database 0; NULL while empty. Published by release */
     struct slot_databases *_Atomic databases; /* NULL until a database above 0 is used */
-    struct watcher *watchers;                 /* list of watched keys, under the token */
+    struct watch_table *watchers;             /* NULL while no key is watched; under the token */
 };
 
 /* --- Reading without the token ------------------------------------------------------------------

@@ -1,9 +1,13 @@
-/* WATCH lists: see watch.h. A slot's list holds the watched keys of that slot, doubly linked, since
- * a thousand clients may watch one key. Everything here runs under the slot's token or in an
- * exclusive section.
+/* WATCH: see watch.h. Everything here runs under the slot's token or in an exclusive section, and
+ * costs the same whatever else is watched in the slot, but for the changes of whole databases.
  *
- * Invariant: a slot's list is not empty if and only if its word has SLOT_WATCHED and the keyspace's
- * bitmap has its bit. */
+ * Algorithm. A slot with watched keys has a table of two indices. by_key holds one watcher of each
+ * watched key, the first of a ring of all its watchers: a change finds the ring by the key's hash.
+ * by_owner holds every watcher under a hash of its key and its owner, so that WATCH can tell
+ * whether this connection watches the key already, however many others do.
+ *
+ * Invariant: a slot has such a table, with something in it, if and only if its word has
+ * SLOT_WATCHED and the keyspace's bitmap has its bit. */
 #include "engine/watch.h"
 
 #include <string.h>
@@ -11,15 +15,36 @@
 #include "engine/assert.h"
 #include "engine/memory.h"
 
+struct watch_table {
+    struct watch_index by_key;
+    struct watch_index by_owner;
+};
+
+/* The upper half of a product is the better one, and the index uses the lower one. */
+static uint64_t mix(uint64_t hash, uint64_t with) {
+    uint64_t product = hash ^ (with + 1) * 0x9e3779b97f4a7c15u;
+    product *= 0xd6e8feb86659fd93u;
+    return product ^ product >> 32;
+}
+
+static uint64_t hash_by_owner(uint64_t hash_by_key, const _Atomic bool *dirty) {
+    return mix(hash_by_key, (uint64_t)(uintptr_t)dirty);
+}
+
+#define WATCHER_OF(node, member)                                                                   \
+    ((struct watcher *)(void *)((char *)(node)-offsetof(struct watcher, member)))
+
 struct watcher *watcher_make(struct keyspace *keyspace, unsigned database, const struct key *key,
                              _Atomic bool *dirty) {
     struct watcher *watcher = memory_alloc(sizeof *watcher + key->length);
     *watcher = (struct watcher){.dirty = dirty,
                                 .keyspace = keyspace,
+                                .by_key.hash = mix(key->hash, database),
                                 .hash = key->hash,
                                 .slot = key->slot,
                                 .database = database,
                                 .length = key->length};
+    watcher->by_owner.hash = hash_by_owner(watcher->by_key.hash, dirty);
     memcpy(watcher->key, key->data, key->length);
     return watcher;
 }
@@ -32,34 +57,99 @@ static struct key watcher_key(const struct watcher *watcher) {
     return (struct key){watcher->key, watcher->length, watcher->hash, watcher->slot};
 }
 
-void watcher_link(struct watcher *watcher) {
+static bool watches(const struct watcher *watcher, unsigned database, const struct key *key) {
+    return watcher->hash == key->hash && watcher->database == database &&
+           watcher->length == key->length && memcmp(watcher->key, key->data, key->length) == 0;
+}
+
+/* The first of the ring of this key, NULL if nobody watches it. Adds the number of watchers that it
+ * compares. */
+static struct watcher *find_ring(const struct watch_table *table, uint64_t hash_by_key,
+                                 unsigned database, const struct key *key, size_t *compared) {
+    struct watch_node *node = watch_index_chain(&table->by_key, hash_by_key);
+    for (; node; node = node->next, ++*compared)
+        if (watches(WATCHER_OF(node, by_key), database, key))
+            return WATCHER_OF(node, by_key);
+    return NULL;
+}
+
+static struct watch_table *table_begin(struct watcher *watcher) {
     struct slot *slot = &watcher->keyspace->slots[watcher->slot];
+    if (slot->watchers)
+        return slot->watchers;
+    slot->watchers = memory_alloc(sizeof *slot->watchers);
+    watch_index_begin(&slot->watchers->by_key);
+    watch_index_begin(&slot->watchers->by_owner);
+    atomic_fetch_or(&slot->word, SLOT_WATCHED);
+    atomic_fetch_or(&watcher->keyspace->watched[watcher->slot / 64],
+                    (uint64_t)1 << (watcher->slot & 63));
+    return slot->watchers;
+}
+
+static void table_end(struct watcher *watcher) {
+    struct slot *slot = &watcher->keyspace->slots[watcher->slot];
+    watch_index_end(&slot->watchers->by_key);
+    watch_index_end(&slot->watchers->by_owner);
+    memory_free(slot->watchers);
+    slot->watchers = NULL;
+    atomic_fetch_and(&slot->word, ~SLOT_WATCHED); /* perhaps in a section, not HELD */
+    atomic_fetch_and(&watcher->keyspace->watched[watcher->slot / 64],
+                     ~((uint64_t)1 << (watcher->slot & 63)));
+}
+
+void watcher_link(struct watcher *watcher) {
+    struct watch_table *table = table_begin(watcher);
     struct key key = watcher_key(watcher);
     struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
+    ASSERT(!watcher->linked);
+    watcher->linked = true;
     watcher->expired = object && object_is_expired(object);
-    watcher->next_in_slot = slot->watchers;
-    watcher->link_in_slot = &slot->watchers;
-    if (slot->watchers) {
-        slot->watchers->link_in_slot = &watcher->next_in_slot;
+    size_t compared = 0;
+    struct watcher *ring =
+        find_ring(table, watcher->by_key.hash, watcher->database, &key, &compared);
+    if (ring) {
+        watcher->next_of_key = ring->next_of_key;
+        watcher->previous_of_key = ring;
+        ring->next_of_key->previous_of_key = watcher;
+        ring->next_of_key = watcher;
     } else {
-        atomic_fetch_or(&slot->word, SLOT_WATCHED);
-        atomic_fetch_or(&watcher->keyspace->watched[watcher->slot / 64],
-                        (uint64_t)1 << (watcher->slot & 63));
+        watcher->next_of_key = watcher->previous_of_key = watcher;
+        watch_index_add(&table->by_key, &watcher->by_key);
     }
-    slot->watchers = watcher;
+    watch_index_add(&table->by_owner, &watcher->by_owner);
 }
 
 void watcher_unlink(struct watcher *watcher) {
-    struct slot *slot = &watcher->keyspace->slots[watcher->slot];
-    *watcher->link_in_slot = watcher->next_in_slot;
-    if (watcher->next_in_slot)
-        watcher->next_in_slot->link_in_slot = watcher->link_in_slot;
-    watcher->link_in_slot = NULL; /* a second unlink is our own fault and crashes */
-    if (!slot->watchers) {
-        atomic_fetch_and(&slot->word, ~SLOT_WATCHED); /* perhaps in a section, not HELD */
-        atomic_fetch_and(&watcher->keyspace->watched[watcher->slot / 64],
-                         ~((uint64_t)1 << (watcher->slot & 63)));
+    struct watch_table *table = watcher->keyspace->slots[watcher->slot].watchers;
+    struct key key = watcher_key(watcher);
+    ASSERT(watcher->linked);
+    watcher->linked = false;
+    size_t compared = 0;
+    struct watcher *next = watcher->next_of_key;
+    if (next == watcher)
+        watch_index_remove(&table->by_key, &watcher->by_key);
+    else if (find_ring(table, watcher->by_key.hash, watcher->database, &key, &compared) == watcher)
+        watch_index_replace(&table->by_key, &watcher->by_key, &next->by_key);
+    next->previous_of_key = watcher->previous_of_key;
+    watcher->previous_of_key->next_of_key = next;
+    watch_index_remove(&table->by_owner, &watcher->by_owner);
+    if (table->by_owner.count == 0)
+        table_end(watcher);
+}
+
+struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
+                           const struct key *key, const _Atomic bool *dirty) {
+    const struct watch_table *table = keyspace->slots[key->slot].watchers;
+    if (!table)
+        return NULL;
+    uint64_t hash = hash_by_owner(mix(key->hash, database), dirty);
+    struct watch_node *node = watch_index_chain(&table->by_owner, hash);
+    for (; node; node = node->next) {
+        struct watcher *watcher = WATCHER_OF(node, by_owner);
+        if (watcher->dirty == dirty && watches(watcher, database, key))
+            return watcher;
     }
+    return NULL;
 }
 
 bool watcher_is_expired(const struct watcher *watcher) {
@@ -70,18 +160,23 @@ bool watcher_is_expired(const struct watcher *watcher) {
     return object && object_is_expired(object);
 }
 
-void watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key) {
-    for (struct watcher *w = keyspace->slots[key->slot].watchers; w; w = w->next_in_slot) {
-        if (w->hash != key->hash || w->database != database || w->length != key->length ||
-            memcmp(w->key, key->data, key->length) != 0)
-            continue;
-        if (w->expired && !keyspace_find_raw(keyspace, database, key)) {
+size_t watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key) {
+    size_t seen = 0;
+    struct watcher *first = find_ring(keyspace->slots[key->slot].watchers, mix(key->hash, database),
+                                      database, key, &seen);
+    struct watcher *w = first;
+    if (!first)
+        return seen;
+    do {
+        seen++;
+        if (w->expired && !keyspace_find_raw(keyspace, database, key))
             /* It was absent for the client already; its deletion changes nothing for it. */
             w->expired = false;
-            continue;
-        }
-        atomic_store_explicit(w->dirty, true, memory_order_relaxed);
-    }
+        else
+            atomic_store_explicit(w->dirty, true, memory_order_relaxed);
+        w = w->next_of_key;
+    } while (w != first);
+    return seen;
 }
 
 /* The database of a watcher is emptied, or exchanged for another one. */
@@ -101,15 +196,24 @@ static void touch_whole(struct watcher *w, int replaced_by) {
     atomic_store_explicit(w->dirty, true, memory_order_relaxed);
 }
 
+/* All watchers of one slot. */
+static void touch_slot(const struct watch_table *table, int database, int replaced_by) {
+    for (size_t i = 0; i < table->by_owner.buckets; i++) {
+        struct watch_node *node = watch_index_bucket(&table->by_owner, i);
+        for (; node; node = node->next) {
+            struct watcher *watcher = WATCHER_OF(node, by_owner);
+            if (database < 0 || watcher->database == (unsigned)database)
+                touch_whole(watcher, replaced_by);
+        }
+    }
+}
+
 void watch_touch_database(struct keyspace *keyspace, int database, int replaced_by) {
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
         uint64_t bits = atomic_load_explicit(&keyspace->watched[word], memory_order_relaxed);
         for (; bits; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            struct watcher *w = keyspace->slots[slot].watchers;
-            for (; w; w = w->next_in_slot)
-                if (database < 0 || w->database == (unsigned)database)
-                    touch_whole(w, replaced_by);
+            touch_slot(keyspace->slots[slot].watchers, database, replaced_by);
         }
     }
 }

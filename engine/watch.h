@@ -1,34 +1,46 @@
-/* WATCH: a connection's interest in a key. The watcher hangs in its slot's list, under the slot's
- * token (or an exclusive section); whoever changes a key of a WATCHED slot marks matching watchers
- * dirty. */
+/* WATCH: a connection's interest in a key. The watcher hangs on its key, in a hash table of the
+ * slot, under the slot's token (or an exclusive section); whoever changes a key of a WATCHED slot
+ * marks that key's watchers dirty, at a cost that does not depend on how many other keys of the
+ * slot are watched. */
 #ifndef SLOTWISE_ENGINE_WATCH_H
 #define SLOTWISE_ENGINE_WATCH_H
 
 #include "engine/keyspace.h"
+#include "engine/watch_index.h"
 
 struct watcher {
-    struct watcher *next_in_slot;  /* list of the slot, under its token */
-    struct watcher **link_in_slot; /* what points to this one */
+    struct watch_node by_key;    /* of the first watcher of a key only; under the token */
+    struct watch_node by_owner;  /* under the token */
+    struct watcher *next_of_key; /* ring of the watchers of a key; under the token */
+    struct watcher *previous_of_key;
     struct watcher *next_of_owner; /* the owner's own list; only the owner's thread */
     _Atomic bool *dirty;           /* the owner's flag; set by whoever changes the key */
     struct keyspace *keyspace;
     uint64_t hash;
     uint32_t slot;
     uint32_t database; /* logical number at the time of WATCH */
-    bool expired;      /* it was expired (logically absent) when it was watched */
+    bool linked;
+    bool expired; /* it was expired (logically absent) when it was watched */
     size_t length;
     char key[];
 };
 
 struct watcher *watcher_make(struct keyspace *keyspace, unsigned database, const struct key *key,
                              _Atomic bool *dirty);
-/* Under the token of its slot. Link sets SLOT_WATCHED; the last unlink clears it. Does not free. */
+/* Under the token of its slot, both in constant time. Link sets SLOT_WATCHED; the last unlink
+ * clears it. Does not free. An owner watches a key once (ask watch_find before). */
 void watcher_link(struct watcher *watcher);
 void watcher_unlink(struct watcher *watcher);
 void watcher_free(struct watcher *watcher);
 
-/* Under the token: called by the keyspace for each change when the slot's word has SLOT_WATCHED. */
-void watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
+/* Under the token of the key's slot: the watcher of this key that was made with this flag, NULL if
+ * there is none. Constant time. */
+struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
+                           const struct key *key, const _Atomic bool *dirty);
+
+/* Under the token: called by the keyspace for each change when the slot's word has SLOT_WATCHED.
+ * Returns how many watchers it looked at. */
+size_t watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
 /* Exclusive section, before the change: FLUSHDB (replaced_by -1), FLUSHALL (database -1, too),
  * SWAPDB (once for each of the two). A watcher becomes dirty if its key exists before or
  * afterwards, unless it is absent for clients both times because it has expired. Looks at watched

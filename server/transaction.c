@@ -223,14 +223,6 @@ enum call_result cmd_discard(struct call *call) {
     return CALL_DONE;
 }
 
-static bool is_watched(const struct call *call, const struct key *key) {
-    for (const struct watcher *w = call->session->watchers; w; w = w->next_of_owner)
-        if (w->hash == key->hash && w->database == call->database && w->length == key->length &&
-            memcmp(w->key, key->data, key->length) == 0)
-            return true;
-    return false;
-}
-
 enum call_result cmd_watch(struct call *call) {
     struct session *session = call->session;
     if (session->in_multi) {
@@ -239,16 +231,16 @@ enum call_result cmd_watch(struct call *call) {
     }
     for (int i = 1; i < call->argc; i++) {
         struct key key = call_key(call, i);
-        if (is_watched(call, &key))
-            continue;
-        struct watcher *watcher =
-            watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
         struct slot *slot = &call->keyspace->slots[key.slot];
         slot_acquire_waiting(slot); /* nothing else is held */
-        watcher_link(watcher);
+        if (!watch_find(call->keyspace, call->database, &key, &session->watch_dirty)) {
+            struct watcher *watcher =
+                watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
+            watcher_link(watcher);
+            watcher->next_of_owner = session->watchers;
+            session->watchers = watcher;
+        }
         slot_release(slot);
-        watcher->next_of_owner = session->watchers;
-        session->watchers = watcher;
     }
     reply_ok(call->reply);
     return CALL_DONE;

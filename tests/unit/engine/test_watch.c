@@ -195,3 +195,79 @@ Test(watch, swapping_touches_watchers_of_either_number_only) {
     cr_assert(was_dirty());
     unwatch(w);
 }
+
+/* --- Many watchers in one slot -----------------------------------------------------------------
+ */
+
+#define CROWD 30000
+
+static struct watcher **crowd_make(void) {
+    struct watcher **crowd = malloc(CROWD * sizeof *crowd);
+    char name[32];
+    for (int i = 0; i < CROWD; i++) {
+        snprintf(name, sizeof name, "{k}%d", i);
+        crowd[i] = watch((unsigned)i % 3, name);
+    }
+    return crowd;
+}
+
+/* How many watchers a thousand changes of keys that nobody watches look at. */
+static size_t changes_look_at(void) {
+    size_t seen = 0;
+    char name[32];
+    for (int i = 0; i < 1000; i++) {
+        snprintf(name, sizeof name, "{k}other%d", i);
+        struct key key = key_of(name);
+        struct slot *slot = token_of(&key);
+        seen += watch_touch(keyspace, 0, &key);
+        slot_release(slot);
+    }
+    return seen;
+}
+
+Test(watch, a_change_does_not_look_at_the_watchers_of_other_keys) {
+    struct watcher **crowd = crowd_make();
+    size_t seen = changes_look_at();
+    cr_assert_leq(seen, 3000, "%zu looked at by 1000 changes", seen);
+    cr_assert_not(was_dirty());
+    for (int i = 0; i < CROWD - 1; i++)
+        unwatch(crowd[i]);
+    seen = changes_look_at();
+    cr_assert_leq(seen, 1000, "%zu looked at with one watcher left", seen);
+    struct key key = key_of("{k}29999");
+    struct slot *slot = token_of(&key);
+    cr_assert_eq(watch_touch(keyspace, (CROWD - 1) % 3, &key), 1);
+    slot_release(slot);
+    cr_assert(was_dirty());
+    unwatch(crowd[CROWD - 1]);
+    cr_assert_not(is_marked(key.slot));
+    free(crowd);
+}
+
+Test(watch, an_owner_finds_its_watcher_among_those_of_others) {
+    static _Atomic bool owners[2000];
+    struct watcher *watchers[2000];
+    struct key key = key_of("k"), other = key_of("{k}2");
+    for (int i = 0; i < 2000; i++) {
+        cr_assert_eq(watch_find(keyspace, 0, &key, &owners[i]), NULL);
+        watchers[i] = watcher_make(keyspace, 0, &key, &owners[i]);
+        struct slot *slot = token_of(&key);
+        watcher_link(watchers[i]);
+        slot_release(slot);
+    }
+    /* Every third goes, the first of the ring among them. */
+    for (int i = 0; i < 2000; i += 3)
+        unwatch(watchers[i]);
+    for (int i = 0; i < 2000; i++) {
+        cr_assert_eq(watch_find(keyspace, 0, &key, &owners[i]), i % 3 ? watchers[i] : NULL);
+        cr_assert_eq(watch_find(keyspace, 1, &key, &owners[i]), NULL);
+        cr_assert_eq(watch_find(keyspace, 0, &other, &owners[i]), NULL);
+    }
+    put(0, "k", "v", NEVER);
+    for (int i = 0; i < 2000; i++)
+        cr_assert_eq(atomic_load(&owners[i]), i % 3 != 0);
+    for (int i = 0; i < 2000; i++)
+        if (i % 3)
+            unwatch(watchers[i]);
+    cr_assert_not(is_marked(key.slot));
+}
