@@ -131,7 +131,7 @@ static void reply_hello(struct call *call) {
     reply_bulk_text(reply, "id");
     reply_integer(reply, (int64_t)call->session->id);
     reply_bulk_text(reply, "mode");
-    reply_bulk_text(reply, config_current()->cluster_enabled ? "cluster" : "standalone");
+    reply_bulk_text(reply, "standalone");
     reply_bulk_text(reply, "role");
     reply_bulk_text(reply, "master");
     reply_bulk_text(reply, "modules");

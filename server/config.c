@@ -21,6 +21,7 @@
 #include "engine/assert.h"
 #include "engine/memory.h"
 #include "server/config_private.h"
+#include "server/cpus.h"
 #include "server/glob.h"
 #include "server/log.h"
 
@@ -84,6 +85,13 @@ void config_lines_add(struct config_lines *lines, const struct words *words) {
         added.word[i] = memory_strdup(words->word[i]);
     lines->line = memory_realloc(lines->line, (lines->count + 1) * sizeof *lines->line);
     lines->line[lines->count++] = added;
+}
+
+int config_default_workers(void) {
+    struct cpus cpus;
+
+    cpus_find(&cpus);
+    return cpus.usable > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : cpus.usable;
 }
 
 struct config *config_new(void) {
@@ -395,6 +403,40 @@ static int resolve(struct assignment *assignments, const char *const *names, siz
     return 0;
 }
 
+/* Whether a directive has another value in the one snapshot than in the other. */
+static bool differs(const struct config_option *option, const struct config *before,
+                    const struct config *after) {
+    struct text old_value = {0};
+    struct text new_value = {0};
+
+    option->kind->format(option, config_field_const(before, option), &old_value);
+    option->kind->format(option, config_field_const(after, option), &new_value);
+    bool different = old_value.length != new_value.length ||
+                     memcmp(text_string(&old_value), text_string(&new_value), new_value.length);
+    text_free(&old_value);
+    text_free(&new_value);
+    return different;
+}
+
+/* A value that asks for something: not the default, except that the default of `save` does. */
+static bool asks_for_something(const struct config_option *option, const struct config *config) {
+    if (option->kind == &config_kind_save_points)
+        return config->save.count > 0;
+    return differs(option, state.initial, config);
+}
+
+static void warn_without_effect(const struct config_option *option, const struct config *config) {
+    if ((option->flags & NO_EFFECT) && asks_for_something(option, config))
+        log_write(LOG_LEVEL_WARNING,
+                  "WARNING: the directive '%s' is accepted but not implemented in this version.",
+                  option->name);
+}
+
+void config_warn_without_effect(void) {
+    for (size_t i = 0; i < config_option_count; i++)
+        warn_without_effect(&config_options[i], config_current());
+}
+
 static int parse_value(struct config_parse *parse, const struct assignment *assignment) {
     const struct config_option *option = assignment->option;
     void *field = config_field(parse->target, option);
@@ -408,20 +450,6 @@ static int parse_value(struct config_parse *parse, const struct assignment *assi
     int result = option->kind->parse(parse, option, field, words.count, words.word);
     words_free(&words);
     return result;
-}
-
-static bool has_changed(const struct config_option *option, const struct config *before,
-                        const struct config *after) {
-    struct text old_value = {0};
-    struct text new_value = {0};
-
-    option->kind->format(option, config_field_const(before, option), &old_value);
-    option->kind->format(option, config_field_const(after, option), &new_value);
-    bool changed = (option->flags & VOLATILE) || old_value.length != new_value.length ||
-                   memcmp(text_string(&old_value), text_string(&new_value), new_value.length) != 0;
-    text_free(&old_value);
-    text_free(&new_value);
-    return changed;
 }
 
 /* Runs the subscribers of what changed, each once. On failure undoes those that ran; returns the
@@ -476,7 +504,8 @@ static int assign(struct assignment *assignments, size_t count, struct config *n
     }
     config_normalize(next);
     for (size_t i = 0; i < count; i++)
-        assignments[i].changed = has_changed(assignments[i].option, before, next);
+        assignments[i].changed = (assignments[i].option->flags & VOLATILE) ||
+                                 differs(assignments[i].option, before, next);
     const struct assignment *culprit = apply_changes(assignments, count, before, next, &reason);
     if (culprit != NULL)
         return refuse_argument(error, size, assigned_name(culprit), reason);
@@ -503,6 +532,9 @@ int config_set_bytes(const char *const *names, const char *const *values, const 
     next = config_copy(config_current());
     result = assign(assignments, count, next, error, error_size);
     if (result == 0) {
+        for (size_t i = 0; i < count; i++)
+            if (assignments[i].changed)
+                warn_without_effect(assignments[i].option, next);
         config_publish(next);
         goto out;
     }

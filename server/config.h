@@ -209,8 +209,8 @@ const char *config_enum_name(const char *directive, int value);
 /* True when the value of this directive must not be logged or shown. */
 bool config_is_sensitive(const char *name);
 
-/* The number of workers when none is configured: the processors that affinity and the cgroup CPU
- * quota (v1 or v2, rounded up) leave to this process, 1 .. CONFIG_WORKERS_MAX. Any thread. */
+/* The number of workers when none is configured: the processors that this process may use (cpus.h),
+ * 1 .. CONFIG_WORKERS_MAX. Any thread. */
 int config_default_workers(void);
 
 /* ---- life ---- */
@@ -271,6 +271,11 @@ typedef int config_apply(const struct config *before, const struct config *after
 void config_on_change(const char *name, config_apply *apply, void *context);
 /* Subscribes to every publication (config_load's too); runs after it, on the writer. */
 void config_on_publish(void (*published)(const struct config *now, void *context), void *context);
+
+/* Names in the log, one line each, the directives that the configuration sets and that nothing
+ * heeds in this version (rows with NO_EFFECT whose value is not the default; `save` also by
+ * default, since it promises to save). CONFIG SET does the same for what it changes. */
+void config_warn_without_effect(void);
 
 /* CONFIG REWRITE. Keeps comments, order and what it does not know. Returns 0, or -1 with the error
  * line in error. */

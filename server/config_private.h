@@ -16,6 +16,7 @@ enum config_flag {
     DEBUG = 1 << 5,
     VOLATILE = 1 << 6,
     MULTI_ARG = 1 << 7,
+    NO_EFFECT = 1 << 8,
 };
 enum config_unit { PLAIN, MEMORY, MEMORY_OR_PERCENT, OCTAL };
 enum config_empty { EMPTY_KEPT, EMPTY_UNSET };
@@ -144,10 +145,5 @@ void config_rewrite_line(struct config_rewriting *file, const char *name, const 
                          bool forced);
 /* The option is dealt with: its remaining old lines go. */
 void config_rewrite_done(struct config_rewriting *file, const char *name);
-
-/* ---- config_workers.c: for tests, the roots of /proc and /sys/fs/cgroup are arguments ---- */
-
-/* CPUs that the cgroup quota allows, rounded up; 0 when there is no quota. */
-int config_quota_cpus(const char *proc_self_cgroup, const char *cgroup_root);
 
 #endif

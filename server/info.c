@@ -92,7 +92,7 @@ void info_write_server(struct text *text, const struct info *info) {
     info_word(text, "redis_git_sha1", SLOTWISE_GIT_SHA1);
     info_number(text, "redis_git_dirty", SLOTWISE_GIT_DIRTY);
     info_word(text, "redis_build_id", SLOTWISE_BUILD_ID);
-    info_word(text, "redis_mode", config->cluster_enabled ? "cluster" : "standalone");
+    info_word(text, "redis_mode", "standalone"); /* cluster-enabled has no effect yet */
     text_append_format(text, "os:%s %s %s\r\n", name.sysname, name.release, name.machine);
     info_number(text, "arch_bits", sizeof(void *) * 8);
     info_word(text, "monotonic_clock", "POSIX clock_gettime");
@@ -286,7 +286,7 @@ void info_write_modules(struct text *text, const struct info *info) {
 
 void info_write_cluster(struct text *text, const struct info *info) {
     (void)info;
-    info_number(text, "cluster_enabled", config_current()->cluster_enabled);
+    info_number(text, "cluster_enabled", 0);
 }
 
 /* --- Choosing -----------------------------------------------------------------------------------

@@ -8,13 +8,16 @@
 #include "engine/assert.h"
 #include "server/log.h"
 
-int io_create(const char *name, const struct io_callbacks *callbacks, struct io **io) {
+int io_create(const char *name, const struct io_callbacks *callbacks, struct io **io,
+              int *refused) {
+    *refused = 0;
     bool any = strcmp(name, "auto") == 0;
 #ifdef SLOTWISE_IO_URING
     if (any || strcmp(name, "io_uring") == 0) {
         int error = io_backend_uring.create(callbacks, io);
         if (error == 0 || !any)
             return error;
+        *refused = error;
     }
 #endif
     if (any || strcmp(name, "epoll") == 0)

@@ -58,8 +58,9 @@ struct io_callbacks {
 };
 
 /* name: "auto" (io_uring where the kernel has what is needed, else epoll), "io_uring", "epoll". 0
- * or -errno. Must be called on the worker's thread. */
-int io_create(const char *name, const struct io_callbacks *callbacks, struct io **io);
+ * or -errno. *refused: why "auto" did not take io_uring (-ENOSYS: the kernel is too old), or 0.
+ * Must be called on the worker's thread. */
+int io_create(const char *name, const struct io_callbacks *callbacks, struct io **io, int *refused);
 void io_destroy(struct io *io); /* every connection must have been closed */
 const char *io_name(const struct io *io);
 

@@ -126,7 +126,12 @@ int listen_open(struct server *server) {
             return error;
         }
     }
-    return config->unixsocket ? open_unix(server, config) : 0;
+    int error = config->unixsocket ? open_unix(server, config) : 0;
+    if (!error && server->listener_count == 0) {
+        log_write(LOG_LEVEL_WARNING, "Configured to not listen anywhere, exiting.");
+        return -EINVAL;
+    }
+    return error;
 }
 
 static void stop_listening(const struct listener *listeners, unsigned count) {

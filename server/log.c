@@ -18,8 +18,9 @@
 #include "server/numbers.h"
 
 static atomic_int threshold = LOG_LEVEL_NOTICE;
-static _Atomic char role = 'X';
+static _Atomic char role = 'C';
 static char path[PATH_MAX];
+static atomic_int warnings_copy = -1; /* a descriptor */
 static atomic_bool to_syslog;
 static char syslog_identity[128];
 
@@ -46,8 +47,25 @@ void log_set_role(char new_role) {
     atomic_store_explicit(&role, new_role, memory_order_relaxed);
 }
 
+void log_copy_warnings(int descriptor) {
+    atomic_store(&warnings_copy, descriptor);
+}
+
 bool log_enabled(enum log_level level) {
     return (int)level >= atomic_load_explicit(&threshold, memory_order_relaxed);
+}
+
+/* A short write happens to pipes and full disks only: carry on with the rest. */
+static void write_all(int descriptor, const char *bytes, size_t length) {
+    while (length > 0) {
+        ssize_t written = write(descriptor, bytes, length);
+        if (written <= 0 && !(written < 0 && errno == EINTR))
+            break;
+        if (written > 0) {
+            bytes += written;
+            length -= (size_t)written;
+        }
+    }
 }
 
 /* Async-signal-safe; keeps errno, because lines are often written on the way out of an error. */
@@ -57,16 +75,8 @@ static void put(const char *bytes, size_t length) {
 
     if (path[0] != '\0')
         descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    /* A short write happens to pipes and full disks only: carry on with the rest. */
-    while (descriptor >= 0 && length > 0) {
-        ssize_t written = write(descriptor, bytes, length);
-        if (written <= 0 && !(written < 0 && errno == EINTR))
-            break;
-        if (written > 0) {
-            bytes += written;
-            length -= (size_t)written;
-        }
-    }
+    if (descriptor >= 0)
+        write_all(descriptor, bytes, length);
     if (descriptor >= 0 && descriptor != STDOUT_FILENO)
         close(descriptor);
     errno = saved_errno;
@@ -83,8 +93,10 @@ void log_write(enum log_level level, const char *format, ...) {
     char line[LOG_MESSAGE_SIZE + 80];
     struct timeval now;
     struct tm local;
+    int copy = atomic_load_explicit(&warnings_copy, memory_order_relaxed);
+    bool visible = log_enabled(level), copied = copy >= 0 && level == LOG_LEVEL_WARNING;
 
-    if (!log_enabled(level))
+    if (!visible && !copied)
         return;
     gettimeofday(&now, NULL);
     time_t seconds = now.tv_sec;
@@ -101,10 +113,14 @@ void log_write(enum log_level level, const char *format, ...) {
     va_start(arguments, format);
     int wanted = vsnprintf(message, LOG_MESSAGE_SIZE, format, arguments);
     va_end(arguments);
-    put_syslog(level, message);
+    if (visible)
+        put_syslog(level, message);
     length += wanted < LOG_MESSAGE_SIZE ? (size_t)(wanted < 0 ? 0 : wanted) : LOG_MESSAGE_SIZE - 1;
     line[length++] = '\n';
-    put(line, length);
+    if (visible)
+        put(line, length);
+    if (copied)
+        write_all(copy, line, length);
 }
 
 void log_write_raw(enum log_level level, const char *text) {

@@ -2,7 +2,7 @@
  *
  *     1234:M 05 Mar 2024 12:00:01.234 * Ready to accept connections
  *
- * process id, role (M primary, S replica, X neither yet, C child), local time, level mark (. debug,
+ * process id, role (C still starting, M primary, S replica), local time, level mark (. debug,
  * - verbose, * notice, # warning), message.
  *
  * Every line is one write(2) to a descriptor opened with O_APPEND, so threads need no lock and
@@ -33,6 +33,8 @@ void log_set_file(const char *path);
 /* Copies every line to syslog. facility: LOG_LOCAL0 and the like of <syslog.h>. */
 void log_set_syslog(bool enabled, const char *identity, int facility);
 void log_set_role(char role);
+/* Warnings go to this descriptor as well, whatever the threshold, until it is set to -1. */
+void log_copy_warnings(int descriptor);
 
 /* ---- writing: any thread; errors of the file are ignored, there is no place to report them ----
  */

@@ -29,8 +29,7 @@
 #include "server/worker.h"
 #include "slotwise_version.h"
 
-#define STALL_MS             10000
-#define RESERVED_DESCRIPTORS 64 /* listeners, rings, log, files: not for clients */
+#define STALL_MS 10000
 
 static struct server the_server; /* main's only; everybody else is passed a pointer */
 
@@ -84,6 +83,22 @@ static int rebind_port(const struct config *before, const struct config *after, 
     (void)before;
     *error = "Unable to listen on this port. Check server logs.";
     return listen_change(context, after) ? -1 : 0;
+}
+
+static int raise_client_limit(const struct config *before, const struct config *after,
+                              void *context, const char **error) {
+    static char text[128]; /* one writer at a time; read at once */
+    const struct server *server = context;
+    (void)before;
+    uint64_t possible = process_raise_descriptor_limit(after->maxclients, server->worker_count);
+    if (possible >= after->maxclients)
+        return 0;
+    snprintf(text, sizeof text,
+             "The operating system is not able to handle the specified number of clients, try with "
+             "%llu",
+             (unsigned long long)possible);
+    *error = text;
+    return -1;
 }
 
 static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)) {
@@ -154,6 +169,32 @@ static void show_logo(const struct config *config) {
     log_write_raw(LOG_LEVEL_NOTICE, text);
 }
 
+/* maxclients becomes what the limit of open files leaves room for. */
+static int fit_client_limit(void) {
+    const struct config *config = config_current();
+    uint64_t wanted = config->maxclients;
+    uint64_t possible = process_raise_descriptor_limit(wanted, (unsigned)config->io_threads);
+    const char *name = "maxclients", *value;
+    char number[32], error[CONFIG_ERROR_SIZE];
+    if (possible == wanted)
+        return 0;
+    snprintf(number, sizeof number, "%llu", (unsigned long long)possible);
+    value = number;
+    return possible == 0 ? -1 : config_set_many(&name, &value, 1, 0, error, sizeof error);
+}
+
+static void log_io_backend(const struct server *server) {
+    int refused = server->workers[0]->io_refused;
+    if (refused == -ENOSYS)
+        log_write(LOG_LEVEL_NOTICE,
+                  "Using epoll: this kernel lacks the io_uring of Linux 6.1 or newer.");
+    else if (refused)
+        log_write(LOG_LEVEL_NOTICE, "Using epoll: io_uring is refused (%s)%s", strerror(-refused),
+                  refused == -EPERM ? ", by the seccomp filter of a container or by "
+                                      "kernel.io_uring_disabled."
+                                    : ".");
+}
+
 static int create_workers(struct server *server) {
     const struct config *config = config_current();
     server->worker_count = (unsigned)config->io_threads;
@@ -174,6 +215,7 @@ static int create_workers(struct server *server) {
             return error;
         }
     }
+    log_io_backend(server);
     return 0;
 }
 
@@ -195,11 +237,15 @@ static int set_up(struct server *server, int argc, char **argv) {
     }
     if (config->file)
         snprintf(server->configuration_file, sizeof server->configuration_file, "%s", config->file);
+    process_find_supervisor(server);
     if (process_daemonize(server) < 0)
         return -1;
     start_banner(argc);
     install_signals();
-    process_raise_descriptor_limit((unsigned)config->maxclients, RESERVED_DESCRIPTORS);
+    log_set_role('M');
+    if (fit_client_limit() < 0)
+        return -1;
+    process_log_resources();
     make_random_id(server->run_id);
     make_random_id(server->replication_id);
     server->started_ms = server->statistics_reset_ms = clock_now_ms();
@@ -215,12 +261,14 @@ static int set_up(struct server *server, int argc, char **argv) {
     apply_published(config_current(), server);
     config_on_change("bind", rebind_addresses, server);
     config_on_change("port", rebind_port, server);
-    show_logo(config);
+    config_on_change("maxclients", raise_client_limit, server);
+    show_logo(config_current());
     if (listen_open(server) != 0)
         return -1;
-    if (process_write_pid_file(server) < 0)
+    if (process_write_pid_file() < 0)
         return -1;
-    log_set_role('M');
+    process_check_system();
+    config_warn_without_effect();
     log_write(LOG_LEVEL_NOTICE, "Server initialized");
     return 0;
 }
@@ -233,8 +281,8 @@ static void tear_down(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++)
         worker_join(server->workers[i]);
     listen_close(server);
-    process_remove_pid_file(server);
-    process_notify_systemd("STOPPING=1\n");
+    process_remove_pid_file();
+    process_notify_systemd(server, "STOPPING=1\n");
     log_write(LOG_LEVEL_WARNING, "Slotwise is now ready to exit, bye bye...");
 #ifdef SLOTWISE_ASAN
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
@@ -255,13 +303,17 @@ int main(int argc, char **argv) {
         return process_print_help(argv[0]);
     if (set_up(server, argc, argv) < 0)
         return 1;
-    if (create_workers(server) != 0)
+    if (create_workers(server) != 0) {
+        process_remove_pid_file();
         return 1;
+    }
     atomic_store(&server->startup_bytes, memory_used_bytes());
-    log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
+    if (config_current()->port)
+        log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
     if (config_current()->unixsocket)
         log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");
-    process_notify_systemd("STATUS=Ready to accept connections\nREADY=1\n");
+    process_notify_systemd(server, "STATUS=Ready to accept connections\nREADY=1\n");
+    process_started();
     tear_down(server); /* waits for the workers to end */
     return 0;
 }

@@ -223,7 +223,8 @@ static void close_all(struct worker *worker) {
 static int worker_prepare(struct worker *worker) {
     const struct io_callbacks callbacks = {on_data,   on_drained,  on_closed, on_detached,
                                            on_accept, on_readable, worker};
-    int error = io_create(worker->server->io_backend_name, &callbacks, &worker->io);
+    int error =
+        io_create(worker->server->io_backend_name, &callbacks, &worker->io, &worker->io_refused);
     if (error)
         return error;
     return io_watch_fd(worker->io, worker->mailbox.wake_fd);

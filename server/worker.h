@@ -59,6 +59,7 @@ struct worker {
     unsigned number;
     pthread_t thread;
     struct io *io;
+    int io_refused; /* of io_create; read when the worker has started */
     struct mailbox mailbox;
     struct batch batch;
     struct conn *connections; /* list */

@@ -155,8 +155,9 @@ class Server:
     """
 
     def __init__(self, options=None, *, backend=None, threads=1, binary=None, wait=True, config=None,
-                 arguments=None, standard_input=None, defaults=True, directory=None, environment=None):
+                 arguments=None, standard_input=None, defaults=True, directory=None, environment=None, prefix=None):
         self.binary = binary or SERVER
+        self.prefix = list(prefix or [])  # a command that becomes the server
         self.backend = backend
         self.threads = threads
         self.options = dict(options or {})
@@ -186,7 +187,7 @@ class Server:
     # --- life -------------------------------------------------------------------------------------------
 
     def command_line(self):
-        words = [self.binary]
+        words = [*self.prefix, self.binary]
         if self.config is not None:
             (self.directory / "server.conf").write_text(self.config)
             words.append(str(self.directory / "server.conf"))

@@ -53,6 +53,25 @@ Test(log, line) {
     cr_assert(matches(pattern, content()), "%s", content());
 }
 
+Test(log, warnings_are_copied_while_somebody_listens) {
+    int pipe_ends[2];
+    char text[512];
+    cr_assert_eq(pipe(pipe_ends), 0);
+    log_set_level(LOG_LEVEL_NOTHING);
+    log_copy_warnings(pipe_ends[1]);
+    log_write(LOG_LEVEL_NOTICE, "not this");
+    log_write(LOG_LEVEL_WARNING, "but this");
+    log_copy_warnings(-1);
+    log_write(LOG_LEVEL_WARNING, "too late");
+    close(pipe_ends[1]);
+    ssize_t n = read(pipe_ends[0], text, sizeof text - 1);
+    close(pipe_ends[0]);
+    cr_assert_gt(n, 0);
+    text[n] = '\0';
+    cr_assert(matches("^[0-9]+:C [^\n]* # but this\n$", text), "%s", text);
+    cr_assert_str_empty(content());
+}
+
 Test(log, levels_and_marks) {
     log_set_role('S');
     log_set_level(LOG_LEVEL_DEBUG);
@@ -125,7 +144,7 @@ Test(log, lines_of_threads_do_not_mix) {
     cr_assert_not_null(file);
     char line[256];
     while (fgets(line, sizeof line, file) != NULL) {
-        cr_assert(matches("^[0-9]+:X .{24} # thread [abcd] line [0-9]+ end\n$", line), "%s", line);
+        cr_assert(matches("^[0-9]+:C .{24} # thread [abcd] line [0-9]+ end\n$", line), "%s", line);
         lines++;
     }
     fclose(file);
