@@ -25,13 +25,14 @@
  *
  * Reclamation. A thread's record is in its thread-local storage; joining and leaving take
  * registry.lock, which a section holds, so records cannot go away under it. */
-#include <pthread.h>
+#include "engine/exclusive.h"
 
-#include "engine/assert.h"
+#include <pthread.h>
+#include <stddef.h>
+
 #include "engine/epoch.h"
 #include "engine/futex.h"
-#include "engine/slot.h"
-#include "engine/slot_private.h"
+#include "engine/patience.h"
 
 enum participant_state {
     PARTICIPANT_RUNNING = 1,
@@ -217,14 +218,11 @@ static void blocking_resume(struct waiter *waiter) {
 
 void exclusive_run_blocking(void (*function)(void *context), void *context) {
     struct blocking_waiter blocking = {.waiter = {.resume = blocking_resume}};
+    ASSERT(!self.joined);
     if (!patience_enter(&blocking.waiter)) {
         bool online = reader_offline();
-        if (self.joined)
-            exclusive_sleep_begin();
         while (!atomic_load(&blocking.granted))
             futex_wait(&blocking.granted, 0);
-        if (self.joined)
-            exclusive_sleep_end();
         reader_online(online);
     }
     exclusive_run(function, context);

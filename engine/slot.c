@@ -34,8 +34,7 @@
  * outlive the last of them; who loses its reservation to another sets it again. An optimistic
  * reader may be beaten by writers any number of times; its caller takes the token after a few.
  *
- * Reclamation. Nothing is allocated: nodes are intrusive, and their owner keeps them until resumed
- * or cancelled. */
+ * Reclamation. Nothing is allocated: waiters are intrusive (waiter.h). */
 #include "engine/slot.h"
 
 #include <pthread.h>
@@ -43,23 +42,16 @@
 
 #include "engine/assert.h"
 #include "engine/futex.h"
-#include "engine/slot_private.h"
 
 _Static_assert(sizeof(struct slot) == 64, "a slot is one cache line");
 
 #define STRIPES 256
 
-struct stripe {
-    _Alignas(64) pthread_mutex_t lock;
-    struct waiter_list list; /* of all slots of the stripe, in order of arrival; under lock */
-};
-
-static struct stripe stripes[STRIPES] = {
-    [0 ... STRIPES - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER},
-};
+/* Each has the waiters of all slots of its stripe. */
+static struct waiter_queue stripes[STRIPES] = {[0 ... STRIPES - 1] = WAITER_QUEUE_INITIALIZER};
 
 /* By address: a release knows its slot, not its number. Neighbours have different stripes. */
-static struct stripe *stripe_of(const struct slot *slot) {
+static struct waiter_queue *stripe_of(const struct slot *slot) {
     return &stripes[((uintptr_t)slot / sizeof(struct slot)) % STRIPES];
 }
 
@@ -138,17 +130,17 @@ void slots_release(struct slot *slots, const uint16_t *numbers, size_t n) {
 
 bool slot_park(struct slot *slots, uint32_t slot_number, struct waiter *waiter) {
     struct slot *slot = &slots[slot_number];
-    struct stripe *stripe = stripe_of(slot);
-    waiter->at = slot;
-    waiter->slot = slot_number;
+    struct waiter_queue *stripe = stripe_of(slot);
     pthread_mutex_lock(&stripe->lock);
     ASSERT(!waiter->linked);
+    waiter->queue = stripe;
+    waiter->slot = slot;
     uint64_t word = atomic_load(&slot->word);
     bool parked = false;
     while (word & SLOT_TAKEN) {
         if ((word & SLOT_WAITERS) ||
             atomic_compare_exchange_weak(&slot->word, &word, word | SLOT_WAITERS)) {
-            waiter_list_append(&stripe->list, waiter);
+            waiter_append(stripe, waiter);
             parked = true;
             break;
         }
@@ -158,38 +150,21 @@ bool slot_park(struct slot *slots, uint32_t slot_number, struct waiter *waiter) 
 }
 
 void slot_wake_waiters(struct slot *slot) {
-    struct stripe *stripe = stripe_of(slot);
-    struct waiter_list woken = {NULL, NULL};
+    struct waiter_queue *stripe = stripe_of(slot);
+    struct waiter *first = NULL, **end = &first;
     pthread_mutex_lock(&stripe->lock);
-    for (struct waiter *waiter = stripe->list.first, *next; waiter != NULL; waiter = next) {
+    for (struct waiter *waiter = stripe->first, *next; waiter != NULL; waiter = next) {
         next = waiter->next;
-        if (waiter->at != slot)
+        if (waiter->slot != slot)
             continue;
-        waiter_list_remove(&stripe->list, waiter);
-        if (woken.last != NULL)
-            woken.last->next = waiter;
-        else
-            woken.first = waiter;
-        woken.last = waiter;
+        waiter_remove(stripe, waiter);
+        *end = waiter;
+        end = &waiter->next;
     }
     atomic_fetch_and(&slot->word, ~SLOT_WAITERS);
     pthread_mutex_unlock(&stripe->lock);
-    for (struct waiter *waiter = woken.first, *next; waiter != NULL; waiter = next) {
+    for (struct waiter *waiter = first, *next; waiter != NULL; waiter = next) {
         next = waiter->next;
         waiter->resume(waiter);
     }
-}
-
-bool waiter_cancel(struct waiter *waiter) {
-    if (waiter->slot == WAITER_PATIENCE)
-        return patience_cancel(waiter);
-    if (waiter->at == NULL)
-        return false;
-    struct stripe *stripe = stripe_of(waiter->at);
-    pthread_mutex_lock(&stripe->lock);
-    bool linked = waiter->linked;
-    if (linked)
-        waiter_list_remove(&stripe->list, waiter); /* WAITERS may stay set for nobody: harmless */
-    pthread_mutex_unlock(&stripe->lock);
-    return linked;
 }

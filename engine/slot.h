@@ -1,4 +1,4 @@
-/* Slots, their tokens, waiting for them, and exclusive sections.
+/* Slots, their tokens, and waiting for them.
  *
  * The slot is the unit of ownership and atomicity: 16384 of them, whatever the number of cores. A
  * writer holds the slot's token (the HELD bit of its word) for one command; readers of small values
@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "engine/assert.h"
+#include "engine/waiter.h"
 
 #define SLOT_COUNT 16384
 #define SLOT_BITS  14
@@ -90,8 +91,8 @@ static inline bool slot_try_acquire(struct slot *slot) {
 }
 
 /* Spins, then yields, until it is ours; reserves the slot, so that slot_try_acquire of others
- * cannot win for ever. Only for the owner of patience and for background duties that hold nothing
- * else. */
+ * cannot win for ever. Only for the owner of patience: nothing else on a worker waits for a slot.
+ */
 void slot_acquire_waiting(struct slot *slot);
 
 /* Gives it back: bumps the version, wakes all that are parked on it. A sequentially consistent
@@ -111,33 +112,13 @@ static inline bool slot_is_serving(const struct slot *slot) {
 void slot_set_bits(struct slot *slot, uint64_t bits);
 void slot_clear_bits(struct slot *slot, uint64_t bits);
 
-/* --- Waiting
- * -------------------------------------------------------------------------------------- */
-
-/* Intrusive node in whatever waits (a connection). One wait at a time. resume is called exactly
- * once for each wait that ended other than by waiter_cancel, on the thread that released, without
- * any lock held; it must only post to the owner's mailbox. The node must stay alive until the wait
- * has ended; from resume on it may be used again. Set resume, zero the rest. All fields but resume
- * belong to slot.c. */
-struct waiter {
-    struct waiter *next; /* under the list's lock; after unlinking: the waking thread's chain */
-    struct waiter *previous;
-    void (*resume)(struct waiter *waiter);
-    struct slot *at; /* what it waits for; the thread that parks */
-    uint32_t slot;   /* its number, or WAITER_PATIENCE; the thread that parks */
-    uint8_t linked;  /* 1 while in a list; under that list's lock */
-};
-#define WAITER_PATIENCE UINT32_MAX
+/* --- Waiting ------------------------------------------------------------------------------------
+ */
 
 /* Joins the slot's wait list. true: parked, resume will be called (perhaps before this returns).
  * false: the token is free now, try again; nothing is linked. The caller holds no token and must
  * not run the command until resumed. */
 bool slot_park(struct slot *slots, uint32_t slot_number, struct waiter *waiter);
-/* Unlinks. true: it was linked, resume will not be called. false: resume has been called or is
- * being called on another thread: the owner must expect it in its mailbox. For patience false also
- * means that the waiter owns it: patience_leave once it has arrived. Only on the thread that
- * parked, and only while that thread has not yet seen the resume. */
-bool waiter_cancel(struct waiter *waiter);
 
 /* All of n slots (ascending, no duplicates), or none: on failure nothing is held and *busy names
  * the slot to park on. Gives back what it had before it returns, so other slots' waiters may be
@@ -146,56 +127,5 @@ bool slots_try_acquire(struct slot *slots, const uint16_t *numbers, size_t n, ui
 void slots_acquire_waiting(struct slot *slots, const uint16_t *numbers,
                            size_t n); /* patience owner */
 void slots_release(struct slot *slots, const uint16_t *numbers, size_t n);
-
-/* --- Patience: one process-wide FIFO
- * -------------------------------------------------------------- */
-
-/* true: this waiter owns patience now. false: queued; resume is called when it owns it. The caller
- * holds no token. */
-bool patience_enter(struct waiter *waiter);
-/* Gives patience to the next in the queue. Only its owner calls it. */
-void patience_leave(struct waiter *waiter);
-/* waiter_cancel also takes a queued waiter out of the patience queue; an owner must patience_leave.
- */
-
-/* --- Exclusive sections
- * --------------------------------------------------------------------------- */
-
-/* Every thread that runs commands joins; it then counts as running until it sleeps. Both may block
- * until a running section is over (a registered reader is offline meanwhile). Leave before the
- * thread ends. */
-void exclusive_join(void);
-void exclusive_leave(void);
-
-/* 1 while a section is wanted or running. Read-mostly, alone on its cache line; written only by
- * exclusive_run. Use exclusive_point. */
-struct exclusive_gate {
-    _Alignas(64) _Atomic uint32_t requested;
-};
-extern struct exclusive_gate exclusive_gate;
-
-/* At every command boundary (no token held, no published pointer held). Cheap when nobody asks;
- * else blocks until the section is over, offline if the thread is a registered reader. */
-void exclusive_stop(void);
-static inline void exclusive_point(void) {
-    if (UNLIKELY(atomic_load_explicit(&exclusive_gate.requested, memory_order_acquire)))
-        exclusive_stop();
-}
-/* Around a blocking wait: a sleeping thread counts as stopped. exclusive_sleep_end may block until
- * a running section is over. Both contain the full fence that pairs with exclusive_run. */
-void exclusive_sleep_begin(void);
-void exclusive_sleep_end(void);
-
-/* Stops every joined thread at a command boundary, runs function(context) on the calling thread,
- * lets them go on. The caller owns patience (patience_enter) and holds no token; joined or not.
- * Nothing in function may wait for another joined thread or start a section. */
-void exclusive_run(void (*function)(void *context), void *context);
-
-/* Sections so far. */
-uint64_t exclusive_count(void);
-
-/* For threads that may block: takes patience by waiting, then exclusive_run, then leaves patience.
- * A joined thread counts as asleep and a registered reader is offline while it waits. */
-void exclusive_run_blocking(void (*function)(void *context), void *context);
 
 #endif

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "engine/epoch.h"
+#include "engine/exclusive.h"
 #include "server/cmd_data.h"
 #include "server/cmd_session.h"
 #include "server/commands.h"

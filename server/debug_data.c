@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/epoch.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/cmd_data.h"
 #include "server/numbers.h"

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/config.h"
 #include "server/info_private.h"

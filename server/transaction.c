@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/assert.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
 #include "server/commands.h"

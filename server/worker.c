@@ -12,6 +12,7 @@
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/epoch.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/config.h"
 #include "server/housekeeping.h"

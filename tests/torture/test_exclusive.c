@@ -15,7 +15,9 @@
 #include <criterion/criterion.h>
 
 #include "engine/epoch.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "engine/patience.h"
 #include "engine/slot.h"
 
 #define HOT_SLOTS      6
@@ -94,7 +96,7 @@ static void look_at_all(void *context) {
         /* Nobody holds a token, so nobody may be left waiting for one: a wake was lost. */
         for (int j = 0; j < CLIENTS; j++) {
             const struct waiter *waiter = &workers[i].clients[j].waiter;
-            if (waiter->linked && waiter->slot != WAITER_PATIENCE)
+            if (waiter->linked && waiter->slot != NULL)
                 abort();
         }
     }
@@ -413,7 +415,9 @@ static void *storm_thread(void *argument) {
             exclusive_join();
             storm[me].commands++;
         } else if (dice < 47) {
+            exclusive_leave();
             exclusive_run_blocking(storm_section, NULL);
+            exclusive_join();
         } else if (dice < 64) {
             sched_yield();
         }

@@ -17,6 +17,7 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/eviction.h"
+#include "engine/exclusive.h"
 #include "engine/expiry.h"
 #include "engine/keyspace.h"
 #include "engine/memory.h"
@@ -357,7 +358,9 @@ static void *do_duties(void *context) {
             boundary();
         }
         struct section section = {random_next(&random) >> 8, NULL};
+        exclusive_leave();
         exclusive_run_blocking(in_section, &section);
+        exclusive_join();
         if (section.garbage)
             keyspace_garbage_free(section.garbage, section.what % 2);
         note(&sections);

@@ -13,6 +13,7 @@
 
 #include "engine/clock.h"
 #include "engine/epoch.h"
+#include "engine/exclusive.h"
 #include "engine/keyspace.h"
 #include "engine/memory.h"
 
@@ -121,8 +122,11 @@ static void *counter(void *context) {
     while (running()) {
         struct counted moving;
         uint64_t growing;
-        if (!keyspace_count_at_once(keyspace, 0, &moving.count))
+        if (!keyspace_count_at_once(keyspace, 0, &moving.count)) {
+            exclusive_leave();
             exclusive_run_blocking(count_in_section, &moving);
+            exclusive_join();
+        }
         cr_assert_eq(moving.count, STAY + MOVERS);
         uint64_t least = atomic_load(&grown);
         if (keyspace_count_at_once(keyspace, 1, &growing)) {

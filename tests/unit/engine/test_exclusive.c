@@ -1,11 +1,14 @@
 /* Exclusive sections against threads that run, sleep, stop, join and leave. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 
 #include <criterion/criterion.h>
 
 #include "engine/epoch.h"
+#include "engine/exclusive.h"
+#include "engine/patience.h"
 #include "engine/slot.h"
 
 TestSuite(exclusive, .timeout = 60);
@@ -30,7 +33,6 @@ Test(exclusive, a_section_without_others_just_runs) {
     int add = 3;
     exclusive_run_blocking(run_once, &add);
     exclusive_join();
-    exclusive_run_blocking(run_once, &add);
     exclusive_point();
     exclusive_sleep_begin();
     exclusive_sleep_end();
@@ -40,7 +42,16 @@ Test(exclusive, a_section_without_others_just_runs) {
     patience_leave(&waiter);
     exclusive_leave();
     exclusive_run_blocking(run_once, &add);
-    cr_assert_eq(ran, 12);
+    cr_assert_eq(ran, 9);
+    cr_assert_eq(exclusive_count(), 3);
+}
+
+/* A joined thread that blocks for patience may wait behind a connection of its own, which only it
+ * would resume. */
+Test(exclusive, a_joined_thread_may_not_block_for_a_section, .signal = SIGABRT) {
+    int add = 1;
+    exclusive_join();
+    exclusive_run_blocking(run_once, &add);
 }
 
 /* --- One other thread

@@ -1,8 +1,7 @@
 /* The one FIFO. */
 #include <criterion/criterion.h>
 
-#include "engine/slot.h"
-#include "engine/slot_private.h"
+#include "engine/patience.h"
 
 static int resumed_count;
 static struct waiter *resumed[16];
