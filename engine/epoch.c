@@ -364,6 +364,24 @@ size_t epoch_reclaim(size_t limit) {
     return (size_t)(position(&reader->retired) - position(&reader->freed));
 }
 
+size_t epoch_reclaim_for(uint64_t budget_us) {
+    struct reader *reader = &self;
+    ASSERT(reader->registered);
+    if (position(&reader->freed) == position(&reader->retired))
+        return 0;
+    retire_stamp(reader);
+    uint64_t end_ns = 0;
+    while (position(&reader->freed) < reader->safe_end) {
+        retire_free(reader, EPOCH_RECLAIM_STEP);
+        uint64_t now_ns = monotonic_ns();
+        if (end_ns == 0)
+            end_ns = now_ns + budget_us * 1000;
+        else if (now_ns >= end_ns)
+            break;
+    }
+    return (size_t)(position(&reader->retired) - position(&reader->freed));
+}
+
 void epoch_set_single_reader(bool single) {
     atomic_store_explicit(&single_reader, single, memory_order_relaxed);
 }

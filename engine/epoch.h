@@ -63,6 +63,11 @@ void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)
  * offline. */
 size_t epoch_reclaim(size_t limit);
 
+/* The same bounded by time: frees what is safe for about budget_us, at least EPOCH_RECLAIM_STEP
+ * entries. For every turn of a loop, so that a backlog is gone as fast as it becomes safe. */
+#define EPOCH_RECLAIM_STEP 16
+size_t epoch_reclaim_for(uint64_t budget_us);
+
 /* Waits until every reader has passed a quiescent state. The calling thread must be offline or not
  * registered. Slow (milliseconds): never on the command path. */
 void epoch_synchronize(void);

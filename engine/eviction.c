@@ -6,31 +6,38 @@
  * RCU without tokens: what makes up a score is one atomic word, and keys never change. A pool entry
  * has its own copy of the key.
  *
- * Progress. One evictor at a time: the mutex. A deletion tries for the slot's token; only when
- * several in a row found theirs taken does the evictor wait for one. It holds nothing else then but
- * the mutex, and nobody waits for the mutex with a token, so there is no cycle.
+ * The limit. Keys are evicted while what is *live* (memory.h) exceeds the limit; what is dead but
+ * not yet free is no reason to take further keys. A write is admitted when what is *counted* does
+ * not exceed it. Between the two lies what has been evicted or deleted and is on its way: the write
+ * waits for that. Only bounded slices run here, those of writes that wait (eviction_admit) and
+ * those of the workers' timers (eviction_continue), which go on until the limit holds, traffic or
+ * not.
+ *
+ * Progress. One evictor at a time: whoever gets the mutex; nobody waits for it. A deletion tries
+ * for the slot's token and takes another key if it is taken; a slice that meets only taken ones
+ * ends.
  *
  * Reclamation. What is evicted is retired, which takes it out of memory_live_bytes at once. */
 #include "engine/eviction.h"
 
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine/background.h"
 #include "engine/clock.h"
+#include "engine/epoch.h"
 #include "engine/memory.h"
 #include "engine/random_slot.h"
 
 #define POOL_SIZE          16
 #define SAMPLES_MAX        64
 #define KEY_EMBEDDED_BYTES 120
-#define FAILURES_MAX       200 /* rounds in a row without a victim before giving up */
-#define BUSY_MAX           16  /* tokens in a row that were taken before it waits for one */
+#define BUSY_MAX           16 /* tokens in a row that were taken end a slice */
 #define CHOICE_TOLERANCE   8
-#define WALK_BUCKETS       16384 /* looked at for keys with a TTL that are far between */
+#define WALK_BUCKETS       1024 /* looked at for keys with a TTL that are far between */
 #define RANDOM_SAMPLES     8
-#define FREEING_WAIT_US    50
+#define ADMIT_SLICE_US     50
+#define SUM_EVERY          16 /* evictions between two looks at all counters */
 
 struct candidate {
     uint64_t score; /* higher: better to evict; 0: empty */
@@ -50,6 +57,7 @@ struct evictor {
     uint32_t next_database;
     uint64_t random;
     unsigned busy;                /* tokens in a row that were taken */
+    uint64_t evicted_bytes;       /* of the last one that went */
     struct slot_choice **choices; /* by physical database; made on first use */
     struct {
         uint32_t database, slot;
@@ -57,6 +65,9 @@ struct evictor {
     } walk;                           /* where the last one ended */
     struct candidate pool[POOL_SIZE]; /* ascending by score, empty ones last */
     unsigned pool_count;
+    /* Without the lock, by whoever finds the limit exceeded or kept. */
+    _Atomic uint64_t exceeded_since_us; /* monotonic; 0: it is kept */
+    _Atomic uint64_t exceeded_us;       /* sum of what is over */
 };
 
 struct evictor *evictor_create(struct keyspace *keyspace) {
@@ -259,12 +270,13 @@ static bool evict(struct evictor *evictor, uint32_t physical, const struct key *
     struct effect_log *log = keyspace->log;
     bool done = false;
     if (!slot_try_acquire(slot)) {
-        if (++evictor->busy < BUSY_MAX)
-            return false;
-        slot_acquire_waiting(slot);
+        evictor->busy++;
+        return false;
     }
     evictor->busy = 0;
-    if (may_go(evictor, keyspace_find_raw(keyspace, database, key), score)) {
+    const struct object *object = keyspace_find_raw(keyspace, database, key);
+    if (may_go(evictor, object, score)) {
+        evictor->evicted_bytes = object_total_bytes(object);
         struct effect_argument arguments[2] = {{"DEL", 3}, {key->data, key->length}};
         uint64_t number = log ? log->begin(log->context) : 0;
         if (log)
@@ -324,57 +336,107 @@ static bool nothing_to_evict(const struct evictor *evictor) {
     return true;
 }
 
-/* As Redis: 500 us at tenacity 10, linear below, growing by 15 % a step above, no limit at 100. */
-static uint64_t time_limit_us(unsigned tenacity) {
+/* Redis's curve for how long one command may evict (500 us at 10, linear below, growing by 15 % a
+ * step above, no limit at 100), times WAIT_FACTOR: there it stops the server, here one client
+ * waits. */
+#define WAIT_FACTOR 1000
+uint64_t eviction_wait_limit_us(unsigned tenacity) {
     if (tenacity <= 10)
-        return 50 * (uint64_t)tenacity;
+        return 50 * (uint64_t)tenacity * WAIT_FACTOR;
     if (tenacity >= 100)
-        return UINT64_MAX / 2;
+        return UINT64_MAX;
     double limit = 500;
     for (unsigned i = 10; i < tenacity; i++)
         limit *= 1.15;
-    return (uint64_t)limit;
+    return (uint64_t)limit * WAIT_FACTOR;
 }
 
-static bool has_room(uint64_t limit_bytes) {
-    return !memory_is_over(limit_bytes);
-}
+enum slice {
+    SLICE_KEPT,    /* no more is live than the limit */
+    SLICE_MORE,    /* the time is over, or the tokens were taken */
+    SLICE_NOTHING, /* no key that may go */
+};
 
-/* A flushed database may be about to give its memory back: waits for that as long as an eviction
- * may take. */
-static bool wait_for_freeing(uint64_t limit_bytes, uint64_t end_us) {
-    while (background_pending() > 0 && clock_monotonic_us() < end_us) {
-        if (has_room(limit_bytes))
-            return true;
-        nanosleep(&(struct timespec){.tv_nsec = FREEING_WAIT_US * 1000}, NULL);
-    }
-    return has_room(limit_bytes);
-}
-
-/* The evictor's lock is held. */
-static bool make_room(struct evictor *evictor, uint64_t limit_bytes, uint64_t start_us) {
-    uint64_t limit_us = time_limit_us(evictor->tenacity);
-    unsigned failures = 0;
-    while (!has_room(limit_bytes)) {
-        if (is_random(evictor->policy) ? evict_random(evictor) : evict_best(evictor)) {
-            failures = 0;
-            if (clock_monotonic_us() - start_us > limit_us)
-                return true; /* good progress; the next command goes on */
-        } else if (++failures == FAILURES_MAX || nothing_to_evict(evictor)) {
-            return wait_for_freeing(limit_bytes, start_us + limit_us);
+/* Under the lock. */
+static enum slice evict_slice(struct evictor *evictor, uint64_t limit_bytes, uint64_t budget_us) {
+    uint64_t start_us = clock_monotonic_us(), live;
+    enum slice result = SLICE_KEPT;
+    evictor->busy = 0;
+    while ((live = memory_live_bytes()) > limit_bytes && result == SLICE_KEPT) {
+        int64_t excess = (int64_t)(live - limit_bytes);
+        for (unsigned i = 0; i < SUM_EVERY && excess > 0 && result == SLICE_KEPT; i++) {
+            if (is_random(evictor->policy) ? evict_random(evictor) : evict_best(evictor))
+                excess -= (int64_t)evictor->evicted_bytes;
+            else if (nothing_to_evict(evictor))
+                result = SLICE_NOTHING;
+            if (result == SLICE_KEPT &&
+                (evictor->busy >= BUSY_MAX || clock_monotonic_us() - start_us >= budget_us))
+                result = SLICE_MORE;
         }
     }
-    return true;
-}
-
-bool eviction_make_room(struct evictor *evictor, uint64_t limit_bytes) {
-    if (evictor->policy == EVICTION_NONE)
-        return false;
-    pthread_mutex_lock(&evictor->lock);
-    uint64_t start_us = clock_monotonic_us();
-    bool room = make_room(evictor, limit_bytes, start_us);
     COUNTER_ADD(keyspace_counters_mine(evictor->keyspace)->evict_us,
                 clock_monotonic_us() - start_us);
+    return live > limit_bytes ? result : SLICE_KEPT;
+}
+
+static enum slice try_slice(struct evictor *evictor, uint64_t limit_bytes, uint64_t budget_us) {
+    if (evictor->policy == EVICTION_NONE)
+        return memory_live_bytes() > limit_bytes ? SLICE_NOTHING : SLICE_KEPT;
+    if (pthread_mutex_trylock(&evictor->lock) != 0)
+        return SLICE_MORE; /* somebody else is at it */
+    enum slice result = evict_slice(evictor, limit_bytes, budget_us);
     pthread_mutex_unlock(&evictor->lock);
-    return room;
+    return result;
+}
+
+static void note_exceeded(struct evictor *evictor, bool exceeded) {
+    uint64_t since_us = atomic_load_explicit(&evictor->exceeded_since_us, memory_order_relaxed);
+    if (exceeded == (since_us != 0))
+        return;
+    uint64_t now_us = clock_monotonic_us();
+    if (atomic_compare_exchange_strong(&evictor->exceeded_since_us, &since_us,
+                                       exceeded ? now_us : 0) &&
+        !exceeded)
+        atomic_fetch_add_explicit(&evictor->exceeded_us, now_us - since_us, memory_order_relaxed);
+}
+
+enum admission eviction_admit(struct evictor *evictor, uint64_t limit_bytes, uint64_t waited_us) {
+    if (limit_bytes > 0 && memory_is_over(limit_bytes)) {
+        enum slice slice = try_slice(evictor, limit_bytes, ADMIT_SLICE_US);
+        epoch_quiescent();
+        epoch_reclaim_for(ADMIT_SLICE_US);
+        bool exceeded = memory_is_over(limit_bytes);
+        note_exceeded(evictor, exceeded);
+        if (exceeded) {
+            bool hopeless = slice == SLICE_NOTHING && background_pending() == 0;
+            return hopeless || waited_us >= eviction_wait_limit_us(evictor->tenacity) ? ADMIT_NO
+                                                                                      : ADMIT_WAIT;
+        }
+    }
+    if (memory_retired_is_over()) {
+        epoch_quiescent();
+        epoch_reclaim_for(ADMIT_SLICE_US);
+    }
+    return memory_retired_is_over() ? ADMIT_WAIT : ADMIT_YES;
+}
+
+bool eviction_continue(struct evictor *evictor, uint64_t limit_bytes, uint64_t budget_us) {
+    bool exceeded = limit_bytes > 0 && memory_is_over(limit_bytes);
+    enum slice slice = exceeded ? try_slice(evictor, limit_bytes, budget_us) : SLICE_KEPT;
+    note_exceeded(evictor, exceeded && slice != SLICE_KEPT);
+    return slice == SLICE_MORE;
+}
+
+void eviction_exceeded_ms(const struct evictor *evictor, uint64_t *current, uint64_t *total) {
+    uint64_t since_us = atomic_load_explicit(&evictor->exceeded_since_us, memory_order_relaxed);
+    uint64_t now_us = clock_monotonic_us();
+    uint64_t current_us = since_us != 0 && now_us > since_us ? now_us - since_us : 0;
+    *current = current_us / 1000;
+    *total =
+        (atomic_load_explicit(&evictor->exceeded_us, memory_order_relaxed) + current_us) / 1000;
+}
+
+void evictor_reset_statistics(struct evictor *evictor) {
+    atomic_store_explicit(&evictor->exceeded_since_us, 0, memory_order_relaxed);
+    atomic_store_explicit(&evictor->exceeded_us, 0, memory_order_relaxed);
 }

@@ -3,7 +3,13 @@
  * Invariant: the sum of all counters' used_bytes is the sum of usable sizes of all live
  * allocations. Each counter is written by its own thread only (relaxed store, no
  * read-modify-write); anybody reads it. A thread that ends leaves its counter where it is: the slot
- * is given to the next thread with its value. */
+ * is given to the next thread with its value.
+ *
+ * Publishing. A counter's own part of the counted sum is its used bytes without `uncounted_bytes`
+ * (what it has retired, up to its share). published_bytes is what the shared total has of it. While
+ * there is a limit the difference is below the step after each of the thread's operations; that
+ * cannot be relied on before every thread has had one since the limit was set, so memory_is_over
+ * sums exactly until it has once seen that it is so (settled). */
 #include "engine/memory.h"
 
 #include <errno.h>
@@ -25,7 +31,9 @@
 struct counter {
     _Alignas(64) _Atomic int64_t used_bytes; /* written by the owner */
     _Atomic int64_t retired_bytes;           /* written by the owner */
-    int64_t published_bytes;                 /* owner only: what admission_bytes has of it */
+    _Atomic int64_t published_bytes;         /* what admission_bytes has of it; by the owner */
+    int64_t uncounted_bytes;                 /* owner only: of the retired ones */
+    int64_t base_bytes;                      /* owner only: published + uncounted */
     _Atomic uint32_t taken;
 };
 
@@ -33,7 +41,19 @@ static struct counter counters[COUNTERS_MAX];
 static _Atomic unsigned counters_high; /* counters below this may be in use */
 static _Alignas(64) _Atomic int64_t admission_bytes;
 static _Alignas(64) _Atomic uint64_t peak_bytes;
+static _Atomic int64_t freeing_bytes;
 static _Thread_local struct counter *mine;
+_Thread_local bool memory_retired_is_over_max;
+
+/* Read by each allocation, written by memory_set_limit (settled also by memory_is_over). */
+static struct {
+    _Alignas(64) _Atomic int64_t step_bytes; /* INT64_MAX: nobody publishes */
+    _Atomic int64_t share_bytes;             /* retired bytes of one thread that do not count */
+    _Atomic int64_t retired_max_bytes;       /* of one thread */
+    _Atomic bool settled;
+} limits = {.step_bytes = INT64_MAX,
+            .share_bytes = MEMORY_RETIRED_MAX_BYTES,
+            .retired_max_bytes = MEMORY_RETIRED_MAX_BYTES};
 
 static pthread_key_t counter_key;
 static pthread_once_t counter_once = PTHREAD_ONCE_INIT;
@@ -63,29 +83,61 @@ static __attribute__((noinline)) struct counter *counter_take(void) {
     assert_failed("too many threads", __FILE__, __LINE__);
 }
 
-static inline void counter_publish(struct counter *counter, int64_t used_bytes,
-                                   int64_t retired_bytes) {
-    int64_t drift = used_bytes - retired_bytes - counter->published_bytes;
-    if (UNLIKELY(drift >= MEMORY_PUBLISH_STEP_BYTES || drift <= -MEMORY_PUBLISH_STEP_BYTES)) {
-        counter->published_bytes += drift;
-        atomic_fetch_add_explicit(&admission_bytes, drift, memory_order_relaxed);
-    }
+static __attribute__((noinline)) void counter_publish(struct counter *counter, int64_t drift) {
+    int64_t published = atomic_load_explicit(&counter->published_bytes, memory_order_relaxed);
+    atomic_store_explicit(&counter->published_bytes, published + drift, memory_order_relaxed);
+    counter->base_bytes += drift;
+    atomic_fetch_add_explicit(&admission_bytes, drift, memory_order_relaxed);
+}
+
+static inline void counter_moved(struct counter *counter, int64_t used_bytes) {
+    int64_t drift = used_bytes - counter->base_bytes;
+    int64_t step = atomic_load_explicit(&limits.step_bytes, memory_order_relaxed);
+    if (UNLIKELY(drift >= step || drift <= -step))
+        counter_publish(counter, drift);
 }
 
 static inline void account(int64_t bytes) {
     struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
     int64_t used = atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) + bytes;
     atomic_store_explicit(&counter->used_bytes, used, memory_order_relaxed);
-    counter_publish(counter, used,
-                    atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed));
+    counter_moved(counter, used);
 }
 
 void memory_retired_add(int64_t bytes) {
     struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
     int64_t retired = atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) + bytes;
+    int64_t share = atomic_load_explicit(&limits.share_bytes, memory_order_relaxed);
+    int64_t uncounted = retired < share ? retired : share;
     atomic_store_explicit(&counter->retired_bytes, retired, memory_order_relaxed);
-    counter_publish(counter, atomic_load_explicit(&counter->used_bytes, memory_order_relaxed),
-                    retired);
+    memory_retired_is_over_max =
+        retired > atomic_load_explicit(&limits.retired_max_bytes, memory_order_relaxed);
+    counter->base_bytes += uncounted - counter->uncounted_bytes;
+    counter->uncounted_bytes = uncounted;
+    counter_moved(counter, atomic_load_explicit(&counter->used_bytes, memory_order_relaxed));
+}
+
+void memory_freeing_add(int64_t bytes) {
+    atomic_fetch_add_explicit(&freeing_bytes, bytes, memory_order_relaxed);
+}
+
+void memory_set_limit(uint64_t limit_bytes, unsigned threads) {
+    uint64_t uncounted = limit_bytes / 64, retired_max = limit_bytes / 64;
+    if (retired_max < MEMORY_RETIRED_MAX_BYTES)
+        retired_max = MEMORY_RETIRED_MAX_BYTES;
+    if (limit_bytes == 0)
+        uncounted = MEMORY_RETIRED_MAX_BYTES;
+    else if (uncounted < MEMORY_UNCOUNTED_MIN_BYTES)
+        uncounted = MEMORY_UNCOUNTED_MIN_BYTES;
+    ASSERT(threads > 0);
+    atomic_store_explicit(&limits.settled, false, memory_order_relaxed);
+    atomic_store_explicit(&limits.share_bytes, (int64_t)(uncounted / threads),
+                          memory_order_relaxed);
+    atomic_store_explicit(&limits.retired_max_bytes, (int64_t)(retired_max / threads),
+                          memory_order_relaxed);
+    atomic_store_explicit(&limits.step_bytes,
+                          limit_bytes > 0 ? MEMORY_PUBLISH_STEP_BYTES : INT64_MAX,
+                          memory_order_relaxed);
 }
 
 static _Noreturn __attribute__((noinline)) void out_of_memory(size_t size_bytes) {
@@ -205,19 +257,42 @@ void memory_free_sized(void *pointer, size_t size_bytes) {
 #endif
 }
 
+static unsigned counters_in_use(void) {
+    return atomic_load_explicit(&counters_high, memory_order_acquire);
+}
+
 uint64_t memory_used_bytes(void) {
     int64_t sum = 0;
-    unsigned high = atomic_load_explicit(&counters_high, memory_order_acquire);
-    for (unsigned i = 0; i < high; i++)
+    for (unsigned i = 0, high = counters_in_use(); i < high; i++)
         sum += atomic_load_explicit(&counters[i].used_bytes, memory_order_relaxed);
     return sum > 0 ? (uint64_t)sum : 0;
 }
 
 uint64_t memory_retired_bytes(void) {
     int64_t sum = 0;
-    unsigned high = atomic_load_explicit(&counters_high, memory_order_acquire);
-    for (unsigned i = 0; i < high; i++)
+    for (unsigned i = 0, high = counters_in_use(); i < high; i++)
         sum += atomic_load_explicit(&counters[i].retired_bytes, memory_order_relaxed);
+    return sum > 0 ? (uint64_t)sum : 0;
+}
+
+uint64_t memory_live_bytes(void) {
+    int64_t sum = -atomic_load_explicit(&freeing_bytes, memory_order_relaxed);
+    for (unsigned i = 0, high = counters_in_use(); i < high; i++)
+        sum += atomic_load_explicit(&counters[i].used_bytes, memory_order_relaxed) -
+               atomic_load_explicit(&counters[i].retired_bytes, memory_order_relaxed);
+    return sum > 0 ? (uint64_t)sum : 0;
+}
+
+static int64_t counter_counted(const struct counter *counter, int64_t share) {
+    int64_t retired = atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed);
+    return atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) -
+           (retired < share ? retired : share);
+}
+
+uint64_t memory_counted_bytes(void) {
+    int64_t share = atomic_load_explicit(&limits.share_bytes, memory_order_relaxed), sum = 0;
+    for (unsigned i = 0, high = counters_in_use(); i < high; i++)
+        sum += counter_counted(&counters[i], share);
     return sum > 0 ? (uint64_t)sum : 0;
 }
 
@@ -225,9 +300,37 @@ int64_t memory_admission_bytes(void) {
     struct counter *counter = LIKELY(mine != NULL) ? mine : counter_take();
     /* Own drift exactly, that of the others up to the step. */
     return atomic_load_explicit(&admission_bytes, memory_order_relaxed) +
-           atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) -
-           atomic_load_explicit(&counter->retired_bytes, memory_order_relaxed) -
-           counter->published_bytes;
+           atomic_load_explicit(&counter->used_bytes, memory_order_relaxed) - counter->base_bytes;
+}
+
+/* Each thread has published all but less than a step since the limit was set. */
+static void try_to_settle(void) {
+    int64_t step = atomic_load_explicit(&limits.step_bytes, memory_order_relaxed);
+    int64_t share = atomic_load_explicit(&limits.share_bytes, memory_order_relaxed);
+    if (step == INT64_MAX)
+        return;
+    for (unsigned i = 0, high = counters_in_use(); i < high; i++) {
+        int64_t drift = counter_counted(&counters[i], share) -
+                        atomic_load_explicit(&counters[i].published_bytes, memory_order_relaxed);
+        if (drift >= step || drift <= -step)
+            return;
+    }
+    atomic_store_explicit(&limits.settled, true, memory_order_relaxed);
+}
+
+static __attribute__((noinline)) bool is_over_exactly(uint64_t limit_bytes) {
+    if (!atomic_load_explicit(&limits.settled, memory_order_relaxed))
+        try_to_settle();
+    return memory_counted_bytes() > limit_bytes;
+}
+
+bool memory_is_over(uint64_t limit_bytes) {
+    int64_t unpublished = (int64_t)atomic_load_explicit(&counters_high, memory_order_relaxed) *
+                          MEMORY_PUBLISH_STEP_BYTES;
+    if (LIKELY(atomic_load_explicit(&limits.settled, memory_order_relaxed) &&
+               memory_admission_bytes() + unpublished <= (int64_t)limit_bytes))
+        return false;
+    return is_over_exactly(limit_bytes);
 }
 
 void memory_peak_sample(void) {
@@ -239,17 +342,4 @@ void memory_peak_sample(void) {
 uint64_t memory_peak_bytes(void) {
     memory_peak_sample(); /* never less than what the caller sees as used */
     return atomic_load(&peak_bytes);
-}
-
-uint64_t memory_live_bytes(void) {
-    uint64_t retired = memory_retired_bytes(), used = memory_used_bytes();
-    return used > retired ? used - retired : 0;
-}
-
-bool memory_is_over(uint64_t limit_bytes) {
-    int64_t unpublished = (int64_t)atomic_load_explicit(&counters_high, memory_order_relaxed) *
-                          MEMORY_PUBLISH_STEP_BYTES;
-    if (LIKELY(memory_admission_bytes() + unpublished <= (int64_t)limit_bytes))
-        return false;
-    return memory_live_bytes() > limit_bytes;
 }

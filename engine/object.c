@@ -301,18 +301,23 @@ static void shell_free(void *pointer) {
     memory_free_sized(o, shell_bytes(o));
 }
 
-static void blob_return_job(void *blob) {
+static void blob_return_job(void *pointer) {
+    struct blob *blob = pointer;
+    int64_t bytes = (int64_t)memory_class_bytes(sizeof *blob + blob->capacity);
     blob_return(blob);
+    memory_freeing_add(-bytes);
 }
 
 void object_free(struct object *o) {
     if (o->flags & OBJECT_POINTER) {
         ASSERT(object_type(o) == OBJECT_STRING);
         struct blob *blob = object_pointer(o);
-        if (blob->capacity >= BLOB_BACKGROUND_BYTES)
+        if (blob->capacity >= BLOB_BACKGROUND_BYTES) {
+            memory_freeing_add((int64_t)memory_class_bytes(sizeof *blob + blob->capacity));
             background_submit(blob_return_job, blob);
-        else
+        } else {
             blob_return(blob);
+        }
     }
     shell_free(o);
 }

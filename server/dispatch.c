@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "engine/assert.h"
 #include "engine/clock.h"
@@ -39,6 +40,7 @@
 #define ERROR_NO_AUTHENTICATION "NOAUTH Authentication required."
 #define READ_TRIES              3
 #define PATIENCE_AFTER_US       1000
+#define ADMISSION_WAIT_US       500000
 
 void worker_key_room(struct worker *worker, size_t n) {
     if (n <= worker->key_room)
@@ -371,18 +373,28 @@ static uint32_t flags_of_all(const struct call *call) {
     return flags;
 }
 
-/* Makes room under maxmemory. true: go on. */
+/* Whether there is memory for what needs some. true: go on. */
 static bool admit_memory(struct worker *worker, struct call *call) {
     const struct config *config = config_current();
-    if (LIKELY(config->maxmemory == 0))
+    if (LIKELY(!eviction_is_needed(config->maxmemory)))
         return true;
-    if (!memory_is_over(config->maxmemory) || pause_is_on(worker->server))
-        return true;
-    dispatch_release_held(worker);
-    bool room = eviction_make_room(worker->server->evictor, config->maxmemory);
     /* Queueing takes memory too, whatever the command. */
     bool queued = call->session->in_multi && is_queued_by_multi(call);
-    if (room || !(queued || (flags_of_all(call) & COMMAND_DENYOOM)))
+    if (!(queued || (flags_of_all(call) & COMMAND_DENYOOM)) || pause_is_on(worker->server))
+        return true;
+    dispatch_release_held(worker);
+    worker->eviction_due_us = 0;
+    uint64_t start_us = clock_monotonic_us(), waited_us = 0;
+    enum admission admission;
+    while ((admission = eviction_admit(worker->server->evictor, config->maxmemory, waited_us)) ==
+               ADMIT_WAIT &&
+           waited_us < ADMISSION_WAIT_US) {
+        epoch_offline();
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+        epoch_online();
+        waited_us = clock_monotonic_us() - start_us;
+    }
+    if (admission == ADMIT_YES)
         return true;
     reply_error(call->reply, call->command->handler == cmd_exec && call->session->in_multi
                                  ? EXEC_ABORT ERROR_OUT_OF_MEMORY

@@ -141,7 +141,7 @@ static double ratio(uint64_t a, uint64_t b) {
 
 static void write_used(struct text *text, const struct info *info) {
     const struct server *server = info->server;
-    uint64_t used = memory_live_bytes(), resident = atomic_load(&server->resident_bytes);
+    uint64_t used = memory_counted_bytes(), resident = atomic_load(&server->resident_bytes);
     uint64_t peak = memory_peak_bytes(), startup = atomic_load(&server->startup_bytes);
     if (peak < used)
         peak = used; /* it is sampled, and now is a sample */
@@ -175,7 +175,7 @@ static void write_fragmentation(struct text *text, const struct server *server) 
     uint64_t allocated = atomic_load(&server->allocator_allocated);
     uint64_t active = atomic_load(&server->allocator_active);
     uint64_t allocator = atomic_load(&server->allocator_resident);
-    uint64_t resident = atomic_load(&server->resident_bytes), used = memory_live_bytes();
+    uint64_t resident = atomic_load(&server->resident_bytes), used = memory_counted_bytes();
     decimals(text, "allocator_frag_ratio", ratio(active, allocated));
     info_number(text, "allocator_frag_bytes", active - allocated);
     decimals(text, "allocator_rss_ratio", ratio(allocator, active));
@@ -203,7 +203,7 @@ void info_write_memory(struct text *text, const struct info *info) {
               config_enum_name("maxmemory-policy", config->maxmemory_policy));
     write_fragmentation(text, server);
     info_number(text, "mem_not_counted_for_evict", 0);
-    info_number(text, "mem_retired", memory_retired_bytes()); /* in addition to used_memory */
+    info_number(text, "mem_retired", memory_retired_bytes()); /* in used_memory above a bound */
     INFO_ZEROS(text, "mem_replication_backlog", "mem_total_replication_buffers",
                "mem_clients_slaves");
     info_number(text, "mem_clients_normal", info->sum.connection_bytes);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/eviction.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/config.h"
@@ -45,8 +46,11 @@ static void write_keys(struct text *text, const struct info *info) {
     info_number(text, "expired_time_cap_reached_count", info->sum.expire_limit_reached);
     info_number(text, "expire_cycle_cpu_milliseconds", info->sum.expire_cycle_us / 1000);
     info_number(text, "evicted_keys", info->sum.evicted);
-    INFO_ZEROS(text, "evicted_clients", "total_eviction_exceeded_time",
-               "current_eviction_exceeded_time");
+    INFO_ZEROS(text, "evicted_clients");
+    uint64_t exceeded_now_ms, exceeded_ms;
+    eviction_exceeded_ms(info->server->evictor, &exceeded_now_ms, &exceeded_ms);
+    info_number(text, "total_eviction_exceeded_time", exceeded_ms);
+    info_number(text, "current_eviction_exceeded_time", exceeded_now_ms);
     info_number(text, "keyspace_hits", info->sum.hits);
     info_number(text, "keyspace_misses", info->sum.misses);
     INFO_ZEROS(text, "pubsub_channels", "pubsub_patterns", "pubsubshard_channels",

@@ -66,6 +66,7 @@ static void install_signals(void) {
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
+    memory_set_limit(now->maxmemory, (unsigned)now->io_threads);
     evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy,
                       (unsigned)now->maxmemory_samples, (unsigned)now->maxmemory_eviction_tenacity,
                       (int)now->lfu_log_factor, (int)now->lfu_decay_time);

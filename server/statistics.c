@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/eviction.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
 #include "server/config.h"
@@ -174,6 +175,7 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->output_limit_disconnections, 0);
     atomic_store(&server->authentication_failures, 0);
     error_statistics_reset();
+    evictor_reset_statistics(server->evictor);
     server->statistics_reset_ms = clock_now_ms();
 }
 

@@ -12,6 +12,7 @@
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/epoch.h"
+#include "engine/eviction.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/config.h"
@@ -21,7 +22,7 @@
 #include "server/pause.h"
 #include "server/statistics.h"
 
-#define RECLAIM_PER_TURN        256
+#define RECLAIM_AGAIN_US        1000
 #define CONNECTION_SAMPLE_TICKS 10
 
 _Thread_local struct worker *worker_self;
@@ -132,11 +133,30 @@ static void expire_some(struct worker *worker) {
         start_us + spent_us * 4 + (worker->expiry_hurry ? 0 : WORKER_TIMER_MS * 1000);
 }
 
+/* In every turn while there is more to do, so that the limit holds again soon without traffic. */
+static void evict_some(struct worker *worker) {
+    struct server *server = worker->server;
+    uint64_t limit_bytes = config_current()->maxmemory;
+    bool more = !pause_is_on(server) &&
+                eviction_continue(server->evictor, limit_bytes, WORKER_EVICT_STEP_US);
+    worker->eviction_due_us = clock_monotonic_us() + (more ? 0 : WORKER_TIMER_MS * 1000);
+}
+
+/* Frees what has become safe. What has not is looked at again soon, also when nothing else happens
+ * here: it depends on what the other workers do. */
+static void free_retired(struct worker *worker) {
+    size_t left = epoch_reclaim_for(WORKER_FREE_STEP_US);
+    worker->reclaim_due_us = left > 0 ? clock_monotonic_us() + RECLAIM_AGAIN_US : UINT64_MAX;
+}
+
 static void run_timers(struct worker *worker) {
     uint64_t now_us = clock_monotonic_us();
     worker->now_ms = clock_now_ms();
     if (now_us >= worker->expiry_due_us)
         expire_some(worker);
+    if (now_us >= worker->eviction_due_us)
+        evict_some(worker);
+    free_retired(worker);
     if (now_us < worker->timer_due_us &&
         !atomic_load_explicit(&worker->attention, memory_order_relaxed))
         return;
@@ -148,7 +168,6 @@ static void run_timers(struct worker *worker) {
     output_pool_trim();
     if (worker->connection_samples++ % CONNECTION_SAMPLE_TICKS == 0)
         statistics_sample_connections(worker);
-    epoch_reclaim(RECLAIM_PER_TURN * 4);
     if (worker->number == 0) {
         listen_update(worker->server, worker->io);
         housekeeping_tick(worker->server);
@@ -183,9 +202,13 @@ static void flush_dirty(struct worker *worker) {
     }
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 static int64_t time_to_timer_us(const struct worker *worker) {
-    uint64_t due_us =
-        worker->timer_due_us < worker->expiry_due_us ? worker->timer_due_us : worker->expiry_due_us;
+    uint64_t due_us = earlier(earlier(worker->timer_due_us, worker->expiry_due_us),
+                              earlier(worker->eviction_due_us, worker->reclaim_due_us));
     uint64_t now_us = clock_monotonic_us();
     return due_us > now_us ? (int64_t)(due_us - now_us) : 0;
 }
@@ -203,13 +226,11 @@ static void turn(struct worker *worker) {
         if (worker->leaving)
             timeout_us = 1000;
     }
-    int events = io_poll(worker->io, timeout_us, before_block, after_block, worker);
+    io_poll(worker->io, timeout_us, before_block, after_block, worker);
     mailbox_awake(&worker->mailbox);
     batch_run(worker);
     io_release_buffers(worker->io);
     flush_dirty(worker);
-    if (events == 0)
-        epoch_reclaim(RECLAIM_PER_TURN);
     run_timers(worker);
 }
 

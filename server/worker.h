@@ -17,6 +17,8 @@
 #define BATCH_ARGUMENTS       1024
 #define WORKER_TIMER_MS       100
 #define WORKER_EXPIRY_STEP_US 500
+#define WORKER_EVICT_STEP_US  50 /* of a turn */
+#define WORKER_FREE_STEP_US   50
 #define WORKER_FLUSH_BYTES                                                                         \
     (256 * 1024) /* replies beyond this are sent in the middle of a batch                          \
                   */
@@ -89,8 +91,9 @@ struct worker {
     _Atomic uint64_t busy_ns; /* thread CPU time at the last timer tick */
     _Atomic unsigned load_permille;
     uint64_t load_sampled_ns;
-    uint64_t timer_due_us, expiry_due_us;
-    int64_t now_ms; /* of this turn, for idle times */
+    uint64_t timer_due_us, expiry_due_us, eviction_due_us;
+    uint64_t reclaim_due_us; /* UINT64_MAX: nothing is retired */
+    int64_t now_ms;          /* of this turn, for idle times */
     struct expiry_cursor expiry;
     bool expiry_hurry;
     _Atomic int started;    /* 1 running, negative: why not */

@@ -353,7 +353,7 @@ static void *do_duties(void *context) {
             note(&steps);
             boundary();
             int64_t limit = (int64_t)memory_live_bytes() - (int64_t)random_below(&random, 1000);
-            eviction_make_room(evictor, limit > 0 ? (uint64_t)limit : 1);
+            eviction_continue(evictor, limit > 0 ? (uint64_t)limit : 1, 500);
             note(&evictions);
             boundary();
         }

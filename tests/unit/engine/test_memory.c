@@ -61,6 +61,7 @@ Test(memory, a_size_class_holds_what_was_asked_for_and_grows_with_it) {
 }
 
 Test(memory, retired_memory_leaves_the_admission_sum_at_once) {
+    memory_set_limit(1 << 30, 1);
     int64_t before = memory_admission_bytes();
     uint64_t used = memory_used_bytes();
     void *p = memory_alloc(100000);
@@ -94,6 +95,8 @@ static void *allocate_pieces(void *context) {
 }
 
 Test(memory, one_thread_frees_what_another_allocated) {
+    memory_set_limit(1 << 30, 1);
+    memory_free(memory_alloc(MEMORY_PUBLISH_STEP_BYTES));
     uint64_t before = memory_used_bytes();
     int64_t admission = memory_admission_bytes();
     for (int round = 0; round < 600; round++) { /* more rounds than counters: they are given back */
@@ -125,6 +128,7 @@ Test(memory, the_admission_sum_is_wrong_by_less_than_a_step_per_thread) {
     enum { THREADS = 8 };
     pthread_t threads[THREADS];
     void *owned[THREADS];
+    memory_set_limit(1 << 30, 1);
     pthread_barrier_init(&barrier, NULL, THREADS + 1);
     int64_t before = memory_admission_bytes();
     uint64_t used = memory_used_bytes();
@@ -139,6 +143,108 @@ Test(memory, the_admission_sum_is_wrong_by_less_than_a_step_per_thread) {
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     cr_assert_eq(memory_used_bytes(), used);
+}
+
+/* Reads the published total with what the calling thread itself has not published yet. */
+static void *read_admission(void *bytes) {
+    *(int64_t *)bytes = memory_admission_bytes();
+    return NULL;
+}
+
+static int64_t admission_seen_by_another(void) {
+    int64_t bytes;
+    pthread_t thread;
+    pthread_create(&thread, NULL, read_admission, &bytes);
+    pthread_join(thread, NULL);
+    return bytes;
+}
+
+Test(memory, nobody_publishes_without_a_limit) {
+    int64_t before = admission_seen_by_another();
+    void *p = memory_alloc(10 * MEMORY_PUBLISH_STEP_BYTES);
+    cr_assert_eq(admission_seen_by_another(), before);
+    memory_set_limit(1 << 30, 1);
+    memory_free(memory_alloc(1)); /* the first operation catches up */
+    cr_assert_geq(admission_seen_by_another(), before + 10 * MEMORY_PUBLISH_STEP_BYTES);
+    memory_set_limit(0, 1);
+    memory_free(p);
+    cr_assert_geq(admission_seen_by_another(), before + 10 * MEMORY_PUBLISH_STEP_BYTES);
+}
+
+static void *allocate_and_wait(void *context) {
+    void **piece = context;
+    *piece = memory_alloc(10 << 20);
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    return NULL;
+}
+
+Test(memory, a_limit_holds_for_what_idle_threads_had_before_it_was_set) {
+    pthread_t thread;
+    void *piece;
+    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_create(&thread, NULL, allocate_and_wait, &piece);
+    pthread_barrier_wait(&barrier);
+    memory_set_limit(5 << 20, 1);
+    for (int i = 0; i < 10; i++) {
+        memory_free(memory_alloc(MEMORY_PUBLISH_STEP_BYTES));
+        cr_assert(memory_is_over(5 << 20));
+        cr_assert_not(memory_is_over(20 << 20));
+    }
+    pthread_barrier_wait(&barrier);
+    pthread_join(thread, NULL);
+    memory_free(piece);
+    cr_assert_not(memory_is_over(5 << 20));
+}
+
+Test(memory, retired_memory_counts_above_its_bound) {
+    memory_set_limit(640 << 20, 2); /* a bound of 10 MB, half of it for this thread */
+    uint64_t before = memory_counted_bytes(), live = memory_live_bytes();
+    void *p = memory_alloc(7 << 20);
+    int64_t bytes = (int64_t)memory_usable_bytes(p);
+    cr_assert_eq(memory_counted_bytes() - before, (uint64_t)bytes);
+    memory_retired_add(bytes);
+    cr_assert_eq(memory_counted_bytes() - before, (uint64_t)bytes - (5 << 20));
+    cr_assert_eq(memory_live_bytes(), live);
+    cr_assert_not(memory_retired_is_over());
+    memory_free(p);
+    memory_retired_add(-bytes);
+    cr_assert_eq(memory_counted_bytes(), before);
+    memory_set_limit(1 << 20, 2); /* at least a megabyte in all */
+    p = memory_alloc(1 << 20);
+    bytes = (int64_t)memory_usable_bytes(p);
+    memory_retired_add(bytes);
+    cr_assert_eq(memory_counted_bytes() - before, (uint64_t)bytes - (1 << 19));
+    memory_free(p);
+    memory_retired_add(-bytes);
+    memory_set_limit(0, 1);
+}
+
+Test(memory, too_much_retired_memory_is_seen_by_the_thread_that_has_it) {
+    memory_set_limit(0, 4);
+    memory_retired_add((int64_t)MEMORY_RETIRED_MAX_BYTES / 4);
+    cr_assert_not(memory_retired_is_over());
+    memory_retired_add(1);
+    cr_assert(memory_retired_is_over());
+    memory_set_limit((uint64_t)1 << 40, 4);
+    memory_retired_add(0);
+    cr_assert_not(memory_retired_is_over(), "1/64 of the limit is more");
+    memory_set_limit(0, 4);
+    memory_retired_add(-(int64_t)MEMORY_RETIRED_MAX_BYTES / 4 - 1);
+    cr_assert_not(memory_retired_is_over());
+    cr_assert_eq(memory_retired_bytes(), 0);
+}
+
+Test(memory, what_is_being_freed_is_counted_but_not_live) {
+    uint64_t counted = memory_counted_bytes(), live = memory_live_bytes();
+    void *p = memory_alloc(1 << 20);
+    int64_t bytes = (int64_t)memory_usable_bytes(p);
+    memory_freeing_add(bytes);
+    cr_assert_eq(memory_counted_bytes() - counted, (uint64_t)bytes);
+    cr_assert_eq(memory_live_bytes(), live);
+    memory_free(p);
+    memory_freeing_add(-bytes);
+    cr_assert_eq(memory_live_bytes(), live);
 }
 
 Test(memory, the_peak_is_never_below_what_is_used) {
