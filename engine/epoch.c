@@ -82,8 +82,7 @@ static char tsan_grace_period;
 #define WRITER_ACQUIRES() ((void)0)
 #endif
 
-/* --- State
- * ------------------------------------------------------------------------------------------ */
+/* --- State ------------------------------------------------------------------------------------ */
 
 struct retired {
     void *pointer;
@@ -187,8 +186,7 @@ static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_
     pthread_cond_timedwait(condition, lock, &deadline);
 }
 
-/* --- The retire list of one thread
- * -------------------------------------------------------------------- */
+/* --- The retire list of one thread ------------------------------------------------------------ */
 
 static uint64_t position(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
@@ -390,8 +388,7 @@ void epoch_set_looking(bool on) {
     atomic_store_explicit(&looking, on, memory_order_relaxed);
 }
 
-/* --- Readers
- * ------------------------------------------------------------------------------------------ */
+/* --- Readers ---------------------------------------------------------------------------------- */
 
 /* A quiescent state (by 2), or between offline and online (by 1). Nothing was read since the last
  * use that needs to be ordered before it but by release; the fence is for the reads to come. */
@@ -509,8 +506,7 @@ void epoch_get_statistics(struct epoch_statistics *statistics) {
     pthread_mutex_unlock(&registry.lock);
 }
 
-/* --- The epoch thread
- * --------------------------------------------------------------------------------- */
+/* --- The epoch thread ------------------------------------------------------------------------- */
 
 /* How long to leave between two grace periods, by how much memory waits for them. A grace period
  * costs some 10-20 us of this thread and may cost each reader a wake-up call. */
@@ -573,8 +569,7 @@ static void *grace_thread(void *unused) {
     return NULL;
 }
 
-/* --- The watchdog
- * ------------------------------------------------------------------------------------- */
+/* --- The watchdog ----------------------------------------------------------------------------- */
 
 /* Waking it for every grace period would cost a system call each. It looks once per stall_ms while
  * there are grace periods and sleeps for good when it saw none for that long. */
@@ -618,8 +613,7 @@ static void *watch_thread(void *unused) {
     return NULL;
 }
 
-/* --- Start and stop
- * ----------------------------------------------------------------------------------- */
+/* --- Start and stop --------------------------------------------------------------------------- */
 
 static int thread_create(pthread_t *thread, const char *name, void *(*function)(void *)) {
     sigset_t all, before;
