@@ -245,8 +245,11 @@ void keyspace_note_empty(struct keyspace *keyspace, unsigned database, uint32_t 
         return;
     unsigned physical = keyspace->database_map[database];
     const table_root *root = root_of_physical(keyspace, physical, slot);
-    if (!root || table_count(root) == 0)
-        bit_change(bitmaps_make(keyspace, physical)->occupied, slot, false);
+    if (!root || table_count(root) == 0) {
+        struct slot_bitmaps *bitmaps = bitmaps_make(keyspace, physical);
+        atomic_fetch_add(&bitmaps->cleared, 1);
+        bit_change(bitmaps->occupied, slot, false);
+    }
     if (!exclusive)
         slot_release(&keyspace->slots[slot]);
 }
@@ -455,6 +458,7 @@ static void clear_physical(struct keyspace *keyspace, unsigned physical,
     if (!bitmaps)
         return;
     size_t slots = 0;
+    atomic_fetch_add(&bitmaps->cleared, 1);
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++)
         slots += (size_t)__builtin_popcountll(atomic_load(&bitmaps->occupied[word]));
     if (slots == 0)

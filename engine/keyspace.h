@@ -32,6 +32,7 @@ static inline struct key key_make(const char *data, size_t length) {
  * a clear one proves without a look at the slot's word that no committed state since it was loaded
  * had a key there. Read by anybody (SCAN, expiry, RANDOMKEY). */
 struct slot_bitmaps {
+    _Atomic uint64_t cleared; /* how often occupied bits were cleared; counted up before */
     _Atomic uint64_t occupied[SLOT_COUNT / 64];
     _Atomic uint64_t expiring[SLOT_COUNT / 64];
 };
@@ -166,24 +167,30 @@ struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database 
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous);
 void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b);
 
-/* SCAN. cursor < 2^53: slot << 39 | bound (upper 39 bits of the hash). Visits at least count keys
- * unless the end comes first; returns the next cursor, 0 at the end. Each slot's part is read
- * consistently: the function handles begin/validate itself (or takes the token when tokens_held is
- * false and the slot stays busy). For each key visit gets a copy-free object, under RCU, possibly
- * more than once when a slot is retried: reset is called before a retry of the same part. */
-struct scan_visitor {
-    void (*visit)(const struct object *object, void *context);
-    void (*mark)(void *context);  /* what was visited so far is final */
-    void (*reset)(void *context); /* forget what came after the last mark */
-    void *context;
+/* SCAN (engine/scan.c). A list belongs to one thread; zero-initialised, freed by scan_list_free.
+ * What it lists is valid until the end of the command. */
+struct scan_part;
+struct scan_list {
+    const struct object **objects; /* all that were met, expired ones included */
+    size_t count, capacity;
+    struct scan_part *parts; /* scan.c's */
+    size_t part_count, part_capacity;
 };
-uint64_t keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t cursor, size_t count,
-                       bool exclusive, const struct scan_visitor *visitor);
+void scan_list_free(struct scan_list *list);
 
-/* A random key, fair over keys whatever the slots' sizes. The callback copies what it needs; false:
- * the database is empty. Skips expired keys. */
+/* One call of SCAN: the objects behind *cursor as they were at one moment; *cursor becomes the next
+ * one, 0 at the end. Cursors are below 2^53: slot << 39 | upper 39 bits of a hash. Lists about
+ * count objects; fewer if what comes behind changes all the time or if most of the place is empty.
+ * exclusive: inside an exclusive section, and then not more than some thousand objects. false:
+ * others' changes came between; *cursor is as it was, call again in an exclusive section. The
+ * caller holds no token. */
+bool keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t *cursor, size_t count,
+                   bool exclusive, struct scan_list *list);
+
+/* A random key that has not expired, fair over keys whatever the slots' sizes; *object NULL: at one
+ * moment there was none. false: as keyspace_scan. */
 bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusive,
-                     const struct scan_visitor *visitor);
+                     const struct object **object);
 
 /* --- Access clocks (engine/access.c); Redis's LRU and LFU arithmetic -------------------------- */
 uint32_t access_lru_now(void); /* seconds, 24 bits */

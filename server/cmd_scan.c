@@ -1,106 +1,83 @@
-/* The keys of a database: SCAN, KEYS, RANDOMKEY, DBSIZE.
+/* The keys of a database: SCAN, KEYS, RANDOMKEY, DBSIZE. Each shows it as it was at one moment.
  *
- * SCAN and RANDOMKEY take no tokens of their own: keyspace_scan reads each slot's part
- * consistently. They collect pointers to objects, which live until the end of the command and whose
- * keys never change; the reply needs to know their number first. KEYS runs while all workers are
- * stopped, so what it returns existed at one moment.
+ * SCAN, RANDOMKEY and DBSIZE look at it without tokens while others go on, and run once more with
+ * all workers stopped if changes came between too often. What they find are objects, which live
+ * until the end of the command and whose keys never change. KEYS stops the workers at once.
  *
- * Run by: any worker. call->tokens tells that all is stopped (KEYS; SCAN inside a transaction). */
-#include "engine/memory.h"
+ * Run by: any worker. call->tokens tells that all is stopped. */
 #include "server/cmd_data.h"
 #include "server/glob.h"
 
 #define SCAN_COUNT_DEFAULT 10
-#define OBJECTS_FIRST      64
 #define CURSOR_END         ((uint64_t)1 << 53)
 
-/* --- Collecting ------------------------------------------------------------------------------- */
+/* --- Which of the keys --------------------------------------------------------------------------
+ */
 
-struct object_list {
-    const struct object **objects;
-    size_t count, final, capacity; /* what is beyond final may have to be forgotten */
-};
-
-static void list_push(struct object_list *list, const struct object *object) {
-    if (UNLIKELY(list->count == list->capacity)) {
-        list->capacity = list->capacity ? list->capacity * 2 : OBJECTS_FIRST;
-        list->objects =
-            memory_realloc(list->objects, list->capacity * sizeof(const struct object *));
-    }
-    list->objects[list->count++] = object;
-}
-
-struct collection {
-    struct object_list found, expired;
+struct filter {
     const char *pattern; /* NULL: all keys */
     size_t pattern_length;
     int type; /* enum object_type; -1: all, TYPE_UNKNOWN: none */
-    bool keep_expired;
 };
 
 #define TYPE_UNKNOWN (-2)
 
-static void collect(const struct object *object, void *context) {
-    struct collection *collection = context;
+static bool filter_matches(const struct filter *filter, const struct object *object) {
     size_t length;
-    if (object_is_expired(object)) {
-        if (collection->keep_expired)
-            list_push(&collection->expired, object);
-        return;
-    }
-    if (collection->type != -1 && collection->type != (int)object_type(object))
-        return;
-    if (collection->pattern) {
-        const char *key = object_key(object, &length);
-        if (!glob_match(collection->pattern, collection->pattern_length, key, length, false))
-            return;
-    }
-    list_push(&collection->found, object);
+    if (filter->type != -1 && filter->type != (int)object_type(object))
+        return false;
+    if (!filter->pattern)
+        return true;
+    const char *key = object_key(object, &length);
+    return glob_match(filter->pattern, filter->pattern_length, key, length, false);
 }
 
-static void collect_mark(void *context) {
-    struct collection *collection = context;
-    collection->found.final = collection->found.count;
-    collection->expired.final = collection->expired.count;
-}
-
-static void collect_reset(void *context) {
-    struct collection *collection = context;
-    collection->found.count = collection->found.final;
-    collection->expired.count = collection->expired.final;
-}
-
-static struct scan_visitor collection_visitor(struct collection *collection) {
-    return (struct scan_visitor){collect, collect_mark, collect_reset, collection};
-}
-
-static void collection_free(struct collection *collection) {
-    memory_free(collection->found.objects);
-    memory_free(collection->expired.objects);
-}
-
-static void collection_set_pattern(struct collection *collection, const struct argument *pattern) {
+static void filter_set_pattern(struct filter *filter, const struct argument *pattern) {
     if (pattern->length == 1 && pattern->data[0] == '*')
-        collection->pattern = NULL; /* matches everything: do not even look */
+        filter->pattern = NULL; /* matches everything: do not even look */
     else
-        collection->pattern = pattern->data;
-    collection->pattern_length = pattern->length;
+        filter->pattern = pattern->data;
+    filter->pattern_length = pattern->length;
 }
 
-static void reply_keys(struct call *call, const struct object_list *list) {
-    reply_array(call->reply, list->count);
-    for (size_t i = 0; i < list->count; i++) {
-        size_t length;
-        const char *key = object_key(list->objects[i], &length);
-        reply_bulk(call->reply, key, length);
+static void reply_key(struct call *call, const struct object *object) {
+    size_t length;
+    const char *key = object_key(object, &length);
+    reply_bulk(call->reply, key, length);
+}
+
+/* Moves the expired ones to the end; returns how many of the list come before them. */
+static size_t expired_to_end(struct scan_list *list) {
+    size_t live = list->count;
+    for (size_t i = 0; i < live;) {
+        const struct object *object = list->objects[i];
+        if (!object_is_expired(object)) {
+            i++;
+            continue;
+        }
+        list->objects[i] = list->objects[--live];
+        list->objects[live] = object;
     }
+    return live;
+}
+
+/* Replies those of the first n objects that match. */
+static void reply_keys(struct call *call, const struct filter *filter, struct scan_list *list,
+                       size_t n) {
+    size_t matches = 0;
+    for (size_t i = 0; i < n; i++)
+        if (filter_matches(filter, list->objects[i]))
+            list->objects[matches++] = list->objects[i];
+    reply_array(call->reply, matches);
+    for (size_t i = 0; i < matches; i++)
+        reply_key(call, list->objects[i]);
 }
 
 /* SCAN deletes the expired keys that it met, as in Redis. A slot that somebody else holds is left
  * alone: the expiry duty comes by. */
-static void delete_expired(struct call *call, const struct object_list *list) {
-    for (size_t i = 0; i < list->count; i++) {
-        const struct object *object = list->objects[i];
+static void delete_expired(struct call *call, const struct object *const *objects, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const struct object *object = objects[i];
         size_t length;
         const char *data = object_key(object, &length);
         struct key key = key_make(data, length);
@@ -146,7 +123,7 @@ static int type_by_name(const struct argument *name) {
     return TYPE_UNKNOWN;
 }
 
-static bool scan_options_parse(struct call *call, struct collection *collection, int64_t *count) {
+static bool scan_options_parse(struct call *call, struct filter *filter, int64_t *count) {
     *count = SCAN_COUNT_DEFAULT;
     for (int i = 2; i < call->argc; i += 2) {
         const struct argument *option = &call->argv[i];
@@ -157,9 +134,9 @@ static bool scan_options_parse(struct call *call, struct collection *collection,
             if (*count < 1)
                 goto error;
         } else if (argument_is(option, "match") && has_value) {
-            collection_set_pattern(collection, &call->argv[i + 1]);
+            filter_set_pattern(filter, &call->argv[i + 1]);
         } else if (argument_is(option, "type") && has_value) {
-            collection->type = type_by_name(&call->argv[i + 1]);
+            filter->type = type_by_name(&call->argv[i + 1]);
         } else {
             goto error;
         }
@@ -171,57 +148,63 @@ error:
 }
 
 enum call_result cmd_scan(struct call *call) {
-    struct collection collection = {.type = -1, .keep_expired = true};
+    struct filter filter = {.type = -1};
+    struct scan_list list = {0};
     uint64_t cursor;
     int64_t count;
     if (!cursor_parse(&call->argv[1], &cursor)) {
         reply_error(call->reply, "ERR invalid cursor");
         return CALL_DONE;
     }
-    if (!scan_options_parse(call, &collection, &count))
+    if (!scan_options_parse(call, &filter, &count))
         return CALL_DONE;
-    struct scan_visitor visitor = collection_visitor(&collection);
+    bool settled = true;
     if (cursor >= CURSOR_END)
         cursor = 0; /* never one of ours: nothing is left to be seen behind it */
     else
-        cursor = keyspace_scan(call->keyspace, call->database, cursor, (size_t)count, call->tokens,
-                               &visitor);
-    reply_array(call->reply, 2);
-    reply_bulk_integer(call->reply, (int64_t)cursor);
-    reply_keys(call, &collection.found);
-    delete_expired(call, &collection.expired);
-    collection_free(&collection);
-    return CALL_DONE;
+        settled = keyspace_scan(call->keyspace, call->database, &cursor, (size_t)count,
+                                call->tokens, &list);
+    if (settled) {
+        reply_array(call->reply, 2);
+        reply_bulk_integer(call->reply, (int64_t)cursor);
+        size_t live = expired_to_end(&list);
+        reply_keys(call, &filter, &list, live);
+        delete_expired(call, list.objects + live, list.count - live);
+    }
+    scan_list_free(&list);
+    return settled ? CALL_DONE : CALL_NEED_EXCLUSIVE;
 }
 
 /* --- KEYS, RANDOMKEY, DBSIZE ------------------------------------------------------------------ */
 
 enum call_result cmd_keys(struct call *call) {
-    struct collection collection = {.type = -1};
-    struct scan_visitor visitor = collection_visitor(&collection);
+    struct filter filter = {.type = -1};
+    struct scan_list list = {0};
+    struct reply_deferred array = reply_deferred_begin(call->reply);
     uint64_t cursor = 0;
-    collection_set_pattern(&collection, &call->argv[1]);
-    do
-        cursor = keyspace_scan(call->keyspace, call->database, cursor, SIZE_MAX, true, &visitor);
-    while (cursor != 0);
-    reply_keys(call, &collection.found);
-    collection_free(&collection);
+    size_t matches = 0;
+    filter_set_pattern(&filter, &call->argv[1]);
+    do {
+        keyspace_scan(call->keyspace, call->database, &cursor, SIZE_MAX, true, &list);
+        for (size_t i = 0; i < list.count; i++)
+            if (!object_is_expired(list.objects[i]) && filter_matches(&filter, list.objects[i])) {
+                reply_key(call, list.objects[i]);
+                matches++;
+            }
+    } while (cursor != 0);
+    scan_list_free(&list);
+    reply_deferred_array(call->reply, array, matches);
     return CALL_DONE;
 }
 
 enum call_result cmd_randomkey(struct call *call) {
-    struct collection collection = {.type = -1};
-    struct scan_visitor visitor = collection_visitor(&collection);
-    bool found = keyspace_random(call->keyspace, call->database, call->tokens, &visitor) &&
-                 collection.found.count > 0;
-    if (found) {
-        size_t length;
-        const char *key = object_key(collection.found.objects[collection.found.count - 1], &length);
-        reply_bulk(call->reply, key, length);
-    } else {
+    const struct object *object;
+    if (!keyspace_random(call->keyspace, call->database, call->tokens, &object))
+        return CALL_NEED_EXCLUSIVE;
+    if (object)
+        reply_key(call, object);
+    else
         reply_null(call->reply);
-    }
-    collection_free(&collection);
     return CALL_DONE;
 }
 

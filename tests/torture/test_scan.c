@@ -1,5 +1,5 @@
-/* What looks at a whole database sees it as it was at one moment: the number of keys, under threads
- * that add keys, take them away and move them from slot to slot.
+/* What looks at a whole database sees it as it was at one moment: the number of keys, a call of
+ * SCAN, a random key, under threads that add keys and move them from slot to slot.
  *
  * Movers own keys that change their slot all the time, under both tokens, as RENAME does: the
  * database always has each of them once. A grower only adds, and says before and after how many. */
@@ -19,9 +19,9 @@
 
 #define RUN_SECONDS 3
 #define MOVERS      2
-#define STAY        300
 
 static struct keyspace *keyspace;
+static unsigned stay; /* keys that never move */
 static _Atomic bool stop;
 static _Atomic uint64_t moves, begun, grown, looks;
 
@@ -127,12 +127,74 @@ static void *counter(void *context) {
             exclusive_run_blocking(count_in_section, &moving);
             exclusive_join();
         }
-        cr_assert_eq(moving.count, STAY + MOVERS);
+        cr_assert_eq(moving.count, stay + MOVERS);
         uint64_t least = atomic_load(&grown);
         if (keyspace_count_at_once(keyspace, 1, &growing)) {
             cr_assert_geq(growing, least);
             cr_assert_leq(growing, atomic_load(&begun));
         }
+        atomic_fetch_add_explicit(&looks, 1, memory_order_relaxed);
+        boundary();
+    }
+    leave();
+    return NULL;
+}
+
+/* --- SCAN and RANDOMKEY -------------------------------------------------------------------------
+ */
+
+struct look {
+    bool exclusive, settled;
+    unsigned moving[MOVERS], stay;
+};
+
+/* One call of SCAN for everything. */
+static void scan_everything(void *context) {
+    struct look *look = context;
+    struct scan_list list = {0};
+    uint64_t cursor = 0;
+    look->settled = keyspace_scan(keyspace, 0, &cursor, 100000, look->exclusive, &list);
+    for (size_t i = 0; i < list.count && look->settled; i++) {
+        size_t length;
+        const char *key = object_key(list.objects[i], &length);
+        if (key[0] == '{')
+            look->moving[key[2] - '1']++;
+        else
+            look->stay++;
+    }
+    cr_assert(!look->settled || cursor == 0);
+    scan_list_free(&list);
+}
+
+static void draw(void *context) {
+    struct look *look = context;
+    const struct object *object;
+    look->settled = keyspace_random(keyspace, 0, look->exclusive, &object);
+    cr_assert(!look->settled || object);
+}
+
+/* As the dispatcher does it. */
+static void look_surely(void (*function)(void *context), struct look *look) {
+    function(look);
+    if (look->settled)
+        return;
+    look->exclusive = true;
+    exclusive_leave();
+    exclusive_run_blocking(function, look);
+    exclusive_join();
+    cr_assert(look->settled);
+}
+
+static void *scanner(void *context) {
+    enter((unsigned)(uintptr_t)context);
+    while (running()) {
+        struct look everything = {0}, one = {0};
+        look_surely(scan_everything, &everything);
+        for (int i = 0; i < MOVERS; i++)
+            cr_assert_eq(everything.moving[i], 1, "key %d was seen %u times", i,
+                         everything.moving[i]);
+        cr_assert_eq(everything.stay, stay);
+        look_surely(draw, &one);
         atomic_fetch_add_explicit(&looks, 1, memory_order_relaxed);
         boundary();
     }
@@ -147,7 +209,7 @@ static void run(void *(*look)(void *)) {
     epoch_reader_enter();
     cr_assert_eq(keyspace_create(2, &keyspace), 0);
     char name[32];
-    for (unsigned i = 0; i < STAY; i++) {
+    for (unsigned i = 0; i < stay; i++) {
         snprintf(name, sizeof name, "stay:%u", i);
         add(0, name);
     }
@@ -171,7 +233,7 @@ static void run(void *(*look)(void *)) {
     for (int i = 0; i < MOVERS + 2; i++)
         pthread_join(threads[i], NULL);
     epoch_online();
-    cr_assert_eq(keyspace_count(keyspace, 0), STAY + MOVERS);
+    cr_assert_eq(keyspace_count(keyspace, 0), stay + MOVERS);
     cr_assert_eq(keyspace_count(keyspace, 1), atomic_load(&grown));
     keyspace_destroy(keyspace);
     epoch_reader_leave();
@@ -181,5 +243,16 @@ static void run(void *(*look)(void *)) {
 TestSuite(scan_torture, .timeout = 300);
 
 Test(scan_torture, the_number_of_keys_is_that_of_one_moment) {
+    stay = 300;
     run(counter);
+}
+
+Test(scan_torture, a_call_of_scan_shows_one_moment) {
+    stay = 300;
+    run(scanner);
+}
+
+/* Without keys that stay every draw is of a key that moves. */
+Test(scan_torture, a_database_that_is_never_empty_has_a_random_key) {
+    run(scanner);
 }

@@ -5,8 +5,6 @@
 #include "engine/random_slot.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
-TestSuite(scan, .init = keyspace_begin, .fini = keyspace_end, .timeout = 120);
-
 #define IDS_MAX 100000
 static unsigned seen[IDS_MAX];
 static size_t visited;
@@ -24,19 +22,27 @@ static unsigned id_of(const struct object *object) {
     return id;
 }
 
-static void visit(const struct object *object, void *context) {
-    (void)context;
-    visited++;
-    seen[id_of(object)]++;
+static struct scan_list list;
+
+/* Notes what the list has. */
+static void note_list(void) {
+    visited += list.count;
+    for (size_t i = 0; i < list.count; i++)
+        seen[id_of(list.objects[i])]++;
 }
-static void nothing(void *context) {
-    (void)context;
-}
-static const struct scan_visitor visitor = {visit, nothing, nothing, NULL};
 
 static uint64_t scan(uint64_t cursor, size_t count) {
-    return keyspace_scan(keyspace, 0, cursor, count, false, &visitor);
+    cr_assert(keyspace_scan(keyspace, 0, &cursor, count, false, &list));
+    note_list();
+    return cursor;
 }
+
+static void scan_end(void) {
+    scan_list_free(&list);
+    keyspace_end();
+}
+
+TestSuite(scan, .init = keyspace_begin, .fini = scan_end, .timeout = 120);
 
 static size_t scan_all(size_t count) {
     size_t calls = 0;
@@ -61,7 +67,9 @@ Test(scan, an_empty_database_ends_at_once) {
     remove_key(0, "k0");
     cr_assert_eq(scan(0, 10), 0);
     cr_assert_eq(scan(((uint64_t)1 << 53) - 1, 10), 0);
-    cr_assert_eq(keyspace_scan(keyspace, 9, 12345, 10, false, &visitor), 0);
+    uint64_t cursor = 12345;
+    cr_assert(keyspace_scan(keyspace, 9, &cursor, 10, false, &list));
+    cr_assert_eq(cursor, 0);
     cr_assert_eq(visited, 0);
 }
 
@@ -146,56 +154,53 @@ Test(scan, a_nearly_empty_large_table_does_not_hold_a_call_up) {
     check_each_once(0, 1);
 }
 
-static bool held_slot_was_waited_for;
-static void release_later(void *context) {
-    /* mark comes before the tries: the token is free again for the last resort only. */
-    (void)context;
-    held_slot_was_waited_for = true;
-}
-
-Test(scan, a_busy_slot_is_read_under_its_token_in_a_section_without) {
-    put(0, "k7", "v", NEVER);
-    struct key key = key_of("k7");
-    struct slot *slot = token_of(&key);
-    struct scan_visitor marking = {visit, release_later, nothing, NULL};
+Test(scan, a_busy_slot_ends_a_call_before_it) {
+    put_many(0, "key:", 1000, NEVER);
+    uint64_t cursor = 0;
+    /* The slot of the 800th key or so in the order of slots. */
+    cr_assert(keyspace_scan(keyspace, 0, &cursor, 800, false, &list));
+    struct slot *slot = &keyspace->slots[cursor >> 39];
+    while (!slot_try_acquire(slot) || keyspace_slot_count(keyspace, cursor >> 39) == 0) {
+        slot_release(slot++);
+        cursor += (uint64_t)1 << 39;
+    }
+    uint64_t held = cursor >> 39;
+    cursor = 0;
+    cr_assert(keyspace_scan(keyspace, 0, &cursor, 1000, false, &list));
+    cr_assert_eq(cursor >> 39, held, "what comes before it is most of what was asked for");
+    note_list();
+    cr_assert_eq(visited, list.count);
+    cr_assert_geq(visited, 800);
+    cr_assert_lt(visited, 1000);
+    uint64_t at = cursor;
+    cr_assert_not(keyspace_scan(keyspace, 0, &cursor, 10, false, &list), "nothing comes before it");
+    cr_assert_eq(cursor, at);
     /* An exclusive reader does not look at tokens. */
-    cr_assert_eq(keyspace_scan(keyspace, 0, 0, 10, true, &marking), 0);
-    cr_assert(held_slot_was_waited_for);
-    cr_assert_eq(visited, 1);
+    cr_assert(keyspace_scan(keyspace, 0, &cursor, 1000, true, &list));
+    cr_assert_eq(cursor, 0);
+    note_list();
+    check_each_once(0, 1000);
     slot_release(slot);
 }
 
-/* A write between the first try and its validation: the part is taken back and read again. */
-static bool interfere;
-static size_t resets;
-static void visit_and_write(const struct object *object, void *context) {
-    visit(object, context);
-    if (interfere) {
-        interfere = false;
-        put(0, "{k}3", "new", NEVER);
-    }
-}
-static void forget(void *context) {
-    (void)context;
-    resets++;
-    visited = 0;
-    memset(seen, 0, sizeof seen);
-}
-
-Test(scan, a_part_that_changed_meanwhile_is_taken_back) {
-    put(0, "{k}1", "v", NEVER);
-    put(0, "{k}2", "v", NEVER);
-    interfere = true;
-    struct scan_visitor writing = {visit_and_write, nothing, forget, NULL};
-    cr_assert_eq(keyspace_scan(keyspace, 0, 0, 100, false, &writing), 0);
-    cr_assert_eq(resets, 1);
-    check_each_once(1, 4);
+Test(scan, an_exclusive_call_is_short) {
+    put_many(0, "key:", 50000, NEVER);
+    uint64_t cursor = 0;
+    cr_assert(keyspace_scan(keyspace, 0, &cursor, SIZE_MAX, true, &list));
+    cr_assert_neq(cursor, 0);
+    cr_assert_lt(list.count, 20000);
 }
 
 /* --- RANDOMKEY -------------------------------------------------------------------------------- */
 
 static bool random_key(void) {
-    return keyspace_random(keyspace, 0, false, &visitor);
+    const struct object *object;
+    cr_assert(keyspace_random(keyspace, 0, false, &object));
+    if (object) {
+        visited++;
+        seen[id_of(object)]++;
+    }
+    return object != NULL;
 }
 
 Test(scan, no_random_key_of_nothing) {
@@ -214,6 +219,17 @@ static double deviation(unsigned n, unsigned draws) {
     for (unsigned i = 0; i < n; i++)
         sum += (seen[i] - expected) * (seen[i] - expected) / expected;
     return (sum - (n - 1)) / sqrt(2.0 * (n - 1));
+}
+
+Test(scan, whether_there_is_a_random_key_is_not_known_beside_a_busy_slot) {
+    const struct object *object;
+    put(0, "k1", "v", NEVER);
+    struct key key = key_of("k1");
+    struct slot *slot = token_of(&key);
+    cr_assert_not(keyspace_random(keyspace, 0, false, &object));
+    cr_assert(keyspace_random(keyspace, 0, true, &object));
+    cr_assert_eq(id_of(object), 1);
+    slot_release(slot);
 }
 
 Test(scan, random_keys_are_fair_over_uneven_slots) {
