@@ -5,12 +5,15 @@ cmake_minimum_required(VERSION 3.25)
 set(sha1 "00000000")
 set(dirty 0)
 find_program(GIT git)
-if(GIT AND EXISTS ${SOURCE_DIR}/.git)
-    execute_process(COMMAND ${GIT} -C ${SOURCE_DIR} rev-parse --short=8 HEAD
+if(GIT AND EXISTS "${SOURCE_DIR}/.git")
+    # Git refuses to look into what belongs to another user, as when root builds somebody's checkout. Only these two commands
+    # look; nothing of the repository's configuration runs a program then.
+    set(git "${GIT}" -c safe.directory=* -c core.fsmonitor=false -C "${SOURCE_DIR}")
+    execute_process(COMMAND ${git} rev-parse --short=8 HEAD
         OUTPUT_VARIABLE revision OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
     if(NOT failed)
         set(sha1 ${revision})
-        execute_process(COMMAND ${GIT} -C ${SOURCE_DIR} --no-optional-locks status --porcelain --untracked-files=no
+        execute_process(COMMAND ${git} --no-optional-locks status --porcelain --untracked-files=no
             OUTPUT_VARIABLE changes ERROR_QUIET)
         if(changes)
             set(dirty 1)

@@ -7,7 +7,8 @@ A file holds blocks. A block opens with `== title` and is run against an empty s
     B> APPEND k x           => 2            (on a second connection)
     GET k                   => "1x"
 
-Words of a command are separated by blanks; `"..."` takes Python's escapes; `repeat:x:100` is a hundred times x.
+Words of a command are separated by blanks; `"..."` takes Python's escapes; `repeat:x:100` is a hundred times x; `ms:20` is 20,
+or more where the machine is too slow for times that short (harness.at_some_pace).
 An expected reply is compared byte for byte, in the form that the protocol of the run gives it:
 
     +OK   -ERR text   12   "bulk"   repeat:x:100   nil   nil-array   [1, "a", nil]   {"k": 1}   *  (anything)
@@ -16,7 +17,7 @@ An expected reply is compared byte for byte, in the form that the protocol of th
 
 A blank at the end of a text is written `\\s`. `more => reply` sends nothing and reads one more reply.
 
-`!sleep 0.05` waits, `!7.2` leaves the rest of the block to servers of that
+`!sleep ms:50` waits, `!7.2` leaves the rest of the block to servers of that
 version, `!2` and `!3` leave the rest of the block to that protocol, `!all` ends both. `#` opens a comment line.
 """
 
@@ -38,13 +39,26 @@ class Block:
         self.steps = []  # (line number, kind, ...)
 
 
+class _Milliseconds:
+    """A time that is stretched for a slow machine."""
+
+    def __init__(self, text):
+        self.count = int(text)
+
+
 def _unquote(word):
+    if word.startswith("ms:"):
+        return _Milliseconds(word[3:])
     if word.startswith('"'):
         return ast.literal_eval("b" + word)
     if word.startswith("repeat:"):
         _, what, count = word.split(":")
         return what.encode() * int(count)
     return word.encode()
+
+
+def _unquote_directive(word):
+    return _Milliseconds(word[3:]) if word.startswith("ms:") else word
 
 
 class _Expected:
@@ -127,7 +141,7 @@ def load(name):
         if line.startswith("=="):
             blocks.append(Block(line[2:].strip()))
         elif line.startswith("!"):
-            blocks[-1].steps.append((number, "directive", *line[1:].split()))
+            blocks[-1].steps.append((number, "directive", *map(_unquote_directive, line[1:].split())))
         else:
             command, separator, expected = line.rpartition("=>")
             assert separator, f"{name}:{number}: no =>"
@@ -146,13 +160,26 @@ def all_blocks():
 
 def run(name, block, server, protocol):
     """Run one block; raise AssertionError naming the line."""
+
+    def attempt(scale):
+        if scale > 1:
+            assert server.call("FLUSHALL") == "OK" and server.call("DEBUG", "SET-ACTIVE-EXPIRE", "1") == "OK"
+        _run_once(name, block, server, protocol, scale)
+
+    if any(isinstance(word, _Milliseconds) for step in block.steps for word in step):
+        harness.at_some_pace(attempt)
+    else:
+        _run_once(name, block, server, protocol, 1)
+
+
+def _run_once(name, block, server, protocol, scale):
     connections = {}
     active = True
     try:
         for number, kind, *rest in block.steps:
             if kind == "directive":
                 if rest[0] == "sleep":
-                    time.sleep(float(rest[1]))
+                    time.sleep(rest[1].count * scale / 1000)
                 elif rest[0] == "7.2":
                     active = active and harness.VERSION >= (7, 2)
                 elif rest[0] in ("2", "3"):
@@ -164,6 +191,7 @@ def run(name, block, server, protocol):
             if not active:
                 continue
             who, words, expected = rest
+            words = [b"%d" % (word.count * scale) if isinstance(word, _Milliseconds) else word for word in words]
             if who not in connections:
                 connections[who] = server.raw(protocol=protocol)
             where = f"cases/{name}:{number}: {b' '.join(words)[:200]!r} (RESP{protocol})"

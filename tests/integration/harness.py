@@ -7,7 +7,7 @@ Environment:
   SLOTWISE_SERVER    the server under test (default: build/release/...)
   SLOTWISE_ORACLE    the stock server that the oracle tests compare with (default: /usr/bin/redis-server)
   SLOTWISE_BACKENDS  a comma separated choice of I/O backends (default: all that this kernel has)
-  SLOTWISE_SECONDS   how long one load test runs (default 1.2)
+  SLOTWISE_SECONDS   how long one load test runs at least (default 1.2)
   SLOTWISE_SLOWNESS  how much slower than a release build this one is (default: guessed from the binary)
 """
 
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import redis
 
-from resp import RawClient
+from resp import HANG_SECONDS, RawClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORACLE = os.environ.get("SLOTWISE_ORACLE", "/usr/bin/redis-server")
@@ -103,7 +103,7 @@ def _server_version():
     if IS_SLOTWISE:
         return (7, 2)
     try:
-        text = subprocess.run([SERVER, "--version"], capture_output=True, text=True, timeout=20).stdout
+        text = subprocess.run([SERVER, "--version"], capture_output=True, text=True, timeout=HANG_SECONDS).stdout
     except OSError:
         return (0, 0)
     match = re.search(r"v=(\d+)\.(\d+)", text)
@@ -126,8 +126,8 @@ def free_port(host="127.0.0.1"):
                 continue
 
 
-def wait_until(condition, seconds=10.0, what="the condition", interval=0.01):
-    """Poll until condition() is true; return its value. The limit grows with the slowness of the build."""
+def wait_until(condition, seconds=HANG_SECONDS, what="the condition", interval=0.01):
+    """Poll until condition() is true; return its value. The limit is there for hangs; it grows with the slowness of the build."""
     deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         value = condition()
@@ -136,6 +136,19 @@ def wait_until(condition, seconds=10.0, what="the condition", interval=0.01):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {seconds * SLOWNESS:.0f} s")
         time.sleep(interval)
+
+
+def at_some_pace(attempt):
+    """For what a slow machine can spoil: attempt(scale) takes its times to live, pauses and sleeps times 1, then 10, then 100.
+
+    A machine that is too slow for the short times is not too slow for the long ones; a fault shows with each of them.
+    """
+    for scale in (1, 10, 100):
+        try:
+            return attempt(scale)
+        except AssertionError:
+            if scale == 100:
+                raise
 
 
 class StartFailed(AssertionError):
@@ -226,7 +239,7 @@ class Server:
             self._wait_for_ping()
 
     def _wait_for_ping(self):
-        deadline = time.monotonic() + 20 * SLOWNESS
+        deadline = time.monotonic() + HANG_SECONDS * SLOWNESS
         while True:
             try:
                 with socket.create_connection(self.address(), timeout=5) as probe:
@@ -287,7 +300,7 @@ class Server:
             raise AssertionError(f"the server has ended by itself (exit code {self.process.returncode}):\n"
                                  + content[-4000:].decode(errors="replace"))
 
-    def wait_end(self, seconds=10):
+    def wait_end(self, seconds=HANG_SECONDS):
         """Wait for the process to end, as somebody asked it to; return its exit code."""
         self.expect_end = True
         return self.process.wait(seconds * SLOWNESS)
@@ -334,7 +347,7 @@ class Server:
 
     def client(self, **options):
         """A client of python3-redis."""
-        options.setdefault("socket_timeout", 30 * SLOWNESS)
+        options.setdefault("socket_timeout", HANG_SECONDS * SLOWNESS)
         if self.password:
             options.setdefault("password", self.password)
         return redis.Redis(host="127.0.0.1", port=self.port, **options)
@@ -357,6 +370,10 @@ class Server:
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def waited_for_processors(self):
+        """Seconds that its threads have been ready to run and have had no processor to run on."""
+        return sum(int(path.read_text().split()[1]) for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
 
     def cpu_seconds(self):
         with open(f"/proc/{self.pid}/stat", encoding="ascii") as stat:

@@ -4,6 +4,8 @@ import select
 import socket
 
 CRLF = b"\r\n"
+# How long nothing may happen before a test calls it a hang. No measure of speed: a busy machine takes its time.
+HANG_SECONDS = 60.0
 
 
 class ReplyError(Exception):
@@ -64,7 +66,7 @@ def encode_command(*arguments):
 class RawClient:
     """A blocking connection. Replies are values (`read`) or the exact bytes (`read_raw`)."""
 
-    def __init__(self, host="127.0.0.1", port=0, *, path=None, timeout=30.0, protocol=2):
+    def __init__(self, host="127.0.0.1", port=0, *, path=None, timeout=HANG_SECONDS, protocol=2):
         if path:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
@@ -210,7 +212,7 @@ class RawClient:
             return False
         return not select.select([self.socket], [], [], seconds)[0]
 
-    def read_until_close(self, timeout=10.0):
+    def read_until_close(self, timeout=HANG_SECONDS):
         """All bytes up to the end of the connection (a reset counts as one)."""
         self.socket.settimeout(timeout)
         data = bytearray(self.buffer[self.position:])
@@ -225,7 +227,7 @@ class RawClient:
                 return bytes(data)
             data += chunk
 
-    def closed_within(self, seconds):
+    def closed_within(self, seconds=HANG_SECONDS):
         """True if the server closes the connection within that time; what it sends before is dropped."""
         try:
             self.read_until_close(seconds)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import harness
-from harness import wait_until
+from harness import at_some_pace, wait_until
 from resp import RawClient, ReplyError, encode_command
 
 SMOKE = True
@@ -110,14 +110,14 @@ def test_kill_filters(pair, shared, filters):
     client, victim = pair
     values = {"id": victim.call("CLIENT", "ID"), "addr": address_of(victim), "laddr": f"127.0.0.1:{shared.port}"}
     assert client.call("CLIENT", "KILL", *[word.format(**values) for word in filters]) == 1
-    assert victim.closed_within(5 * harness.SLOWNESS)
+    assert victim.closed_within()
     assert client.call("PING") == "PONG"
 
 
 def test_kill_old_form(pair):
     client, victim = pair
     assert client.call("CLIENT", "KILL", address_of(victim)) == "OK"
-    assert victim.closed_within(5 * harness.SLOWNESS)
+    assert victim.closed_within()
 
 
 def test_kill_matches_nobody(pair):
@@ -138,7 +138,7 @@ def test_kill_myself(shared):
     with shared.raw() as one:
         assert one.call("EXISTS", "after") == 0
         assert one.call("CLIENT", "KILL", address_of(one)) == "OK"
-        assert one.closed_within(5 * harness.SLOWNESS)
+        assert one.closed_within()
 
 
 def test_kill_many(server):
@@ -149,7 +149,7 @@ def test_kill_many(server):
             one.pipeline([("WATCH", "k"), ("MULTI",), ("SET", "k", "v")])
     killer = server.raw()
     assert killer.call("CLIENT", "KILL", "TYPE", "normal") == 50
-    assert all(one.closed_within(5 * harness.SLOWNESS) for one in clients)
+    assert all(one.closed_within() for one in clients)
     assert killer.call("EXISTS", "k") == 0
 
 
@@ -158,7 +158,7 @@ def test_kill_in_a_transaction(pair):
     number = victim.call("CLIENT", "ID")
     replies = client.pipeline([("MULTI",), ("CLIENT", "KILL", "ID", number), ("SET", "k", "v"), ("EXEC",)])
     assert replies[-1] == [1, "OK"]
-    assert victim.closed_within(5 * harness.SLOWNESS)
+    assert victim.closed_within()
 
 
 # --- CLIENT PAUSE -----------------------------------------------------------------------------------------------
@@ -182,18 +182,22 @@ def test_pause_ends_by_itself(server):
     begin = time.monotonic()
     assert client.call("CLIENT", "PAUSE", 300, "WRITE") == "OK"
     assert writer.pipeline([("SET", "k", "1"), ("GET", "k")]) == ["OK", b"1"]
-    assert 0.25 < time.monotonic() - begin < 3 * harness.SLOWNESS
+    assert time.monotonic() - begin > 0.25
 
 
 def test_pause_all(server):
     client, reader = server.raw(), server.raw()
     assert reader.call("PING") == "PONG"
-    assert client.call("CLIENT", "PAUSE", 400, "ALL") == "OK"
-    begin = time.monotonic()
-    reader.send_command("GET", "k")
-    assert reader.silent(0.2)
-    assert reader.read() is None
-    assert time.monotonic() - begin > 0.25
+
+    def pause(scale):
+        assert client.call("CLIENT", "PAUSE", 400 * scale, "ALL") == "OK"
+        begin = time.monotonic()
+        reader.send_command("GET", "k")
+        silent = reader.silent(0.2 * scale)
+        assert reader.read() is None
+        assert silent and time.monotonic() - begin > 0.25 * scale
+
+    at_some_pace(pause)
 
 
 def test_pause_holds_transactions_with_writes(server):
@@ -227,7 +231,7 @@ def test_paused_client_that_leaves(server):
         killed.send_command("SET", "k", "x")
         assert killed.silent(0.05)
         assert client.call("CLIENT", "KILL", "ID", number) == 1
-        assert killed.closed_within(5 * harness.SLOWNESS)
+        assert killed.closed_within()
     assert client.call("CLIENT", "UNPAUSE") == "OK"
     assert client.call("SET", "k", "end") == "OK"
 
@@ -267,6 +271,7 @@ def test_no_touch(server):
     assert client.call("OBJECT", "IDLETIME", "k") >= 1
     assert client.call("TOUCH", "k") == 1
     assert client.call("CLIENT", "NO-TOUCH", "OFF") == "OK"
+    begin = time.monotonic()
     assert client.call("GET", "k") == b"v"
-    assert client.call("OBJECT", "IDLETIME", "k") == 0
+    assert client.call("OBJECT", "IDLETIME", "k") <= time.monotonic() - begin + 1
     assert not isinstance(client.call("CLIENT", "LIST"), ReplyError)

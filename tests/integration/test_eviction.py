@@ -229,17 +229,20 @@ def test_clocks(any_server):
         "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between "
         "policies at runtime LRU and LFU data will take some time to adjust.")
     assert client.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru") == "OK"
+    begin = time.monotonic()
     client.call("SET", "j", "v")
     time.sleep(2.1)
-    assert 1 <= client.call("OBJECT", "IDLETIME", "j") <= 4 * harness.SLOWNESS
+    assert 1 <= client.call("OBJECT", "IDLETIME", "j") <= time.monotonic() - begin + 1
+    begin = time.monotonic()
     client.call("GET", "j")
-    assert client.call("OBJECT", "IDLETIME", "j") == 0
+    assert client.call("OBJECT", "IDLETIME", "j") <= time.monotonic() - begin + 1
 
 
 def pressing_client(address, number, deadline):
+    """A turn writes 130 KB."""
     connection, = connect(address, 1)
     count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         commands = []
         for _ in range(50):
             count += 1
@@ -248,18 +251,17 @@ def pressing_client(address, number, deadline):
         for _ in commands:
             reply = connection.read()
             assert reply == "OK", reply
-    return count
 
 
 def test_pressure_from_many_clients(start, backend):
     server = start(backend=backend, threads=4)
     _, maximum = limit(server, "allkeys-lru", 20 * MEGABYTE)
-    deadline = deadline_after()
+    deadline = deadline_after(turns=100)
 
     def watch(address, until):
         connection, = connect(address, 1)
         top = 0
-        while time.monotonic() < until:
+        while until.ahead():
             text = connection.call("INFO", "memory")
             top = max(top, int(text.split(b"used_memory:")[1].split()[0]))
             time.sleep(0.01)
@@ -267,5 +269,5 @@ def test_pressure_from_many_clients(start, backend):
 
     results = run_clients([(pressing_client, server.address(), number, deadline) for number in range(3)]
                           + [(watch, server.address(), deadline)])
-    assert evicted(server) > 100 or harness.SANITIZED
+    assert evicted(server) > 100
     assert results[-1] < maximum + 8 * MEGABYTE, results[-1] - maximum

@@ -6,17 +6,21 @@ import pytest
 
 import harness
 from bystander import Bystander
-from harness import wait_until
+from harness import at_some_pace, wait_until
 from resp import encode_command
 
 
 @pytest.mark.smoke
-def test_not_too_early_and_not_late(client):
-    """Each read of a key agrees with the clock on this side of the connection."""
+def test_not_too_early_and_not_late(client, shared):
+    """Each read of a key agrees with the clock on this side of the connection.
+
+    A server that has to wait for a processor may have looked at its clock before: that much later a key may still be seen.
+    """
     for lifetime in (0.02, 0.05, 0.2):
         before = time.time()
         assert client.call("SET", "k", "v", "PX", int(lifetime * 1000)) == "OK"
         after = time.time()
+        waited = shared.waited_for_processors()
         while True:
             asked = time.time()
             value = client.call("GET", "k")
@@ -24,7 +28,8 @@ def test_not_too_early_and_not_late(client):
             if value is None:
                 assert answered >= before + lifetime - 0.002, "expired too early"
                 break
-            assert asked <= after + lifetime + 0.005, "still there after its time"
+            late = asked - after - lifetime - (shared.waited_for_processors() - waited)
+            assert late <= 0.005, f"still there {late * 1000:.1f} ms after its time"
 
 
 @pytest.mark.smoke
@@ -35,16 +40,21 @@ def test_deadline_is_kept_to_the_millisecond(client):
     client.pipeline([("APPEND", "k", "w"), ("SETRANGE", "k", 0, "x"), ("GETEX", "k"), ("SET", "k", "1", "KEEPTTL"),
                      ("INCR", "k"), ("INCRBYFLOAT", "k", "1.5"), ("RENAME", "k", "j"), ("COPY", "j", "l")])
     assert client.call("PEXPIRETIME", "j") == deadline == client.call("PEXPIRETIME", "l")
-    assert 99_000 - 5000 * harness.SLOWNESS < client.call("PTTL", "j") <= 100_000
+    before = time.time() * 1000
+    left = client.call("PTTL", "j")
+    assert deadline - time.time() * 1000 - 10 <= left <= deadline - before + 10
 
 
 @pytest.mark.smoke
 def test_overwritten_keys_stay(client):
-    client.pipeline([("SET", f"k{number}", "v", "PX", 60) for number in range(6)])
-    client.pipeline([("SET", "k0", "w"), ("PERSIST", "k1"), ("GETSET", "k2", "w"), ("MSET", "k3", "w"),
-                     ("EXPIRE", "k4", 1000), ("GETEX", "k5", "PERSIST")])
-    time.sleep(0.15)
-    assert client.call("EXISTS", *[f"k{number}" for number in range(6)]) == 6
+    def overwrite(scale):
+        client.pipeline([("SET", f"k{number}", "v", "PX", 60 * scale) for number in range(6)])
+        client.pipeline([("SET", "k0", "w"), ("PERSIST", "k1"), ("GETSET", "k2", "w"), ("MSET", "k3", "w"),
+                         ("EXPIRE", "k4", 1000), ("GETEX", "k5", "PERSIST")])
+        time.sleep(0.15 * scale)
+        assert client.call("EXISTS", *[f"k{number}" for number in range(6)]) == 6
+
+    at_some_pace(overwrite)
 
 
 @pytest.mark.smoke
@@ -87,19 +97,29 @@ def test_many_keys_in_one_second(server):
     templates = [b"".join(encode_command("SET", f"key:{number}", "value", "PXAT", "M" * 13)
                           for number in range(at, at + part)) for at in range(0, count - part + 1, part)]
     count = len(templates) * part
-    moment = int(time.time() * 1000 + 1000 + count / 50 * min(harness.SLOWNESS, 4))
-    for template in templates:
-        client.send(template.replace(b"M" * 13, b"%d" % moment))
-        received = 0
-        while received < 5 * part:
-            received += len(client.socket.recv(1 << 16))
-        assert received == 5 * part
-    assert time.time() * 1000 < moment, "the load was too slow for this test"
+
+    def load(moment):
+        for template in templates:
+            client.send(template.replace(b"M" * 13, b"%d" % moment))
+            received = 0
+            while received < 5 * part:
+                received += len(client.socket.recv(1 << 16))
+            assert received == 5 * part
+
+    # First far off, to see how long it takes here; then so that it is done in time.
+    begin = time.time()
+    load(int((begin + 100_000) * 1000))
+    seconds = time.time() - begin
+    moment = 0
+    while moment <= time.time() * 1000:
+        seconds *= 2
+        moment = int((time.time() + 1 + seconds) * 1000)
+        load(moment)
     assert client.call("DBSIZE") == count
     full = int(server.info("memory")["used_memory"])
     time.sleep(max(0, moment / 1000 - time.time() - 0.1))
     with Bystander(server, longest=0.5) as bystander:
-        wait_until(lambda: int(client.call("DBSIZE")) <= 1, 60, "all keys to be gone", 0.1)
+        wait_until(lambda: int(client.call("DBSIZE")) <= 1, what="all keys to be gone", interval=0.1)
     print(f"{count} keys expired, the slowest command beside took {bystander.slowest * 1000:.1f} ms")
     assert server.info("stats")["expired_keys"] == str(count)
     wait_until(lambda: int(server.info("memory")["used_memory"]) - start < (full - start) / 5,

@@ -81,14 +81,16 @@ def test_resp3_is_verbatim(shared):
         assert client.call_raw("INFO", "cpu").startswith(b"=")
 
 
-def test_server_section(any_server):
-    server = any_server
+def test_server_section(start):
+    started = time.time()
+    server = start(threads=2)
+    before = time.time()
     found = server.info("server")
     assert int(found["process_id"]) == server.pid
     assert int(found["tcp_port"]) == server.port
     assert re.fullmatch("[0-9a-f]{40}", found["run_id"])
-    assert abs(int(found["server_time_usec"]) / 1e6 - time.time()) < 5 * harness.SLOWNESS
-    assert 0 <= int(found["uptime_in_seconds"]) < 60
+    assert before - 1 < int(found["server_time_usec"]) / 1e6 < time.time() + 1
+    assert 0 <= int(found["uptime_in_seconds"]) < time.time() - started + 1
     assert found["redis_mode"] == "standalone"
     assert found["arch_bits"] == "64"
     assert os.path.basename(found["executable"]) == os.path.basename(server.binary)
@@ -243,26 +245,28 @@ def test_memory(any_server):
 
 def test_cpu(any_server):
     server = any_server
-    before = server.info("cpu")
     client = server.raw()
-    end = time.monotonic() + 0.3
-    while time.monotonic() < end:
+
+    def reported():
+        found = server.info("cpu")
+        return float(found["used_cpu_sys"]) + float(found["used_cpu_user"])
+
+    while server.cpu_seconds() < 0.1:
         client.pipeline([("GET", "k")] * 200)
-    after = server.info("cpu")
-    used = sum(float(after[name]) - float(before[name]) for name in ("used_cpu_sys", "used_cpu_user"))
-    assert 0.01 < used < 3 * harness.SLOWNESS
+    least = server.cpu_seconds() - 0.03  # the kernel counts in hundredths
+    assert least <= reported() <= server.cpu_seconds() + 0.03
 
 
 @pytest.mark.long
 def test_operations_per_second(any_server):
     server = any_server
     client = server.raw()
-    end = time.monotonic() + 2
-    highest = 0
-    while time.monotonic() < end:
+
+    def operations_per_second():
         client.pipeline([("GET", "k")] * 100)
-        highest = max(highest, int(client.call("INFO", "stats").split(b"instantaneous_ops_per_sec:")[1].split()[0]))
-    assert highest > 100
+        return int(client.call("INFO", "stats").split(b"instantaneous_ops_per_sec:")[1].split()[0])
+
+    wait_until(lambda: operations_per_second() > 100, interval=0)
 
 
 def test_rejected_connections_are_no_commands(start, backend):

@@ -30,7 +30,7 @@ def single_key_client(address, number, deadline):
     connections = connect(address, 2)
     operations = {}
     count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         key = b"h:%d" % int(time.monotonic() / ROUND_SECONDS)
         in_flight = []
         for lane, connection in enumerate(connections):
@@ -67,7 +67,7 @@ def explain_all(histories, step, initial, least):
     hard = explained = 0
     stop = time.monotonic() + 15 * harness.SLOWNESS
     for key, operations in sorted(histories.items()):
-        if time.monotonic() > stop:
+        if explained >= least and time.monotonic() > stop:
             break
         try:
             order = find_order(operations, step, initial, 200_000)
@@ -125,7 +125,7 @@ def several_keys_client(address, number, deadline, keys):
             return [("MULTI",)] + [one for inner in request[1] for one in commands(inner, names)] + [("EXEC",)]
         return [(request[0], names[request[1]]) + request[2:]]
 
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         turn = int(time.monotonic() / ROUND_SECONDS)
         names = [b"m:%d:%d" % (turn, index) for index in range(keys)]
         in_flight = []
@@ -159,7 +159,7 @@ def register_client(address, number, deadline, keys, depth):
     connections = connect(address, 2)
     operations = {key: [] for key in keys}
     count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         in_flight = []
         for connection in connections:
             requests = []
@@ -184,13 +184,13 @@ def register_client(address, number, deadline, keys, depth):
 @pytest.mark.parametrize("depth", [1, 16])
 def test_registers(busy_server, depth):
     keys = harness.keys_in_distinct_slots(3, "r")
-    deadline = deadline_after()
+    deadline = deadline_after(turns=100)
     histories = gather(run_clients(
         [(register_client, busy_server.address(), n, deadline, keys, depth) for n in range(4)]))
     for key, operations in histories.items():
         complaint = check_unique_writes(operations)
         assert complaint is None, f"{key}: {complaint}"
-    assert sum(map(len, histories.values())) > 500
+    assert sum(map(len, histories.values())) >= 4 * 2 * 100 * depth
 
 
 # --- counters -------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def counter_client(address, deadline, keys, depth):
     batch = [keys[i % len(keys)] for i in range(depth)]
     data = encode_all([("INCR", key) for key in batch])
     last = [dict.fromkeys(keys, 0) for _ in connections]
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         sent = []
         for connection in connections:
             sent.append(now())
@@ -231,7 +231,7 @@ def optimistic_client(address, deadline, key):
     """Increments by WATCH, GET, MULTI, SET, EXEC."""
     connection, = connect(address, 1)
     successes = failures = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         connection.send(encode_all([("WATCH", key), ("GET", key)]))
         connection.read()
         value = int(connection.read() or 0)
@@ -257,7 +257,7 @@ def append_client(address, number, deadline, key, depth):
     """Appends numbered marks of fixed width; each reply tells where the mark ended."""
     connection, = connect(address, 1)
     places, count = [], 0
-    while time.monotonic() < deadline and count < 3000:
+    while deadline.ahead() and count < 3000:
         marks = [b"<%d:%06d>" % (number, count + i) for i in range(depth)]
         connection.send(encode_all([("APPEND", key, mark) for mark in marks]))
         for mark in marks:
@@ -285,8 +285,7 @@ def test_appends_are_all_there(busy_server):
 def transfer_client(address, number, deadline, accounts):
     generator = random.Random(number)
     connections = connect(address, 2)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         for connection in connections:
             commands = []
             for _ in range(3):
@@ -299,8 +298,6 @@ def transfer_client(address, number, deadline, accounts):
                 for _ in range(3):
                     connection.read()
                 assert len(connection.read()) == 2
-                count += 1
-    return count
 
 
 def sum_reader(address, deadline, accounts, total, how):
@@ -310,26 +307,22 @@ def sum_reader(address, deadline, accounts, total, how):
     else:
         data = encode_all([("MULTI",)] + [("GET", key) for key in accounts] + [("EXEC",)])
         replies = len(accounts) + 2
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         connection.send(data)
         for _ in range(replies):
             values = connection.read()
         found = sum(int(value) for value in values)
         assert found == total, f"{how} saw {found} in all and not {total}: {values}"
-        count += 1
-    return count
 
 
 def test_transfers_keep_the_total(busy_server):
     accounts = harness.keys_in_distinct_slots(12, "account")
     with busy_server.raw() as client:
         assert client.call("MSET", *(word for key in accounts for word in (key, 1000))) == "OK"
-    deadline = deadline_after()
-    counts = run_clients(
+    deadline = deadline_after(turns=10)
+    run_clients(
         [(transfer_client, busy_server.address(), n, deadline, accounts) for n in range(2)]
         + [(sum_reader, busy_server.address(), deadline, accounts, 12000, how) for how in ("MGET", "MULTI")])
-    assert min(counts) > 10, counts
     values = busy_server.call("MGET", *accounts)
     assert sum(map(int, values)) == 12000
 
@@ -338,7 +331,7 @@ def same_value_writer(address, number, deadline, keys, forms):
     """Gives all keys the same value, in several ways."""
     connection, = connect(address, 1)
     count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         count += 1
         value = b"%d:%d" % (number, count)
         form = forms[count % len(forms)]
@@ -357,8 +350,7 @@ def same_value_writer(address, number, deadline, keys, forms):
 def same_value_reader(address, deadline, keys):
     connection, = connect(address, 1)
     mget, exists = ("MGET", *keys), ("EXISTS", *keys)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         connection.send(encode_all([mget, exists, mget]))
         values = connection.read()
         assert len(set(values)) == 1, f"MGET saw {values}"
@@ -366,8 +358,6 @@ def same_value_reader(address, deadline, keys):
         assert found in (0, len(keys)), f"EXISTS saw {found} of {len(keys)} keys"
         values = connection.read()
         assert len(set(values)) == 1, f"MGET saw {values}"
-        count += 1
-    return count
 
 
 @pytest.mark.parametrize("forms", [["MSET"], ["MSET", "DEL"], ["MSET", "MULTI", "UNLINK", "MULTI"],
@@ -376,69 +366,57 @@ def test_snapshots_are_not_torn(server, forms):
     keys = harness.keys_in_distinct_slots(10, "same")
     with server.raw() as client:
         client.call("MSET", *(word for key in keys for word in (key, "0:0")))
-    deadline = deadline_after()
+    deadline = deadline_after(turns=10)
     actual = [form if form != "FLUSHALL" else "DEL" for form in forms]
     jobs = [(same_value_writer, server.address(), n, deadline, keys, actual) for n in range(2)]
     jobs += [(same_value_reader, server.address(), deadline, keys) for _ in range(2)]
     if "FLUSHALL" in forms:
         jobs.append((repeat_client, server.address(), deadline, ("FLUSHALL",)))
-    assert min(run_clients(jobs)) > 5
+    run_clients(jobs)
 
 
 def repeat_client(address, deadline, *commands):
     connection, = connect(address, 1)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         for command in commands:
             connection.call(*command)
-        count += 1
         time.sleep(0.001)
-    return count
 
 
 def rename_client(address, deadline, one, other):
     connection, = connect(address, 1)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         replies = connection.pipeline([("RENAME", one, other), ("RENAME", other, one)] * 4)
         assert replies == ["OK"] * 8, replies
-        count += 1
-    return count
 
 
 def exactly_one_reader(address, deadline, one, other):
     connection, = connect(address, 1)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         values, found = connection.pipeline([("MGET", one, other), ("EXISTS", one, other)])
         assert sorted(values, key=bool) == [None, b"v"], values
         assert found == 1, found
-        count += 1
-    return count
 
 
 def test_rename_is_atomic(busy_server):
     one, other = harness.keys_in_distinct_slots(2, "rename")
     busy_server.call("SET", one, "v")
-    deadline = deadline_after()
+    deadline = deadline_after(turns=10)
     jobs = [(rename_client, busy_server.address(), deadline, one, other)]
     jobs += [(exactly_one_reader, busy_server.address(), deadline, one, other)] * 2
-    assert min(run_clients(jobs)) > 5
+    run_clients(jobs)
 
 
 def database_reader(address, deadline, keys):
     connections = connect(address, 2)
     connections[1].call("SELECT", 1)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         for connection in connections:
             connection.send(encode_all([("MGET", *keys), ("DBSIZE",)]))
         for connection in connections:
             values, size = connection.read(), connection.read()
             assert len(set(values)) == 1, values
             assert size == len(keys), size
-        count += 1
-    return count
 
 
 def test_swapdb_is_atomic(server):
@@ -447,10 +425,10 @@ def test_swapdb_is_atomic(server):
         for database in (0, 1):
             client.call("SELECT", database)
             client.call("MSET", *(word for key in keys for word in (key, database)))
-    deadline = deadline_after()
+    deadline = deadline_after(turns=10)
     jobs = [(repeat_client, server.address(), deadline, ("SWAPDB", "0", "1"))]
     jobs += [(database_reader, server.address(), deadline, keys)] * 2
-    assert min(run_clients(jobs)) > 5
+    run_clients(jobs)
 
 
 # --- order within and between connections ---------------------------------------------------------------------
@@ -460,7 +438,7 @@ def ordered_writer(address, deadline, x, y):
     """x = i, then y = i, for growing i, in long pipelines."""
     connection, = connect(address, 1)
     number = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         commands = []
         for _ in range(25):
             number += 1
@@ -473,7 +451,7 @@ def ordered_reader(address, deadline, x, y):
     connection, = connect(address, 1)
     pairs = []
     commands = [("GET", y), ("GET", x)] * 10
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         values = [int(value or 0) for value in connection.pipeline(commands)]
         pairs += zip(values[::2], values[1::2])
     return pairs
@@ -492,7 +470,7 @@ def test_pipelines_keep_their_order(busy_server):
 def store_buffer_client(address, deadline, own, other, depth):
     connection, = connect(address, 1)
     number, seen = 0, []
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         commands = []
         for _ in range(depth):
             number += 1
@@ -517,7 +495,7 @@ def own_pipeline_client(address, number, deadline):
     connection, = connect(address, 1)
     model, count = {}, 0
     keys = [b"own:%d:%d" % (number, index) for index in range(20)]
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         commands, expected = [], []
         for _ in range(40):
             key = generator.choice(keys)
@@ -550,7 +528,7 @@ def relay_client(address, number, deadline):
     """SET on one connection; once it is acknowledged, any other connection sees it."""
     connections = connect(address, 4)
     key, count = b"relay:%d" % number, 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         for writer in connections:
             count += 1
             assert writer.call("SET", key, count) == "OK"
@@ -572,7 +550,7 @@ def test_acknowledged_writes_are_seen_by_all(busy_server):
 def large_writer(address, number, deadline, key, size):
     connection, = connect(address, 1)
     count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         count += 1
         filling = bytes([97 + (count + number) % 26]) * size
         connection.call(*(("SET", key, filling) if count % 3 == 0 else ("SETRANGE", key, 0, filling)))
@@ -581,19 +559,16 @@ def large_writer(address, number, deadline, key, size):
 
 def large_reader(address, deadline, key, size):
     connection, = connect(address, 1)
-    count = 0
-    while time.monotonic() < deadline:
+    while deadline.ahead():
         value, part = connection.pipeline([("GET", key), ("GETRANGE", key, 10, size - 10)])
         assert len(value) == size and value.count(value[:1]) == size, "a torn large value"
         assert part.count(part[:1]) == size - 19, "a torn range"
-        count += 1
-    return count
 
 
 @pytest.mark.parametrize("size", [1000, 16384, 100_000])
 def test_values_are_not_torn(server, size):
     server.call("SET", "large", "a" * size)
-    deadline = deadline_after()
+    deadline = deadline_after(turns=10)
     jobs = [(large_writer, server.address(), n, deadline, "large", size) for n in range(2)]
     jobs += [(large_reader, server.address(), deadline, "large", size)] * 2
-    assert min(run_clients(jobs)) > 5
+    run_clients(jobs)

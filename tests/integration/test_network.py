@@ -245,7 +245,7 @@ def first_reply(server):
             client.send(b"PING\\r\\n")
         except OSError:
             pass
-        return client.read_until_close(2) if sys.argv[3] == "closes" else client.read_raw()
+        return client.read_until_close() if sys.argv[3] == "closes" else client.read_raw()
 
 options = {"bind": "0.0.0.0", **eval(sys.argv[2])}
 server = harness.Server(options, backend=harness.BACKENDS[0], threads=2)

@@ -33,7 +33,7 @@ class Churn:
     """A thread that lets the key space grow and shrink many times over, so that tables are rebuilt."""
 
     def __init__(self, server, name, size, everything=False):
-        self.client = RawClient(*server.address(), timeout=60 * harness.SLOWNESS)
+        self.client = RawClient(*server.address(), timeout=harness.HANG_SECONDS * harness.SLOWNESS)
         self.name, self.size = name, size
         self.everything = everything
         self.stopping = threading.Event()
@@ -60,7 +60,7 @@ class Churn:
 
     def __exit__(self, kind, *_):
         self.stopping.set()
-        self.thread.join(60 * harness.SLOWNESS)
+        self.thread.join(harness.HANG_SECONDS * harness.SLOWNESS)
         self.client.close()
         if kind is None:
             assert self.failure is None, self.failure

@@ -46,7 +46,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 def listed_files():
     """Paths relative to the root: everything that git tracks or would add; without git, everything but build/."""
-    command = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = ["git", "-c", "safe.directory=*", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     if os.path.exists(os.path.join(ROOT, ".git")):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
