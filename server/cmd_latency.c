@@ -1,41 +1,98 @@
-/* LATENCY. The histograms of how long commands took are there, read while the workers go on;
- * the monitor of single events is not, so it never has a sample. */
+/* LATENCY: the single events of the latency monitor, and the histograms of how long commands took.
+ *
+ * Any worker. */
+#include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/cmd_data.h"
 #include "server/cmd_session.h"
 #include "server/config.h"
 #include "server/latency.h"
+#include "server/latency_monitor.h"
+#include "server/latency_report.h"
 #include "server/statistics.h"
 
 command_handler cmd_latency_doctor, cmd_latency_graph, cmd_latency_help, cmd_latency_histogram,
     cmd_latency_history, cmd_latency_latest, cmd_latency_reset;
 
 enum call_result cmd_latency_latest(struct call *call) {
-    reply_empty_array(call->reply);
+    struct latency_monitor *monitor = &call->server->latency_monitor;
+    struct reply_deferred list = reply_deferred_begin(call->reply);
+    size_t n = 0;
+    for (unsigned i = 0; i < LATENCY_EVENTS; i++) {
+        enum latency_event event = (enum latency_event)i;
+        struct latency_series series;
+        if (!latency_monitor_read(monitor, event, &series))
+            continue;
+        struct latency_sample last = latency_series_last(&series);
+        reply_array(call->reply, 4);
+        reply_bulk_text(call->reply, latency_event_name(event));
+        reply_integer(call->reply, last.time_s);
+        reply_integer(call->reply, last.ms);
+        reply_integer(call->reply, series.worst_ms);
+        n++;
+    }
+    reply_deferred_array(call->reply, list, n);
     return CALL_DONE;
 }
 
+/* The samples of the event that the command names; false: there are none. */
+static bool read_named(struct call *call, enum latency_event *event,
+                       struct latency_series *series) {
+    return latency_event_by_name(call->argv[2].data, call->argv[2].length, event) &&
+           latency_monitor_read(&call->server->latency_monitor, *event, series);
+}
+
 enum call_result cmd_latency_history(struct call *call) {
-    reply_empty_array(call->reply);
+    struct latency_series series;
+    struct latency_sample samples[LATENCY_SAMPLES];
+    enum latency_event event;
+    size_t n = read_named(call, &event, &series) ? latency_series_in_order(&series, samples) : 0;
+    reply_array(call->reply, n);
+    for (size_t i = 0; i < n; i++) {
+        reply_array(call->reply, 2);
+        reply_integer(call->reply, samples[i].time_s);
+        reply_integer(call->reply, samples[i].ms);
+    }
     return CALL_DONE;
 }
 
 enum call_result cmd_latency_reset(struct call *call) {
-    reply_integer(call->reply, 0);
+    struct latency_monitor *monitor = &call->server->latency_monitor;
+    int64_t n = 0;
+    for (unsigned i = 0; call->argc == 2 && i < LATENCY_EVENTS; i++)
+        n += latency_monitor_reset(monitor, (enum latency_event)i);
+    for (int i = 2; i < call->argc; i++) {
+        enum latency_event event;
+        if (latency_event_by_name(call->argv[i].data, call->argv[i].length, &event))
+            n += latency_monitor_reset(monitor, event);
+    }
+    reply_integer(call->reply, n);
     return CALL_DONE;
 }
 
+static void reply_text(struct call *call, struct text *text) {
+    reply_verbatim(call->reply, "txt", text_string(text), text->length);
+    text_free(text);
+}
+
 enum call_result cmd_latency_graph(struct call *call) {
-    reply_error_format(call->reply, "ERR No samples available for event '%.*s'",
-                       (int)call->argv[2].length, call->argv[2].data);
+    struct latency_series series;
+    struct text text = {0};
+    enum latency_event event;
+    if (!read_named(call, &event, &series)) {
+        reply_error_format(call->reply, "ERR No samples available for event '%.*s'",
+                           (int)call->argv[2].length, call->argv[2].data);
+        return CALL_DONE;
+    }
+    latency_write_graph(&text, latency_event_name(event), &series, clock_now_us() / 1000000);
+    reply_text(call, &text);
     return CALL_DONE;
 }
 
 enum call_result cmd_latency_doctor(struct call *call) {
-    static const char text[] =
-        "Single slow events are not monitored. LATENCY HISTOGRAM, INFO latencystats, SLOWLOG GET "
-        "and slowest_command_usec of INFO stats tell how long commands take.\n";
-    reply_verbatim(call->reply, "txt", text, sizeof text - 1);
+    struct text text = {0};
+    latency_write_advice(&text, &call->server->latency_monitor, clock_now_us() / 1000000);
+    reply_text(call, &text);
     return CALL_DONE;
 }
 

@@ -394,6 +394,7 @@ static bool admit_memory(struct worker *worker, struct call *call) {
         epoch_online();
         waited_us = clock_monotonic_us() - start_us;
     }
+    latency_monitor_note(&worker->server->latency_monitor, LATENCY_EVICTION_CYCLE, waited_us);
     if (admission == ADMIT_YES)
         return true;
     reply_error(call->reply, call->command->handler == cmd_exec && call->session->in_multi

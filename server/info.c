@@ -19,6 +19,7 @@
 #include "server/config.h"
 #include "server/info_private.h"
 #include "server/io.h"
+#include "server/memory_report.h"
 #include "slotwise_version.h"
 
 void info_human_bytes(char *out, size_t size, uint64_t bytes) {
@@ -135,30 +136,20 @@ void info_write_clients(struct text *text, const struct info *info) {
 /* --- Memory -------------------------------------------------------------------------------------
  */
 
-static double ratio(uint64_t a, uint64_t b) {
-    return b ? (double)a / (double)b : 0;
-}
-
-static void write_used(struct text *text, const struct info *info) {
-    const struct server *server = info->server;
-    uint64_t used = memory_counted_bytes(), resident = atomic_load(&server->resident_bytes);
-    uint64_t peak = memory_peak_bytes(), startup = atomic_load(&server->startup_bytes);
-    if (peak < used)
-        peak = used; /* it is sampled, and now is a sample */
-    uint64_t overhead = startup + info->sum.connection_bytes + info_table_bytes(server->keyspace);
-    uint64_t dataset = used > overhead ? used - overhead : 0;
-    uint64_t net = used > startup ? used - startup : 1;
-    info_number(text, "used_memory", used);
-    human(text, "used_memory_human", used);
-    info_number(text, "used_memory_rss", resident);
-    human(text, "used_memory_rss_human", resident);
-    info_number(text, "used_memory_peak", peak);
-    human(text, "used_memory_peak_human", peak);
-    text_append_format(text, "used_memory_peak_perc:%.2f%%\r\n", ratio(used, peak) * 100);
-    info_number(text, "used_memory_overhead", overhead);
-    info_number(text, "used_memory_startup", startup);
-    info_number(text, "used_memory_dataset", dataset);
-    text_append_format(text, "used_memory_dataset_perc:%.2f%%\r\n", ratio(dataset, net) * 100);
+static void write_used(struct text *text, const struct memory_report *report) {
+    info_number(text, "used_memory", report->used);
+    human(text, "used_memory_human", report->used);
+    info_number(text, "used_memory_rss", report->resident);
+    human(text, "used_memory_rss_human", report->resident);
+    info_number(text, "used_memory_peak", report->peak);
+    human(text, "used_memory_peak_human", report->peak);
+    text_append_format(text, "used_memory_peak_perc:%.2f%%\r\n",
+                       memory_ratio(report->used, report->peak) * 100);
+    info_number(text, "used_memory_overhead", report->overhead);
+    info_number(text, "used_memory_startup", report->startup);
+    info_number(text, "used_memory_dataset", report->dataset);
+    text_append_format(text, "used_memory_dataset_perc:%.2f%%\r\n",
+                       memory_ratio(report->dataset, report->net) * 100);
 }
 
 static void write_scripts(struct text *text) {
@@ -171,29 +162,30 @@ static void write_scripts(struct text *text) {
     human(text, "used_memory_scripts_human", 0);
 }
 
-static void write_fragmentation(struct text *text, const struct server *server) {
-    uint64_t allocated = atomic_load(&server->allocator_allocated);
-    uint64_t active = atomic_load(&server->allocator_active);
-    uint64_t allocator = atomic_load(&server->allocator_resident);
-    uint64_t resident = atomic_load(&server->resident_bytes), used = memory_counted_bytes();
-    decimals(text, "allocator_frag_ratio", ratio(active, allocated));
-    info_number(text, "allocator_frag_bytes", active - allocated);
-    decimals(text, "allocator_rss_ratio", ratio(allocator, active));
-    text_append_format(text, "allocator_rss_bytes:%lld\r\n", (long long)(allocator - active));
-    decimals(text, "rss_overhead_ratio", ratio(resident, allocator));
-    text_append_format(text, "rss_overhead_bytes:%lld\r\n", (long long)(resident - allocator));
-    decimals(text, "mem_fragmentation_ratio", ratio(resident, used));
-    text_append_format(text, "mem_fragmentation_bytes:%lld\r\n", (long long)(resident - used));
+static void write_fragmentation(struct text *text, const struct memory_report *report) {
+    uint64_t allocator = report->allocator_resident;
+    decimals(text, "allocator_frag_ratio", memory_ratio(report->active, report->allocated));
+    info_number(text, "allocator_frag_bytes", report->active - report->allocated);
+    decimals(text, "allocator_rss_ratio", memory_ratio(allocator, report->active));
+    text_append_format(text, "allocator_rss_bytes:%lld\r\n",
+                       (long long)(allocator - report->active));
+    decimals(text, "rss_overhead_ratio", memory_ratio(report->resident, allocator));
+    text_append_format(text, "rss_overhead_bytes:%lld\r\n",
+                       (long long)(report->resident - allocator));
+    decimals(text, "mem_fragmentation_ratio", memory_ratio(report->resident, report->used));
+    text_append_format(text, "mem_fragmentation_bytes:%lld\r\n",
+                       (long long)(report->resident - report->used));
 }
 
 void info_write_memory(struct text *text, const struct info *info) {
-    const struct server *server = info->server;
     const struct config *config = config_current();
     uint64_t system_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    write_used(text, info);
-    info_number(text, "allocator_allocated", atomic_load(&server->allocator_allocated));
-    info_number(text, "allocator_active", atomic_load(&server->allocator_active));
-    info_number(text, "allocator_resident", atomic_load(&server->allocator_resident));
+    struct memory_report report;
+    memory_report_collect(info->server, &info->sum, &report);
+    write_used(text, &report);
+    info_number(text, "allocator_allocated", report.allocated);
+    info_number(text, "allocator_active", report.active);
+    info_number(text, "allocator_resident", report.allocator_resident);
     info_number(text, "total_system_memory", system_bytes);
     human(text, "total_system_memory_human", system_bytes);
     write_scripts(text);
@@ -201,7 +193,7 @@ void info_write_memory(struct text *text, const struct info *info) {
     human(text, "maxmemory_human", (uint64_t)config->maxmemory);
     info_word(text, "maxmemory_policy",
               config_enum_name("maxmemory-policy", config->maxmemory_policy));
-    write_fragmentation(text, server);
+    write_fragmentation(text, &report);
     info_number(text, "mem_not_counted_for_evict", 0);
     info_number(text, "mem_retired", memory_retired_bytes()); /* in used_memory above a bound */
     INFO_ZEROS(text, "mem_replication_backlog", "mem_total_replication_buffers",

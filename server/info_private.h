@@ -23,7 +23,4 @@ void info_word(struct text *text, const char *name, const char *value);
 #define INFO_ZEROS(text, ...) info_zeros((text), (const char *const[]){__VA_ARGS__, NULL})
 void info_zeros(struct text *text, const char *const *names);
 
-/* Memory of all tables, estimated from a few slots of each database. */
-uint64_t info_table_bytes(struct keyspace *keyspace);
-
 #endif

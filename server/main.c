@@ -258,6 +258,7 @@ static int set_up(struct server *server, int argc, char **argv) {
         return -1;
     server->evictor = evictor_create(server->keyspace);
     server->slowlog = slowlog_create();
+    latency_monitor_init(&server->latency_monitor);
     config_on_publish(apply_published, server);
     apply_published(config_current(), server);
     config_on_change("bind", rebind_addresses, server);
@@ -290,6 +291,7 @@ static void tear_down(struct server *server) {
     evictor_destroy(server->evictor); /* looks at the keyspace */
     keyspace_destroy(server->keyspace);
     slowlog_destroy(server->slowlog);
+    latency_monitor_destroy(&server->latency_monitor);
     epoch_stop();
     process_free_workers(server);
     config_destroy();

@@ -340,8 +340,10 @@ int process_print_help(const char *name) {
 void process_free_workers(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = server->workers[i];
-        for (unsigned id = 0; id < command_count(); id++)
+        for (unsigned id = 0; id < command_count(); id++) {
             memory_free(atomic_load(&worker->statistics[id].latency));
+            memory_free(worker->statistics[id].kept_latency);
+        }
         memory_free(worker->statistics);
         memory_free(worker->slots);
         memory_free(worker->words);

@@ -122,6 +122,8 @@ bool statistics_sum_latency(const struct server *server, const struct command *c
         const struct latency_histogram *latency =
             atomic_load_explicit(&one->latency, memory_order_acquire);
         if (!latency)
+            latency = one->kept_latency;
+        if (!latency)
             continue;
         if (!any)
             memset((void *)sum, 0, sizeof *sum);
@@ -135,6 +137,20 @@ bool statistics_sum_latency(const struct server *server, const struct command *c
 static void drop_latency(struct command_statistics *statistics) {
     memory_free(atomic_load_explicit(&statistics->latency, memory_order_relaxed));
     atomic_store_explicit(&statistics->latency, NULL, memory_order_relaxed);
+    memory_free(statistics->kept_latency);
+    statistics->kept_latency = NULL;
+}
+
+/* latency-tracking goes off or on: what was collected is kept, and goes on from there. In an
+ * exclusive section. */
+static void keep_latency(struct command_statistics *statistics, bool tracking) {
+    struct latency_histogram *latency =
+        atomic_load_explicit(&statistics->latency, memory_order_relaxed);
+    struct latency_histogram *kept = statistics->kept_latency;
+    if (tracking ? kept == NULL : latency == NULL)
+        return;
+    atomic_store_explicit(&statistics->latency, tracking ? kept : NULL, memory_order_relaxed);
+    statistics->kept_latency = tracking ? NULL : latency;
 }
 
 static void reset_worker(struct worker *worker) {
@@ -190,10 +206,14 @@ void statistics_start_latency(struct command_statistics *statistics, uint64_t ti
     atomic_store_explicit(&statistics->latency, latency, memory_order_release);
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 static void set_slow_ticks(struct worker *worker) {
-    uint64_t slowlog_ticks = worker->server->slowlog_ticks;
-    uint64_t slower_ticks = load(&worker->slowest_ticks) + 1;
-    worker->slow_ticks = slower_ticks < slowlog_ticks ? slower_ticks : slowlog_ticks;
+    const struct server *server = worker->server;
+    worker->slow_ticks = smaller(load(&worker->slowest_ticks) + 1,
+                                 smaller(server->slowlog_ticks, server->monitored_ticks));
 }
 
 void statistics_note_slow(struct worker *worker, const struct call *call, uint64_t ticks) {
@@ -202,8 +222,12 @@ void statistics_note_slow(struct worker *worker, const struct call *call, uint64
         atomic_store_explicit(&worker->slowest_command, call->command, memory_order_relaxed);
         atomic_store_explicit(&worker->slowest_ticks, ticks, memory_order_relaxed);
     }
+    uint64_t us = clock_ticks_to_ns(ticks) / 1000;
     if (ticks >= server->slowlog_ticks)
-        slowlog_add(server->slowlog, call, (int64_t)(clock_ticks_to_ns(ticks) / 1000));
+        slowlog_add(server->slowlog, call, (int64_t)us);
+    bool fast = call->command->flags & COMMAND_FAST;
+    latency_monitor_note(&server->latency_monitor, fast ? LATENCY_FAST_COMMAND : LATENCY_COMMAND,
+                         us);
     set_slow_ticks(worker);
 }
 
@@ -218,11 +242,13 @@ void statistics_configure(struct server *server, const struct config *config) {
     bool off = slower_than_us < 0 || config->slowlog_max_len == 0;
     server->slowlog_ticks = off ? UINT64_MAX : ticks_of_us((uint64_t)slower_than_us);
     slowlog_trim(server->slowlog, (size_t)config->slowlog_max_len);
+    latency_monitor_configure(&server->latency_monitor, config->latency_monitor_threshold);
+    server->monitored_ticks = ticks_of_us(atomic_load(&server->latency_monitor.threshold_us));
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = server->workers[i];
         set_slow_ticks(worker);
-        for (unsigned id = 0; id < command_count() && !config->latency_tracking; id++)
-            drop_latency(&worker->statistics[id]);
+        for (unsigned id = 0; id < command_count(); id++)
+            keep_latency(&worker->statistics[id], config->latency_tracking);
     }
 }
 

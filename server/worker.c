@@ -128,6 +128,7 @@ static void expire_some(struct worker *worker) {
                     (unsigned)config->active_expire_effort, WORKER_EXPIRY_STEP_US);
     uint64_t spent_us = clock_monotonic_us() - start_us;
     COUNTER_ADD(keyspace_counters_mine(server->keyspace)->expire_cycle_us, spent_us);
+    latency_monitor_note(&server->latency_monitor, LATENCY_EXPIRE_CYCLE, spent_us);
     /* As much pause as three times the step, so that at most a quarter of a core goes into it. */
     worker->expiry_due_us =
         start_us + spent_us * 4 + (worker->expiry_hurry ? 0 : WORKER_TIMER_MS * 1000);
@@ -136,10 +137,12 @@ static void expire_some(struct worker *worker) {
 /* In every turn while there is more to do, so that the limit holds again soon without traffic. */
 static void evict_some(struct worker *worker) {
     struct server *server = worker->server;
-    uint64_t limit_bytes = config_current()->maxmemory;
+    uint64_t limit_bytes = config_current()->maxmemory, start_us = clock_monotonic_us();
     bool more = !pause_is_on(server) &&
                 eviction_continue(server->evictor, limit_bytes, WORKER_EVICT_STEP_US);
-    worker->eviction_due_us = clock_monotonic_us() + (more ? 0 : WORKER_TIMER_MS * 1000);
+    uint64_t now_us = clock_monotonic_us();
+    worker->eviction_due_us = now_us + (more ? 0 : WORKER_TIMER_MS * 1000);
+    latency_monitor_note(&server->latency_monitor, LATENCY_EVICTION_CYCLE, now_us - start_us);
 }
 
 /* Frees what has become safe. What has not is looked at again soon, also when nothing else happens

@@ -47,6 +47,9 @@ struct command_statistics {
     /* NULL: not called yet, or latency-tracking is off. Freed in exclusive sections only, so who
      * has read it may use it until the end of its command. */
     struct latency_histogram *_Atomic latency;
+    /* What was collected until latency-tracking went off; NULL when latency is not. Written in
+     * exclusive sections. */
+    struct latency_histogram *kept_latency;
 };
 
 #define WORKER_NAMES 8
