@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "engine/assert.h"
+#include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
 
@@ -136,4 +137,38 @@ uint64_t background_pending(void) {
     uint64_t pending = queue.submitted - queue.completed;
     pthread_mutex_unlock(&queue.lock);
     return pending;
+}
+
+/* --- Giving memory back ----------------------------------------------------------------------- */
+
+#define GIVE_BACK_BYTES    ((uint64_t)1 << 20)
+#define GIVE_BACK_AFTER_US 1000000
+#define GIVE_BACK_DROPS_US 200000 /* then for the threads' timers to drop their caches */
+
+static void give_back_job(void *unused) {
+    (void)unused;
+    memory_thread_cache_check();
+    memory_give_back();
+}
+
+void background_give_back_memory(void) {
+    /* Of the one thread that calls. */
+    static uint64_t highest_bytes; /* since the last time */
+    static uint64_t due_us;        /* 0: not due */
+    static bool dropping;
+    uint64_t used_bytes = memory_used_bytes();
+    if (used_bytes > highest_bytes)
+        highest_bytes = used_bytes;
+    if (due_us == 0 && highest_bytes - used_bytes >= GIVE_BACK_BYTES) {
+        due_us = clock_monotonic_us() + GIVE_BACK_AFTER_US;
+        highest_bytes = used_bytes;
+    }
+    if (due_us == 0 || clock_monotonic_us() < due_us)
+        return;
+    dropping = !dropping;
+    due_us = dropping ? clock_monotonic_us() + GIVE_BACK_DROPS_US : 0;
+    if (dropping)
+        memory_thread_caches_drop();
+    else
+        background_submit(give_back_job, NULL);
 }

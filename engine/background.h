@@ -21,6 +21,10 @@ void background_drain(void);
 /* Jobs queued or running. */
 uint64_t background_pending(void);
 
+/* From a timer of one thread: about a second after a megabyte or more has been freed, gives unused
+ * memory back to the system, on the background thread. Costs nothing otherwise. */
+void background_give_back_memory(void);
+
 /* For epoch.c. start: 0 or a negative errno. stop runs what is queued first. */
 int background_start(void);
 void background_stop(void);

@@ -147,6 +147,29 @@ static _Noreturn __attribute__((noinline)) void out_of_memory(size_t size_bytes)
 }
 
 #ifdef SLOTWISE_JEMALLOC
+/* Read by the allocator when it is loaded. A page that nobody has used for about a second goes back
+ * to the system at once (muzzy pages would count as resident until the kernel is short of memory);
+ * one background thread, which memory_set_background_thread starts, is enough for that. Size
+ * classes that are powers of two get slabs of four pages instead of one: an allocator's header of
+ * 128 bytes for each page is 3 % of the data, and is never given back. */
+const char *malloc_conf =
+    "dirty_decay_ms:1000,muzzy_decay_ms:0,max_background_threads:1,"
+    "slab_sizes:32-32:4|64-64:4|128-128:4|256-256:4|512-512:4|1024-1024:4|2048-2048:4|4096-4096:4";
+
+void memory_set_background_thread(bool on) {
+    mallctl("background_thread", NULL, NULL, &on, sizeof on);
+}
+
+void memory_give_back(void) {
+    char name[32];
+    snprintf(name, sizeof name, "arena.%d.purge", MALLCTL_ARENAS_ALL);
+    mallctl(name, NULL, NULL, NULL, 0);
+}
+
+static void thread_cache_drop(void) {
+    mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+}
+
 /* Size classes of small allocations by (size + 7) / 8, filled on first use with what the allocator
  * says: an allocation and a free each ask for it, and a load is cheaper than the call. Any thread
  * writes the same values. */
@@ -171,11 +194,36 @@ static inline size_t class_bytes(size_t size_bytes) {
     return class_bytes_slow(size_bytes);
 }
 #else
+void memory_set_background_thread(bool on) {
+    (void)on;
+}
+
+void memory_give_back(void) {
+}
+
+static void thread_cache_drop(void) {
+}
+
 /* The C library's: 8 bytes of header, multiples of 16, at least 24 usable. */
 static inline size_t class_bytes(size_t size_bytes) {
     return size_bytes <= 24 ? 24 : ((size_bytes + 8 + 15) & ~(size_t)15) - 8;
 }
 #endif
+
+static _Atomic unsigned cache_drops; /* by anybody who wants it */
+
+void memory_thread_caches_drop(void) {
+    atomic_fetch_add_explicit(&cache_drops, 1, memory_order_relaxed);
+}
+
+void memory_thread_cache_check(void) {
+    static _Thread_local unsigned seen;
+    unsigned now = atomic_load_explicit(&cache_drops, memory_order_relaxed);
+    if (now == seen)
+        return;
+    seen = now;
+    thread_cache_drop();
+}
 
 size_t memory_class_bytes(size_t size_bytes) {
     return class_bytes(size_bytes);

@@ -41,6 +41,19 @@ void memory_free(void *pointer); /* NULL is fine */
 /* As memory_free, cheaper: size_bytes is what was asked for in memory_alloc. */
 void memory_free_sized(void *pointer, size_t size_bytes);
 
+/* Whether the allocator has a thread of its own that gives unused pages back to the system (without
+ * it they go only while somebody allocates or frees). After daemonizing; any thread. Nothing
+ * happens where the allocator knows none. */
+void memory_set_background_thread(bool on);
+/* Gives all unused pages back to the system; the allocator's own thread leaves up to 4 MB until
+ * there is more to do. May take milliseconds: see background_give_back_memory. */
+void memory_give_back(void);
+/* Freed pieces that the allocator keeps for the calling thread hold whole slabs. The first lets all
+ * threads know that theirs should go, the second lets the caller's go if somebody has said so since
+ * its last call (from a timer of each thread that frees much). */
+void memory_thread_caches_drop(void);
+void memory_thread_cache_check(void);
+
 /* Bytes that an allocation of size_bytes really takes (the allocator's size class). */
 size_t memory_class_bytes(size_t size_bytes);
 /* Bytes that this allocation really takes. */

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/config.h"
@@ -52,6 +53,7 @@ static void update_rates(struct server *server) {
 void housekeeping_tick(struct server *server) {
     update_rates(server);
     memory_peak_sample();
+    background_give_back_memory();
     statistics_sample_process(server);
     int signal_number = atomic_exchange(&server->signal_received, 0);
     if (signal_number) {

@@ -102,6 +102,13 @@ static int raise_client_limit(const struct config *before, const struct config *
     return -1;
 }
 
+static int apply_background_thread(const struct config *before, const struct config *after,
+                                   void *context, const char **error) {
+    (void)before, (void)context, (void)error;
+    memory_set_background_thread(after->jemalloc_bg_thread);
+    return 0;
+}
+
 static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)) {
     if (worker_self)
         epoch_retire(snapshot, bytes, destructor);
@@ -263,6 +270,8 @@ static int set_up(struct server *server, int argc, char **argv) {
     apply_published(config_current(), server);
     config_on_change("bind", rebind_addresses, server);
     config_on_change("port", rebind_port, server);
+    config_on_change("jemalloc-bg-thread", apply_background_thread, server);
+    memory_set_background_thread(config_current()->jemalloc_bg_thread);
     config_on_change("maxclients", raise_client_limit, server);
     show_logo(config_current());
     if (listen_open(server) != 0)

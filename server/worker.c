@@ -169,6 +169,7 @@ static void run_timers(struct worker *worker) {
     pause_tick(worker);
     balance_tick(worker);
     output_pool_trim();
+    memory_thread_cache_check();
     if (worker->connection_samples++ % CONNECTION_SAMPLE_TICKS == 0)
         statistics_sample_connections(worker);
     if (worker->number == 0) {
