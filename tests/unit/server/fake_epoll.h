@@ -64,7 +64,7 @@ static uint32_t fake_ready(const struct fake_registration *registration) {
     const struct fake_socket *s = fake_open_socket(registration->fd);
     const struct fake_step *step = fake_next_step(registration->fd);
     uint32_t ready = 0;
-    if (step)
+    if (step || s->shut)
         ready |= EPOLLIN;
     if (step && step->kind == STEP_RESET)
         ready |= EPOLLERR | EPOLLHUP;

@@ -39,6 +39,7 @@ struct fake_step {
 struct fake_socket {
     bool open;
     bool listener;
+    bool shut; /* by shutdown(2), both ways */
     unsigned closes;
     size_t room; /* so many bytes the peer takes yet */
     int send_error;
@@ -54,6 +55,8 @@ static unsigned fake_accept_calls;
 
 int __real_close(int fd);
 int __wrap_close(int fd);
+int __real_shutdown(int fd, int how);
+int __wrap_shutdown(int fd, int how);
 
 static struct fake_socket *fake_socket(int fd) {
     if (fd < FAKE_FD_FIRST || fd >= FAKE_FD_FIRST + FAKE_SOCKETS)
@@ -138,7 +141,8 @@ static void fake_step_done(struct fake_step *step) {
  * step. */
 static int fake_receive(int fd, char *buffer, size_t room) {
     struct fake_step *step = fake_next_step(fd);
-    fake_open_socket(fd);
+    if (fake_open_socket(fd)->shut)
+        return 0;
     if (!step)
         return -EAGAIN;
     if (step->kind == STEP_DATA) {
@@ -162,6 +166,8 @@ static int fake_receive(int fd, char *buffer, size_t room) {
 static int64_t fake_send(int fd, const struct iovec *vectors, size_t count) {
     struct fake_socket *s = fake_open_socket(fd);
     size_t total = 0;
+    if (s->shut)
+        return -EPIPE;
     if (s->send_error)
         return -s->send_error;
     for (size_t i = 0; i < count && s->room > 0; i++) {
@@ -193,6 +199,14 @@ static int fake_accept(int listener) {
     int accepted = step->accepted;
     fake_step_done(step);
     return accepted;
+}
+
+int __wrap_shutdown(int fd, int how) {
+    struct fake_socket *s = fake_socket(fd);
+    if (!s)
+        return __real_shutdown(fd, how);
+    s->shut = true;
+    return 0;
 }
 
 static void fake_forget(int fd);

@@ -173,7 +173,7 @@ static void fake_submit_all(struct fake_ring *f) {
 /* One piece of input into one provided buffer; false: this receive gets no more. */
 static bool fake_receive_once(struct fake_ring *f, struct fake_flight *flight) {
     const struct fake_step *step = fake_next_step(flight->sqe.fd);
-    if (step->kind != STEP_DATA) {
+    if (!step || step->kind != STEP_DATA || fake_open_socket(flight->sqe.fd)->shut) {
         fake_finish(f, flight, fake_receive(flight->sqe.fd, NULL, 0));
         return false;
     }
@@ -221,7 +221,9 @@ static void fake_send_once(struct fake_ring *f, struct fake_flight *flight) {
 static void fake_advance(struct fake_ring *f, struct fake_flight *flight) {
     switch (flight->sqe.opcode) {
     case IORING_OP_RECV:
-        while (flight->used && fake_next_step(flight->sqe.fd) && fake_receive_once(f, flight))
+        while (flight->used &&
+               (fake_next_step(flight->sqe.fd) || fake_open_socket(flight->sqe.fd)->shut) &&
+               fake_receive_once(f, flight))
             ;
         break;
     case IORING_OP_SEND:

@@ -401,68 +401,20 @@ BACKEND_TEST(the_end_comes_as_it_leaves) {
     cr_expect_geq(times_happened("a:end"), 1, "%s", happened);
 }
 
-BACKEND_TEST(it_leaves_when_its_output_is_sent) {
-    struct connection *a = connect_one();
-    int fd = a->io.fd;
-    fake_room(fd, 0);
-    send_text(a, "reply");
-    poll_times(2);
-    io_detach(io, &a->io);
-    poll_times(3);
-    cr_expect_eq(times_happened("a:detached"), 0, "%s", happened);
-    fake_room(fd, 3);
-    poll_times(2);
-    fake_room(fd, 100);
-    poll_times(4);
-    cr_expect_str_eq(fake_sent(fd), "reply");
-    cr_expect_eq(times_happened("a:detached"), 1, "%s", happened);
-}
-
 BACKEND_TEST(closed_while_it_leaves) {
-    for (int polls = 0; polls < 3; polls++) {
-        struct connection *a = connect_one();
-        fake_room(a->io.fd, 0);
-        send_text(a, "never sent");
-        poll_times(1);
-        io_detach(io, &a->io);
-        poll_times((unsigned)polls);
-        close_connection(a);
-        poll_times(4);
-        cr_expect_eq(times_happened(":closed"), 1, "%s", happened);
-        cr_expect_eq(times_happened(":detached"), 0, "%s", happened);
-        happened[0] = '\0';
-    }
-}
-
-BACKEND_TEST(an_idle_one_is_closed_while_it_leaves) {
-    for (int polls = 0; polls < 2; polls++) {
+    for (unsigned polls = 0; polls < 2; polls++) {
         struct connection *a = connect_one();
         poll_times(1);
+        fake_data(a->io.fd, "late");
         io_detach(io, &a->io);
         a->on_detached = REACT_CLOSE;
         if (polls == 0)
             close_connection(a);
         poll_times(4);
         cr_expect_eq(times_happened(":closed"), 1, "%s", happened);
+        cr_expect_eq(times_happened(":detached"), polls, "%s", happened);
         happened[0] = '\0';
     }
-}
-
-BACKEND_TEST(its_send_fails_as_it_leaves) {
-    struct connection *a = connect_one();
-    int fd = a->io.fd;
-    a->on_drained = REACT_CLOSE;
-    fake_room(fd, 0);
-    send_text(a, "never sent");
-    poll_times(2);
-    io_detach(io, &a->io);
-    fake_send_error(fd, EPIPE);
-    poll_times(5);
-    cr_expect_eq(times_happened("a:failed(32)") + times_happened("a:detached"),
-                 1 + times_happened("a:detached"), "%s", happened);
-    cr_expect_leq(times_happened("a:closed"), 1, "%s", happened);
-    if (times_happened("a:closed") == 0)
-        cr_expect_eq(times_happened("a:detached"), 1, "%s", happened);
 }
 
 BACKEND_TEST(it_comes_and_goes) {
@@ -479,6 +431,8 @@ BACKEND_TEST(it_comes_and_goes) {
         strcat(wanted, text);
         fake_data(a->io.fd, text);
         if (i % 3 == 0)
+            poll_io(a->on);
+        while (a->io.output_first)
             poll_io(a->on);
         io_detach(a->on, &a->io);
         for (int k = 0; k < 4; k++)
