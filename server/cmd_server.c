@@ -1,5 +1,5 @@
-/* TIME, LASTSAVE, ROLE, WAIT, LOLWUT, SHUTDOWN, and what of ACL needs no users: they touch no keys.
- */
+/* TIME, LOLWUT, SHUTDOWN, and what is asked of a primary that has no replicas and saves nothing:
+ * they touch no keys. Any worker. */
 #include <stdio.h>
 
 #include "engine/clock.h"
@@ -10,16 +10,11 @@
 #include "server/server.h"
 #include "slotwise_version.h"
 
-command_handler cmd_time, cmd_lastsave, cmd_role, cmd_wait, cmd_lolwut, cmd_shutdown,
-    cmd_acl_whoami, cmd_acl_users, cmd_acl_cat, cmd_acl_help;
+command_handler cmd_time, cmd_lastsave, cmd_role, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
+    cmd_replicaof, cmd_slaveof, cmd_failover, cmd_save, cmd_bgsave, cmd_bgrewriteaof;
 
-enum call_result cmd_time(struct call *call) {
-    int64_t now_us = clock_now_us();
-    reply_array(call->reply, 2);
-    reply_bulk_integer(call->reply, now_us / 1000000);
-    reply_bulk_integer(call->reply, now_us % 1000000);
-    return CALL_DONE;
-}
+/* --- Replication and persistence ----------------------------------------------------------------
+ */
 
 /* Nothing is saved yet: as Redis before its first save, the time of the start. */
 enum call_result cmd_lastsave(struct call *call) {
@@ -41,6 +36,82 @@ enum call_result cmd_wait(struct call *call) {
     if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_ms))
         return CALL_DONE;
     reply_integer(call->reply, 0);
+    return CALL_DONE;
+}
+
+enum call_result cmd_waitaof(struct call *call) {
+    int64_t local, replicas, until_ms;
+    if (!argument_integer(call, 1, &local) || !argument_integer(call, 2, &replicas))
+        return CALL_DONE;
+    if (local < 0 || local > 1) {
+        reply_error(call->reply, "ERR value is out of range, value must between 0 and 1");
+        return CALL_DONE;
+    }
+    if (replicas < 0) {
+        reply_error(call->reply, "ERR value is out of range, must be positive");
+        return CALL_DONE;
+    }
+    if (!call_timeout_argument(call, 3, &until_ms))
+        return CALL_DONE;
+    if (local > 0) {
+        reply_error(call->reply, "ERR WAITAOF cannot be used when numlocal is set but appendonly "
+                                 "is disabled.");
+        return CALL_DONE;
+    }
+    reply_array(call->reply, 2);
+    reply_integer(call->reply, 0);
+    reply_integer(call->reply, 0);
+    return CALL_DONE;
+}
+
+enum call_result cmd_replicaof(struct call *call) {
+    int64_t port;
+    if (argument_is(&call->argv[1], "no") && argument_is(&call->argv[2], "one"))
+        reply_ok(call->reply); /* it is nobody's replica */
+    else if (!number_parse_int64(call->argv[2].data, call->argv[2].length, &port) || port < 0 ||
+             port > 65535)
+        reply_error(call->reply, "ERR Invalid master port");
+    else
+        reply_error(call->reply, "ERR replication is not implemented in this version");
+    return CALL_DONE;
+}
+
+enum call_result cmd_slaveof(struct call *call) {
+    return cmd_replicaof(call);
+}
+
+enum call_result cmd_failover(struct call *call) {
+    bool abort = call->argc == 2 && argument_is(&call->argv[1], "abort");
+    reply_error(call->reply, abort ? "ERR No failover in progress."
+                                   : "ERR FAILOVER requires connected replicas.");
+    return CALL_DONE;
+}
+
+enum call_result cmd_save(struct call *call) {
+    reply_error(call->reply, "ERR saving to disk is not implemented in this version");
+    return CALL_DONE;
+}
+
+enum call_result cmd_bgsave(struct call *call) {
+    if (call->argc > 2 || (call->argc == 2 && !argument_is(&call->argv[1], "schedule"))) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return CALL_DONE;
+    }
+    return cmd_save(call);
+}
+
+enum call_result cmd_bgrewriteaof(struct call *call) {
+    return cmd_save(call);
+}
+
+/* --- Time, version ------------------------------------------------------------------------------
+ */
+
+enum call_result cmd_time(struct call *call) {
+    int64_t now_us = clock_now_us();
+    reply_array(call->reply, 2);
+    reply_bulk_integer(call->reply, now_us / 1000000);
+    reply_bulk_integer(call->reply, now_us % 1000000);
     return CALL_DONE;
 }
 
@@ -105,63 +176,4 @@ enum call_result cmd_shutdown(struct call *call) {
     }
     server_request_shutdown(call->server);
     return CALL_CLOSE;
-}
-
-/* --- ACL: one user, "default", who may do everything --------------------------------------------
- */
-
-enum call_result cmd_acl_whoami(struct call *call) {
-    reply_bulk_text(call->reply, "default");
-    return CALL_DONE;
-}
-
-enum call_result cmd_acl_users(struct call *call) {
-    reply_array(call->reply, 1);
-    reply_bulk_text(call->reply, "default");
-    return CALL_DONE;
-}
-
-enum call_result cmd_acl_cat(struct call *call) {
-    struct reply *reply = call->reply;
-    if (call->argc > 3) {
-        call_reply_bad_subcommand(call);
-        return CALL_DONE;
-    }
-    if (call->argc == 2) {
-        reply_array(reply, CATEGORY_COUNT);
-        for (unsigned i = 0; i < CATEGORY_COUNT; i++)
-            reply_bulk_text(reply, command_category_name(i));
-        return CALL_DONE;
-    }
-    uint64_t category = command_category_by_name(call->argv[2].data, call->argv[2].length);
-    if (!category) {
-        reply_error_format(reply, "ERR Unknown category '%.*s'", (int)call->argv[2].length,
-                           call->argv[2].data);
-        return CALL_DONE;
-    }
-    struct reply_deferred list = reply_deferred_begin(reply);
-    size_t n = 0;
-    for (unsigned id = 0; id < command_count(); id++) {
-        const struct command *command = command_by_id(id);
-        if (!(command->acl_categories & category))
-            continue;
-        reply_bulk(reply, command->name, command->name_length);
-        n++;
-    }
-    reply_deferred_array(reply, list, n);
-    return CALL_DONE;
-}
-
-enum call_result cmd_acl_help(struct call *call) {
-    static const char *const lines[] = {
-        "CAT [<category>]",
-        "    List all commands that belong to <category>, or all command categories",
-        "    when no category is specified.",
-        "USERS",
-        "    List all the registered usernames.",
-        "WHOAMI",
-        "    Return the current connection username.",
-        NULL};
-    call_reply_help(call, lines);
-    return CALL_DONE;
 }

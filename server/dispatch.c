@@ -403,17 +403,21 @@ static bool admit_memory(struct worker *worker, struct call *call) {
     return false;
 }
 
-/* DEBUG is for whom enable-debug-command names. false: refused. */
+/* DEBUG is for whom enable-debug-command names, subcommands of MODULE for whom
+ * enable-module-command does. false: refused. */
 static bool protected_is_allowed(struct call *call) {
-    int allow = config_current()->enable_debug_command;
+    const struct config *config = config_current();
+    bool module = call->command->parent != NULL; /* DEBUG has no rows for its subcommands */
+    int allow = module ? config->enable_module_command : config->enable_debug_command;
     if (allow == CONFIG_ALLOW_YES ||
         (allow == CONFIG_ALLOW_LOCAL && session_is_local(call->session)))
         return true;
-    reply_error(
+    reply_error_format(
         call->reply,
-        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", "
-        "you can run it from a local connection, otherwise you need to set this option in the "
-        "configuration file, and then restart the server.");
+        "ERR %s command not allowed. If the %s option is set to \"local\", you can run it from a "
+        "local connection, otherwise you need to set this option in the configuration file, and "
+        "then restart the server.",
+        module ? "MODULE" : "DEBUG", module ? "enable-module-command" : "enable-debug-command");
     return false;
 }
 

@@ -1,4 +1,5 @@
-/* server/latency.c and server/sha1.c: the arithmetic behind LATENCY HISTOGRAM and DEBUG DIGEST. */
+/* server/latency.c, server/sha1.c and server/sha256.c: the arithmetic behind LATENCY HISTOGRAM,
+ * DEBUG DIGEST and ACL LIST. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "engine/clock.h"
 #include "server/latency.h"
 #include "server/sha1.h"
+#include "server/sha256.h"
 
 Test(latency, buckets_are_in_order_and_narrow) {
     for (unsigned bucket = 0; bucket < LATENCY_BUCKETS; bucket++) {
@@ -57,4 +59,27 @@ Test(sha1, known_digests) {
                      "827a683fdfdbef225a2421078b7789b134c7eafa");
     cr_assert_str_eq(hex("1234567890123456789012345678901234567890123456789012345678901234"),
                      "c71490fc24aa3d19e11282da77032dd9cdb33103");
+}
+
+static const char *sha256_text(const void *data, size_t length) {
+    static char text[2 * SHA256_BYTES + 1];
+    uint8_t bytes[SHA256_BYTES];
+    sha256(data, length, bytes);
+    for (size_t i = 0; i < SHA256_BYTES; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    return text;
+}
+
+/* Of every length round the block's, chained into one: from another implementation. */
+Test(sha256, known_digests) {
+    cr_assert_str_eq(sha256_text("", 0),
+                     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    cr_assert_str_eq(sha256_text("abc", 3),
+                     "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    char all[200 * 2 * SHA256_BYTES + 1], bytes[200];
+    memset(bytes, 'x', sizeof bytes);
+    for (size_t length = 0; length < 200; length++)
+        memcpy(all + length * 2 * SHA256_BYTES, sha256_text(bytes, length), 2 * SHA256_BYTES);
+    cr_assert_str_eq(sha256_text(all, 200 * 2 * SHA256_BYTES),
+                     "f61ffcc417e1f0e59eba2da7fa32fbe05b64e478b68c6bacf990455f00248b98");
 }
