@@ -178,6 +178,16 @@ static int sync_directory(const char *path) {
     return result;
 }
 
+/* What the administrator (or the package) has allowed stays: the file may hold a password. Only a
+ * file that was not there gets the mode that the umask leaves of 0644. */
+static mode_t mode_to_keep(const char *path) {
+    struct stat old;
+
+    if (stat(path, &old) == 0)
+        return old.st_mode & 0777;
+    return (mode_t)config_file_mode() & 0644;
+}
+
 /* Replaces the file in one step: a crash leaves the old or the new one. Returns 0 or a negative
  * errno. */
 static int write_file(const char *path, const struct text *content) {
@@ -191,9 +201,8 @@ static int write_file(const char *path, const struct text *content) {
     if (descriptor < 0)
         return -errno;
     result = write_all(descriptor, text_string(content), content->length);
-    if (result == 0 &&
-        (fsync(descriptor) < 0 || fchmod(descriptor, (mode_t)config_file_mode() & 0644) < 0 ||
-         rename(temporary, path) < 0))
+    if (result == 0 && (fsync(descriptor) < 0 || fchmod(descriptor, mode_to_keep(path)) < 0 ||
+                        rename(temporary, path) < 0))
         result = -errno;
     close(descriptor);
     if (result < 0)

@@ -28,6 +28,13 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION database)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS adduser)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+# Both are looked for now and missed, with a message that helps, when a package is made.
+foreach(tool file dpkg-shlibdeps)
+    find_program(SLOTWISE_TOOL_${tool} ${tool})
+    if(NOT SLOTWISE_TOOL_${tool})
+        set(CPACK_PROJECT_CONFIG_FILE ${CMAKE_SOURCE_DIR}/server/packaging/no_tools.cmake)
+    endif()
+endforeach()
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
 "Slotwise speaks the protocol of Redis 7.2 to the same clients and tools, serves

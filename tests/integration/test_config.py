@@ -242,6 +242,17 @@ def test_rewrite(start):
     assert found == {"timeout": "22", "maxmemory": "104857600", "maxmemory-policy": "allkeys-lfu", "hz": "44"}
 
 
+@pytest.mark.slotwise
+@pytest.mark.parametrize("mode", [0o640, 0o600, 0o644])
+def test_rewrite_keeps_the_mode(start, mode):
+    """The file may hold a password; what the package has forbidden stays forbidden."""
+    server = start(config="hz 20\n")
+    path = server.directory / "server.conf"
+    path.chmod(mode)
+    assert server.call("CONFIG", "REWRITE") == "OK"
+    assert "hz 20" in path.read_text() and path.stat().st_mode & 0o777 == mode
+
+
 # --- CONFIG RESETSTAT -----------------------------------------------------------------------------------------
 
 
