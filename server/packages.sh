@@ -27,6 +27,10 @@ packages_as_root() {
     fi
 }
 
+packages_can_install() {
+    command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }
+}
+
 # packages_install <log> <package>...: installs what is missing and touches nothing when nothing is; says what it does, and why it
 # failed. A lock keeps two checkouts that start together from meeting in apt. Services that come along (redis-server) are
 # neither started nor enabled: the port belongs to whoever has it now.

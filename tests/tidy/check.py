@@ -2,6 +2,8 @@
 """The tidy check: what a reviewer should never have to say twice.
 
     tests/tidy/check.py [arrows|sizes|format|words|headers|scripts ...]
+    tests/tidy/check.py calls          circles and upward arrows over includes and calls; needs the objects of build/dev
+    tests/tidy/check.py calls --rooms FILE   the same as if what lies in server/ were in these rooms ("room: name name ...")
     tests/tidy/check.py --tighten      lowers or drops entries of ratchet.txt that are larger than needed
 
 It looks at the files that git knows or would add, prints each finding as file:line: message, and ends in
@@ -16,6 +18,10 @@ import re
 import shutil
 import subprocess
 import sys
+
+sys.dont_write_bytecode = True
+
+import calls  # noqa: E402
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 RATCHET = "tests/tidy/ratchet.txt"
@@ -285,6 +291,11 @@ def check_scripts(files):
     return findings
 
 
+def check_calls(files):
+    return calls.check(ROOT, files, calls.read_rooms(OPTIONS["rooms"]) if "rooms" in OPTIONS else None)
+
+
+OPTIONS = {}
 CHECKS = {
     "arrows": check_arrows,
     "sizes": check_sizes,
@@ -293,6 +304,8 @@ CHECKS = {
     "headers": check_headers,
     "scripts": check_scripts,
 }
+# Checks that run only when they are named.
+EXTRA = {"calls": check_calls}
 
 
 def main(arguments):
@@ -300,14 +313,18 @@ def main(arguments):
     if arguments == ["--tighten"]:
         tighten(files)
         return 0
-    unknown = [name for name in arguments if name not in CHECKS]
+    if len(arguments) > 1 and arguments[-2] == "--rooms":
+        OPTIONS["rooms"] = arguments[-1]
+        arguments = arguments[:-2]
+    checks = {**CHECKS, **EXTRA}
+    unknown = [name for name in arguments if name not in checks]
     if unknown:
         print(__doc__, file=sys.stderr)
         return 2
     failed = 0
     chosen = arguments or list(CHECKS)
     for name in chosen:
-        findings = CHECKS[name](files)
+        findings = checks[name](files)
         failed += bool(findings)
         print(f"{'FAIL' if findings else 'ok  '} {name}")
         for finding in findings:
