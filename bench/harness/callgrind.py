@@ -13,9 +13,10 @@ import subprocess
 import time
 
 from . import client
-from .results import Metric, Suite
+from .results import Metric, Suite, number
 
 KEYS = 20000
+QUICK_DIVISOR = 10
 SHORT, LONG = 12800, 51200
 CONNECTIONS = 4
 
@@ -37,58 +38,78 @@ def control(server, *arguments):
         raise client.ClientError("callgrind_control: " + output.strip()[-200:])
 
 
-def dump_total(server):
-    """Dumps the counters, which zeroes them, and returns the instructions since the last dump."""
+def dump(server):
+    """Dumps the counters, which zeroes them, and returns the texts of the files with what has happened since the last dump."""
     pattern = os.path.join(server.directory, "callgrind.out*")
     before = set(glob.glob(pattern))
     control(server, "--dump")
     new = [path for path in set(glob.glob(pattern)) - before]
     if not new:
         raise client.ClientError("callgrind wrote no dump")
-    total = 0
+    texts = []
     for path in new:
         with open(path, encoding="utf-8", errors="replace") as file:
-            sums = re.findall(r"^(?:totals|summary): (\d+)", file.read(), re.M)
-        total += int(sums[-1]) if sums else 0
-    return total
+            texts.append(file.read())
+    return texts
 
 
-def instructions(context, server, operation):
-    """Instructions per command of one kind at pipeline 64."""
+def total(texts):
+    """{"all": instructions}"""
+    sums = [re.findall(r"^(?:totals|summary): (\d+)", text, re.M) for text in texts]
+    return {"all": sum(int(found[-1]) for found in sums if found)}
+
+
+def instructions(context, server, count=total, **load):
+    """{what: instructions per command} of a load; `count` makes {what: instructions} of a dump."""
+    divisor = QUICK_DIVISOR if context.options.quick else 1
     counts = []
-    for requests in (SHORT, LONG):
-        dump_total(server)
-        client.run(context.client, server, ops=[operation], pipeline=64, keyspace=KEYS,
-                   connections=CONNECTIONS, requests=requests)
-        counts.append(dump_total(server))
-    return (counts[1] - counts[0]) / (LONG - SHORT)
+    for requests in (SHORT // divisor, LONG // divisor):
+        dump(server)
+        client.run(context.client, server, keyspace=KEYS, connections=CONNECTIONS, requests=requests, seed=1, **load)
+        counts.append(count(dump(server)))
+    commands = (LONG - SHORT) // divisor
+    return {what: (counts[1][what] - counts[0].get(what, 0)) / commands for what in counts[1]}
+
+
+def missing_tools(suite):
+    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
+        suite.remark("valgrind is not installed")
+        return True
+    return False
+
+
+def start(context, spec, suite):
+    """A server under callgrind, with its keys loaded and counting switched on; None, with a remark, if it does not start."""
+    one = spec
+    if spec in context.slotwise_specs():
+        one = spec.with_arguments(spec.name, "--io-threads", "1", "--io-backend", "epoll")
+    wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out"]
+    server = context.start(one, suite, wrapper, timeout_s=120)
+    if server is not None:
+        context.load(server, KEYS)
+        control(server, "--instr=on")
+    return server
 
 
 def callgrind(context):
     suite = Suite("callgrind", "instructions per command at pipeline 64",
-                  "user-space instructions of the whole process; one worker, epoll; %d keys" % KEYS)
-    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
-        suite.remark("valgrind is not installed")
+                  "user-space instructions of the whole process; one worker, epoll; %s keys" % number(KEYS))
+    if missing_tools(suite):
         return suite
     cases = [(suite.case(label, [Metric("instructions", "instructions/command", digits=0)]), operation)
              for label, operation in (("GET", "get"), ("SET", "set"))]
-    slotwise = context.slotwise_specs()
     for spec in context.specs:
-        one = spec
-        if spec in slotwise:
-            one = spec.with_arguments(spec.name, "--io-threads", "1", "--io-backend", "epoll")
-        wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out"]
-        server = context.start(one, suite, wrapper, timeout_s=120)
-        if server is None:
-            continue
+        server = None
         try:
             context.log("callgrind: " + spec.name)
-            context.load(server, KEYS)
-            control(server, "--instr=on")
+            server = start(context, spec, suite)
+            if server is None:
+                continue
             for case, operation in cases:
-                case.add(spec.name, instructions=instructions(context, server, operation))
+                case.add(spec.name, instructions=instructions(context, server, ops=[operation], pipeline=64)["all"])
         except (client.ClientError, OSError) as error:
             suite.remark("%s: %s" % (spec.name, error))
         finally:
-            server.stop()
+            if server is not None:
+                server.stop()
     return suite

@@ -7,6 +7,11 @@ is shown is the median of a server's samples, and its ratio to that of the base 
 import statistics
 
 
+def number(value, digits=0):
+    """The one way in which numbers are written: thousands apart, so many digits after the point."""
+    return "{:,.{}f}".format(value, digits)
+
+
 class Metric:
     """How a number is called and shown. `less` says whether less is better."""
 
@@ -21,9 +26,7 @@ class Metric:
     def text(self, value):
         if value is None:
             return "-"
-        if abs(value) >= 100000:
-            return "{:,.0f}".format(value)
-        return "{:,.{}f}".format(value, self.digits)
+        return number(value, self.digits)
 
 
 THROUGHPUT = Metric("throughput", "requests/s", less=False, digits=0)
@@ -34,11 +37,12 @@ P999 = Metric("p999", "p99.9", "us", digits=0)
 
 
 class Case:
-    """One row of comparison: what every server did under the same load."""
+    """One table: what every server (or whatever `heading` says the rows are) did under the same load."""
 
-    def __init__(self, name, metrics):
+    def __init__(self, name, metrics, heading="server"):
         self.name = name
         self.metrics = metrics
+        self.heading = heading
         self.samples = {}  # server name -> metric key -> list of numbers
         self.curves = {}  # server name -> list of latency curves, one a round
         self.failures = {}  # server name -> text
@@ -106,8 +110,8 @@ class Suite:
         self.cases = []
         self.remarks = []
 
-    def case(self, name, metrics):
-        self.cases.append(Case(name, metrics))
+    def case(self, name, metrics, heading="server"):
+        self.cases.append(Case(name, metrics, heading))
         return self.cases[-1]
 
     def remark(self, text):
@@ -121,12 +125,12 @@ class Suite:
 def ratio_text(ratio):
     if ratio is None:
         return ""
-    return "%.3fx" % ratio if ratio < 0.1 else "%.2fx" % ratio
+    return "%.2fx" % ratio
 
 
 def case_rows(case, base):
     """The table of one case: a header and a row per server."""
-    header = ["server"]
+    header = [case.heading]
     for metric in case.metrics:
         header.append(metric.label + (", " + metric.unit if metric.unit else ""))
         if metric.ratio:
@@ -142,11 +146,19 @@ def case_rows(case, base):
     return rows
 
 
-def widest_spread(case):
-    spreads = [(case.spread(server, metric.key), server, metric.label)
-               for server in case.servers() for metric in case.metrics]
-    known = [spread for spread in spreads if spread[0]]
-    return max(known) if known else None
+def spread_text(case):
+    """The widest spread of each metric, and whose it is."""
+    counts = [len(values) for store in case.samples.values() for values in store.values()]
+    if max(counts, default=0) < 2:
+        return "one sample each: no spread"
+    parts = []
+    for metric in case.metrics:
+        known = [(case.spread(server, metric.key), server) for server in case.servers()]
+        known = [(spread, server) for spread, server in known if spread is not None]
+        if known:
+            spread, server = max(known)
+            parts.append("%s +-%.0f %% (%s)" % (metric.label, spread * 100, server))
+    return "widest spread of %d samples: %s" % (max(counts), ", ".join(parts))
 
 
 def text_table(rows):
@@ -166,10 +178,7 @@ def suite_text(suite, base):
         lines.append("   " + suite.note)
     for case in suite.cases:
         lines += ["", "  " + case.name, text_table(case_rows(case, base))]
-        spread = widest_spread(case)
-        if spread is not None and spread[0] >= 0.005:
-            lines.append("  widest spread of samples: +-%.0f %% (%s of %s)" % (
-                spread[0] * 100, spread[2], spread[1]))
+        lines.append("  " + spread_text(case))
         for server, reason in case.failures.items():
             lines.append("  %s: %s" % (server, reason))
     for remark in suite.remarks:

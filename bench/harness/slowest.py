@@ -9,7 +9,7 @@ import time
 
 from . import client
 from .resp import ReplyError
-from .results import Metric, Suite
+from .results import Metric, Suite, number
 
 BESIDE_RATE = 1000
 BESIDE_KEYS = 1000
@@ -132,11 +132,11 @@ def expiry(context, spec, suite, case, keys):
 def slowest(context):
     many, tagged = context.options.memory_keys, context.keys
     suite = Suite("slowest", "the slowest command, and what a client beside it sees",
-                  "beside: %d GETs/s on 4 connections; server-side times from INFO stats or the slow log "
-                  "(which knows nothing below 50 us)" % BESIDE_RATE)
-    load_case = suite.case("while %d keys are loaded" % many, METRICS)
-    slot_case = suite.case("while one slot (a hash tag) grows to %d keys" % tagged, METRICS)
-    expiry_case = suite.case("while %d keys expire in the same second" % tagged, METRICS)
+                  "beside: %s GETs/s on 4 connections; server-side times from INFO stats or the slow log "
+                  "(which knows nothing below 50 us)" % number(BESIDE_RATE))
+    load_case = suite.case("while %s keys are loaded" % number(many), METRICS)
+    slot_case = suite.case("while one slot (a hash tag) grows to %s keys" % number(tagged), METRICS)
+    expiry_case = suite.case("while %s keys expire in the same second" % number(tagged), METRICS)
     for spec in context.specs:
         probe = context.start(spec, suite)
         if probe is None:

@@ -1,11 +1,11 @@
-"""The suites that compare under load: pipeline64, pipeline1, halfload, scaling, backends."""
+"""The suites that compare under load: pipeline64, pipeline1, mget, ttl, values, halfload, scaling, backends."""
 
 import statistics
 
 from . import client
 from .context import rotated
 from .processes import stop_all
-from .results import CPU, P50, P99, P999, THROUGHPUT, Suite
+from .results import CPU, P50, P99, P999, THROUGHPUT, Suite, number
 
 OPERATIONS = (("GET", "get"), ("SET", "set"))
 
@@ -24,8 +24,8 @@ def measure(context, case, server, **options):
 
 def closed_loop(context, name, title, pipeline):
     """GET and SET on all servers and the floor, interleaved."""
-    suite = Suite(name, title, "%d connections, 64-byte values, %d keys, uniform; %d rounds of %g s" % (
-        context.options.connections, context.keys, context.rounds, context.seconds))
+    suite = Suite(name, title, "%d connections, 64-byte values, %s keys, uniform; %d round%s of %g s" % (
+        context.options.connections, number(context.keys), context.rounds, "s"[:context.rounds != 1], context.seconds))
     servers = context.start_all(context.specs, suite)
     floors = {}
     for _, operation in OPERATIONS:
@@ -58,6 +58,58 @@ def remark_floor(suite, case, names):
     suite.remark("%s: CPU per command over the cheaper floor: %s" % (case.name, ", ".join(parts)))
 
 
+def rows(context, name, title, note, kinds):
+    """All servers under each of several loads, interleaved: kinds are (label, keys, prepared load or None, options).
+
+    What is loaded first is what the commands of the row find.
+    """
+    suite = Suite(name, title, note)
+    servers = context.start_all(context.specs, suite)
+    for label, keys, prepared, options in kinds:
+        case = suite.case(label, [THROUGHPUT, CPU, P50, P99])
+        for server in servers:
+            with server.connect(60) as connection:
+                connection.call("FLUSHALL")
+            if prepared is not None:
+                context.load(server, keys, **prepared)
+        for turn in range(context.rounds):
+            for server in rotated(servers, turn):
+                measure(context, case, server, seed=turn + 1, keyspace=keys,
+                        connections=context.options.connections, **options)
+        context.log("%s: %s" % (name, label))
+    stop_all()
+    return suite
+
+
+def mget(context):
+    kinds = [("%s of ten, pipeline %d" % (command.upper(), depth), context.keys, {},
+              {"pipeline": depth, "ops": [command + "10"]}) for depth in (64, 1) for command in ("mget", "mset")]
+    return rows(context, "mget", "ten keys a command", "64-byte values, %s keys, uniform" % number(context.keys), kinds)
+
+
+FAR = "1000000000"  # milliseconds: nothing expires meanwhile
+
+
+def ttl(context):
+    """What a time to live costs whoever sets it, changes it, asks for it and reads past it."""
+    with_ttl = {"ops": ["set:1:SET __key__ __value__ PX " + FAR]}
+    commands = [("GET of keys with a TTL", ["get"]), ("SET PX", ["set:1:SET __key__ __value__ PX " + FAR]),
+                ("SET KEEPTTL", ["set:1:SET __key__ __value__ KEEPTTL"]), ("PEXPIRE", ["pexpire:1:PEXPIRE __key__ " + FAR]),
+                ("PTTL", ["pttl:1:PTTL __key__"])]
+    kinds = [(label + ", pipeline 64", context.keys, with_ttl, {"pipeline": 64, "ops": ops}) for label, ops in commands]
+    return rows(context, "ttl", "keys with a time to live", "64-byte values, %s keys, uniform" % number(context.keys), kinds)
+
+
+def values(context):
+    """GET and SET by size of the value: as many keys as make 64 MB at most."""
+    kinds = []
+    for size, depth in ((16, 64), (256, 64), (1024, 64), (4096, 16), (16384, 16), (65536, 4)):
+        keys = max(min(context.keys, (64 << 20) // size), 100)
+        kinds += [("%s of %s bytes, pipeline %d" % (label, number(size), depth), keys, {"value_bytes": size},
+                   {"pipeline": depth, "ops": [operation], "value_bytes": size}) for label, operation in OPERATIONS]
+    return rows(context, "values", "by size of the value", "uniform over at most %s keys and 64 MB" % number(context.keys), kinds)
+
+
 def pipeline64(context):
     return closed_loop(context, "pipeline64", "throughput and CPU with deep pipelines", 64)
 
@@ -80,9 +132,9 @@ def halfload(context):
     mix = {"ratio": "1:10", "connections": context.options.connections, "pipeline": 1}
     peaks = [context.run(by_name[context.base], **mix)["requests_per_second"] for _ in range(3)]
     rate = round(statistics.median(peaks) / 2)
-    suite.note = ("open loop, %d requests/s (half of %s's closed-loop peak of %d), 1:10 SET:GET, "
+    suite.note = ("open loop, %s requests/s (half of %s's closed-loop peak of %s), 1:10 SET:GET, "
                   "%d connections; latency from the time a request was due" % (
-                      rate, context.base, rate * 2, context.options.connections))
+                      number(rate), context.base, number(rate * 2), context.options.connections))
     case = suite.case("1:10 SET:GET", [P50, P99, P999, CPU])
     for turn in range(context.rounds):
         for server in rotated(servers, turn):
@@ -143,11 +195,9 @@ def backends(context):
     settings = [
         ("io_uring", ["--io-backend", "io_uring"]),
         ("epoll", ["--io-backend", "epoll"]),
-        ("epoll no prefetch", ["--io-backend", "epoll", "--batch-prefetch", "no"]),
-        ("io_uring no prefetch", ["--io-backend", "io_uring", "--batch-prefetch", "no"]),
     ]
     loads = [("1:10 SET:GET, pipeline %d" % depth, {"pipeline": depth, "ratio": "1:10"})
              for depth in (1, 16, 64)]
-    suite, _ = variants(context, "backends", "io_uring against epoll, batch prefetch on and off", "",
+    suite, _ = variants(context, "backends", "io_uring against epoll", "",
                         settings, loads)
     return suite
