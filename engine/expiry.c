@@ -1,43 +1,59 @@
 /* Active expiry: see expiry.h.
  *
- * Algorithm. The walk goes round the home slots that have keys with a TTL (a bitmap), database by
- * database, in hash order within a slot, so that it survives rebuilds and never touches keys
- * without a TTL (their table entries say so). As in Redis a step goes on only while a good part of
- * what it looks at has expired; so a keyspace of keys that live long costs next to nothing.
- * A giant slot in which most keys have expired is thinned first, by pieces at places spread evenly
- * over its hash order: emptied from one end to the other, it would crowd what is left into ever
- * fewer buckets of a table that shrinks with the number of keys.
+ * Algorithm. Every slot has a deadline, before which none of its keys expires (deadline.h); a slot
+ * of many keys has one for each group of them. A step goes over the deadlines of the home slots,
+ * which are one array per database, and looks at the keys with a TTL of the groups that are due:
+ * so it costs next to nothing while nothing expires, however many keys there are, and a few keys
+ * that expire among millions that do not cost a look at their groups. What has expired is deleted,
+ * and the deadline becomes the earliest of what is left, but not earlier than EXPIRY_REVISIT_MS
+ * from now: so a group in which keys expire all the time is looked at a few times a second, and a
+ * key may stay for so long beyond its time (to ask for it finds it expired all the same).
+ * A giant slot in which most keys have expired is thinned: a piece of each group, in an order that
+ * spreads them evenly over its hash order, and so on round after round. Emptied from one end to the
+ * other, it would crowd what is left into ever fewer buckets of a table that shrinks with the
+ * number of keys.
  *
  * Ordering. A piece is looked at like any optimistic read, so a slot where nothing has expired is
  * not disturbed. If something has, the token is taken; if the slot's version is still the one from
- * before, nothing has changed and all that was found goes, else each key is looked up again. What a
- * piece missed because it was changed meanwhile is found in the next round.
+ * before, nothing has changed and all that was found goes, else each key is looked up again. A
+ * deadline is set under the token, and only if nobody has changed the slot since the first piece of
+ * the group was looked at; else the group is looked at again after EXPIRY_REVISIT_MS.
  *
- * Progress. A busy slot is tried in a few steps and then left until the next round, which goes on
- * from where it was left (a hot slot of a million keys would else be walked from its beginning for
- * ever).
+ * Progress. A busy slot is left until the next step; it stays due.
  *
  * Reclamation. The objects found stay valid until this thread's next quiescent state, which is
  * after the step. If it is the only reader nobody else frees, and a deletion frees only the object
- * that it deletes. */
+ * that it deletes, and the slot's groups with its last key, which are found anew after each. */
 #include "engine/expiry.h"
 
 #include "engine/assert.h"
 #include "engine/clock.h"
+#include "engine/deadline.h"
 
 #define EXPIRY_BUCKETS_PER_PIECE 256
-#define EXPIRY_LOOK_MIN          200 /* keys that a step looks at, times effort, before it may end early */
-#define EXPIRY_STALE_PERCENT     10 /* goes on above this; effort lowers it */
-#define EXPIRY_BUSY_MAX          4
-#define EXPIRY_THIN_KEYS         1024
-#define EXPIRY_SPREAD            0x9e3779b97f4a7c15u /* golden ratio: steps of it fill the circle evenly */
+#define EXPIRY_REVISIT_MS        500         /* at effort 1; effort divides it */
+#define EXPIRY_THIN_KEYS         16          /* so many expired keys in a piece are most of it */
+#define EXPIRY_SPREAD            0x9e3779b1u /* odd: steps of it visit all groups, and evenly */
 #define EXPIRY_HOLD_NS           50000 /* no deletion is begun when the token has been held for so long */
 #define EXPIRY_KEYS_PER_PIECE    (EXPIRY_DELETIONS_MAX - 16) /* it ends with a whole bucket */
+
+/* A group of a slot's keys: those with a hash up to last, from the group's first on. */
+struct group {
+    struct keyspace *keyspace;
+    struct deadlines *deadlines;
+    unsigned database;
+    uint32_t slot;
+    unsigned bits;
+    uint32_t number;
+    int64_t now_ms, revisit_ms;
+};
 
 struct collected {
     size_t count;       /* collected; then: deleted */
     size_t seen, found; /* with a TTL, and expired; more than collected in an overfull bucket */
     int64_t now_ms;
+    uint64_t last;       /* of the group; a piece ends with a whole bucket and may go beyond */
+    int64_t earliest_ms; /* of those that have not expired */
     struct {
         struct object *object;
         uint64_t hash;
@@ -47,8 +63,12 @@ struct collected {
 static void collect(struct object *object, uint64_t hash, void *context) {
     struct collected *c = context;
     c->seen++;
-    if (!object_expired_at(object, c->now_ms))
+    if (!object_expired_at(object, c->now_ms)) {
+        int64_t expiry_ms = object_expiry(object);
+        if (hash <= c->last && expiry_ms != OBJECT_NO_EXPIRY && expiry_ms < c->earliest_ms)
+            c->earliest_ms = expiry_ms;
         return;
+    }
     c->found++;
     if (c->count < EXPIRY_DELETIONS_MAX) {
         c->expired[c->count].object = object;
@@ -78,125 +98,181 @@ static bool delete_collected(struct keyspace *keyspace, unsigned database, uint3
     return all;
 }
 
-enum piece { PIECE_BUSY, PIECE_MORE, PIECE_LAST };
-
-/* One piece of the cursor's slot; moves the bound, unless the piece is one of a giant slot's
- * thinning. */
-static enum piece expire_piece(struct keyspace *keyspace, unsigned database,
-                               struct expiry_cursor *cursor, struct collected *c) {
-    struct slot *slot = &keyspace->slots[cursor->slot];
-    table_root *root = keyspace_root(keyspace, database, cursor->slot);
-    uint64_t next = 0, word, from = cursor->bound;
-    c->count = c->seen = c->found = 0;
-    if (!root || !slot_is_serving(slot))
-        return PIECE_LAST;
-    if (!slot_read_begin(slot, &word))
-        return PIECE_BUSY;
-    bool thinning = from == 0 && !cursor->thinned && table_volatile_count(root) >= EXPIRY_THIN_KEYS;
-    if (thinning)
-        from = cursor->spread += EXPIRY_SPREAD;
-    table_walk(root, from, 0, EXPIRY_KEYS_PER_PIECE, EXPIRY_BUCKETS_PER_PIECE, true, collect, c,
-               &next);
-    bool all = c->found == c->count;
-    if (c->count > 0) {
-        if (!slot_try_acquire(slot)) {
-            c->count = c->seen = c->found = 0;
-            return PIECE_BUSY;
-        }
-        uint64_t now = atomic_load_explicit(&slot->word, memory_order_relaxed);
-        bool unchanged = now / SLOT_VERSION_ONE == word / SLOT_VERSION_ONE;
-        all &= delete_collected(keyspace, database, cursor->slot, unchanged, c);
-        slot_release(slot);
-    }
-    if (!all)
-        return PIECE_MORE; /* the same part again */
-    if (thinning) {
-        cursor->thinned = c->found * 2 < c->seen;
-        return PIECE_MORE;
-    }
-    cursor->bound = next;
-    return next != 0 ? PIECE_MORE : PIECE_LAST;
+static uint64_t version_of(uint64_t word) {
+    return word / SLOT_VERSION_ONE;
 }
 
-/* The next home slot at or behind cursor->slot with the bit set; false: this database is done. */
-static bool next_slot(const struct slot_bitmaps *bitmaps, struct expiry_cursor *cursor,
-                      unsigned worker, unsigned workers) {
-    for (uint32_t slot = cursor->slot; slot < SLOT_COUNT;) {
-        uint64_t bits = atomic_load_explicit(&bitmaps->expiring[slot / 64], memory_order_acquire) >>
-                        (slot & 63);
-        if (!bits) {
-            slot = (slot | 63) + 1;
+enum looked { LOOKED_ALL, LOOKED_IN_PART, LOOKED_BUSY };
+
+/* Under the token: the whole group was looked at, and settled tells whether nobody has changed the
+ * slot since. */
+static void set_deadline(const struct group *group, const table_root *root, bool settled,
+                         int64_t earliest_ms) {
+    int64_t due_ms = group->now_ms + group->revisit_ms;
+    if (table_volatile_count(root) == 0 || (settled && earliest_ms > due_ms))
+        due_ms = table_volatile_count(root) == 0 ? DEADLINE_NEVER : earliest_ms;
+    deadline_set_group(group->deadlines, group->slot, group->bits, group->number, due_ms);
+}
+
+/* Deletes what has expired of a group. In part: it is still due, for now it is enough. */
+static enum looked look_at_group(const struct group *group) {
+    struct slot *slot = &group->keyspace->slots[group->slot];
+    const table_root *root = keyspace_root(group->keyspace, group->database, group->slot);
+    unsigned shift = 64 - group->bits;
+    uint64_t word, version = 0, next, from = group->bits ? (uint64_t)group->number << shift : 0;
+    uint64_t last = group->bits ? from + (((uint64_t)1 << shift) - 1) : UINT64_MAX;
+    struct collected c = {.now_ms = group->now_ms, .last = last, .earliest_ms = DEADLINE_NEVER};
+    bool settled = true;
+    for (bool first = true;; first = false, from = next) {
+        if (!slot_read_begin(slot, &word))
+            return LOOKED_BUSY;
+        settled &= first || version == version_of(word);
+        version = version_of(word);
+        c.count = c.seen = c.found = 0;
+        table_walk(root, from, 0, EXPIRY_KEYS_PER_PIECE, EXPIRY_BUCKETS_PER_PIECE, true, collect,
+                   &c, &next);
+        bool more = next != 0 && next <= last;
+        if (c.count > 0) {
+            if (!slot_try_acquire(slot))
+                return LOOKED_BUSY;
+            uint64_t now = version_of(atomic_load_explicit(&slot->word, memory_order_relaxed));
+            bool all = c.found == c.count;
+            settled &= now == version;
+            all &=
+                delete_collected(group->keyspace, group->database, group->slot, now == version, &c);
+            version = now + 1; /* which it has after the release */
+            slot_release(slot);
+            if (!all ||
+                (more && group->bits && c.found >= EXPIRY_THIN_KEYS && c.found * 2 >= c.seen))
+                return LOOKED_IN_PART;
+        }
+        if (!more)
+            break;
+    }
+    if (!slot_try_acquire(slot))
+        return LOOKED_BUSY;
+    uint64_t now = version_of(atomic_load_explicit(&slot->word, memory_order_relaxed));
+    set_deadline(group, root, settled && now == version, c.earliest_ms);
+    slot_release(slot);
+    return LOOKED_ALL;
+}
+
+/* --- Steps --------------------------------------------------------------------------------------
+ */
+
+struct step {
+    struct keyspace *keyspace;
+    struct expiry_cursor *cursor;
+    uint64_t end_us;
+    int64_t now_ms, revisit_ms;
+};
+
+static bool time_is_up(const struct step *step) {
+    return clock_monotonic_us() >= step->end_us;
+}
+
+/* It may have grown by keys without a TTL, too. false: busy. */
+static bool regroup(const struct step *step, struct deadlines *deadlines, const table_root *root) {
+    uint32_t number = step->cursor->slot;
+    size_t keys = table_count(root);
+    if (keys <= (size_t)DEADLINE_GROUP_KEYS << deadline_group_bits(deadlines, number))
+        return true;
+    struct slot *slot = &step->keyspace->slots[number];
+    if (!slot_try_acquire(slot))
+        return false;
+    if (table_volatile_count(root) > 0)
+        deadline_regroup(deadlines, number, table_count(root));
+    slot_release(slot);
+    return true;
+}
+
+/* One round over the groups of the cursor's slot, or the rest of a round. LOOKED_IN_PART: time is
+ * up. */
+static enum looked look_at_groups(const struct step *step, struct group *group) {
+    struct expiry_cursor *cursor = step->cursor;
+    uint64_t groups = (uint64_t)1 << group->bits;
+    while (cursor->group < groups) {
+        group->number = (uint32_t)(cursor->group++ * EXPIRY_SPREAD & (groups - 1));
+        if (deadline_of_group(group->deadlines, group->slot, group->bits, group->number) >
+            group->now_ms)
             continue;
-        }
-        slot += (uint32_t)__builtin_ctzll(bits);
-        if (slot % workers == worker) {
-            if (slot != cursor->slot) {
-                cursor->bound = 0;
-                cursor->thinned = false;
-            }
-            cursor->slot = slot;
-            if (cursor->bound == 0 && cursor->left_bound != 0 && cursor->left_slot == slot &&
-                cursor->left_database == cursor->database) {
-                cursor->bound = cursor->left_bound;
-                cursor->left_bound = 0;
-            }
-            return true;
-        }
-        slot++;
+        if (look_at_group(group) == LOOKED_BUSY)
+            return LOOKED_BUSY;
+        if (time_is_up(step))
+            return LOOKED_IN_PART;
     }
-    return false;
+    cursor->group = 0;
+    if (group->bits == 0)
+        return LOOKED_ALL;
+    struct slot *slot = &step->keyspace->slots[group->slot];
+    if (!slot_try_acquire(slot))
+        return LOOKED_BUSY;
+    deadline_settle(group->deadlines, group->slot);
+    slot_release(slot);
+    return LOOKED_ALL;
 }
 
-static void next_database(const struct keyspace *keyspace, struct expiry_cursor *cursor) {
-    cursor->slot = 0;
-    cursor->bound = 0;
-    cursor->thinned = false;
-    cursor->database = (cursor->database + 1) % keyspace->databases;
+/* false: time is up, and the slot may still be due. */
+static bool expire_slot(const struct step *step, struct deadlines *deadlines) {
+    struct expiry_cursor *cursor = step->cursor;
+    unsigned database = step->keyspace->database_map_inverse[cursor->database];
+    const table_root *root = keyspace_root(step->keyspace, database, cursor->slot);
+    if (!root || !slot_is_serving(&step->keyspace->slots[cursor->slot]))
+        return true;
+    while (deadline_of_slot(deadlines, cursor->slot) <= step->now_ms) {
+        if (!regroup(step, deadlines, root))
+            break;
+        struct group group = {step->keyspace,
+                              deadlines,
+                              database,
+                              cursor->slot,
+                              deadline_group_bits(deadlines, cursor->slot),
+                              0,
+                              step->now_ms,
+                              step->revisit_ms};
+        enum looked looked = look_at_groups(step, &group);
+        if (looked == LOOKED_IN_PART)
+            return false;
+        if (looked == LOOKED_BUSY)
+            break;
+    }
+    cursor->group = 0;
+    return !time_is_up(step);
 }
 
-static void leave_busy(struct expiry_cursor *cursor) {
-    cursor->left_slot = cursor->slot;
-    cursor->left_database = cursor->database;
-    cursor->left_bound = cursor->bound;
+/* The home slots of the cursor's database from the cursor on. false: time is up. */
+static bool expire_database(const struct step *step, unsigned worker, unsigned workers) {
+    struct expiry_cursor *cursor = step->cursor;
+    struct deadlines *deadlines =
+        atomic_load_explicit(&step->keyspace->deadlines[cursor->database], memory_order_acquire);
+    if (!deadlines)
+        return true;
+    uint32_t slot = cursor->slot + (worker + workers - cursor->slot % workers) % workers;
+    for (; slot < SLOT_COUNT; slot += workers) {
+        if (LIKELY(deadline_of_slot(deadlines, slot) > step->now_ms))
+            continue;
+        if (slot != cursor->slot)
+            cursor->group = 0;
+        cursor->slot = slot;
+        if (!expire_slot(step, deadlines))
+            return false;
+    }
+    return true;
 }
 
 bool expiry_step(struct keyspace *keyspace, struct expiry_cursor *cursor, unsigned worker,
                  unsigned workers, unsigned effort, uint64_t budget_us) {
-    uint64_t end_us = clock_monotonic_us() + budget_us;
-    size_t seen = 0, found = 0;
-    struct collected c;
-    c.now_ms = clock_now_ms();
-    size_t stale_percent = EXPIRY_STALE_PERCENT > effort ? EXPIRY_STALE_PERCENT + 1 - effort : 1;
-    /* Once round all databases, the rest of the first one included, and no further. */
-    for (unsigned ends = 0; ends <= keyspace->databases;) {
-        const struct slot_bitmaps *bitmaps =
-            atomic_load_explicit(&keyspace->bitmaps[cursor->database], memory_order_acquire);
-        if (!bitmaps || !next_slot(bitmaps, cursor, worker, workers)) {
-            next_database(keyspace, cursor);
-            ends++;
-            continue;
-        }
-        unsigned database = keyspace->database_map_inverse[cursor->database];
-        enum piece piece = expire_piece(keyspace, database, cursor, &c);
-        if (piece == PIECE_BUSY) {
-            if (++cursor->busy < EXPIRY_BUSY_MAX)
-                return true;
-            leave_busy(cursor);
-        }
-        cursor->busy = 0;
-        if (piece != PIECE_MORE) {
-            cursor->bound = 0;
-            cursor->thinned = false;
-            cursor->slot++; /* SLOT_COUNT is seen by next_slot */
-        }
-        seen += c.seen;
-        found += c.found;
-        if (seen >= EXPIRY_LOOK_MIN * effort && found * 100 < seen * stale_percent)
-            return false;
-        if (clock_monotonic_us() >= end_us) {
+    const struct step step = {keyspace, cursor, clock_monotonic_us() + budget_us, clock_now_ms(),
+                              EXPIRY_REVISIT_MS / (int64_t)effort};
+    /* Once round all databases, what was left of the first one included, and no further. */
+    for (unsigned n = 0; n <= keyspace->databases; n++) {
+        if (!expire_database(&step, worker, workers)) {
             COUNTER_ADD(keyspace_counters_mine(keyspace)->expire_limit_reached, 1);
-            return found > 0;
+            return true;
         }
+        cursor->slot = 0;
+        cursor->group = 0;
+        cursor->database = (cursor->database + 1) % keyspace->databases;
     }
     return false;
 }

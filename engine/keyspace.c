@@ -10,6 +10,7 @@
 
 #include "engine/assert.h"
 #include "engine/clock.h"
+#include "engine/deadline.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
@@ -35,6 +36,7 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     for (uint32_t i = 0; i < SLOT_COUNT; i++)
         atomic_init(&k->slots[i].word, SLOT_SERVING);
     k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
+    k->deadlines = memory_calloc(databases, sizeof *k->deadlines);
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
     k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
     for (unsigned i = 0; i < databases; i++)
@@ -182,6 +184,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
     }
     memory_free(keyspace->counters);
     memory_free((void *)keyspace->bitmaps);
+    memory_free((void *)keyspace->deadlines);
     memory_free(keyspace->database_map);
     memory_free(keyspace->database_map_inverse);
     memory_free(keyspace->slots);
@@ -223,6 +226,27 @@ static struct slot_bitmaps *bitmaps_make(struct keyspace *keyspace, unsigned phy
         return made;
     memory_free(made); /* another slot's holder was first */
     return bitmaps;
+}
+
+static struct deadlines *deadlines_of(struct keyspace *keyspace, unsigned physical) {
+    struct deadlines *deadlines =
+        atomic_load_explicit(&keyspace->deadlines[physical], memory_order_acquire);
+    if (LIKELY(deadlines != NULL))
+        return deadlines;
+    struct deadlines *made = deadlines_make();
+    if (atomic_compare_exchange_strong(&keyspace->deadlines[physical], &deadlines, made))
+        return made;
+    deadlines_destroy(made); /* another slot's holder was first */
+    return deadlines;
+}
+
+/* An object with a TTL has come into the table, or its TTL has changed. */
+static inline void note_expiry(struct keyspace *keyspace, unsigned physical, const struct key *key,
+                               const table_root *root, const struct object *object) {
+    int64_t expiry_ms = object_expiry(object);
+    if (UNLIKELY(expiry_ms != OBJECT_NO_EXPIRY))
+        deadline_note(deadlines_of(keyspace, physical), key->slot, key->hash, expiry_ms,
+                      table_count(root));
 }
 
 static inline void bit_change(_Atomic uint64_t *bits, uint32_t slot, bool set) {
@@ -272,8 +296,11 @@ static inline void table_after(struct keyspace *keyspace, unsigned physical, uin
                (int64_t)now.expiring - (int64_t)before.expiring);
     if (UNLIKELY(before.keys == 0 && now.keys != 0))
         bit_change(bitmaps_make(keyspace, physical)->occupied, slot, true);
-    if (UNLIKELY(!now.expiring != !before.expiring))
+    if (UNLIKELY(!now.expiring != !before.expiring)) {
         bit_change(bitmaps_make(keyspace, physical)->expiring, slot, now.expiring != 0);
+        if (now.expiring == 0)
+            deadline_forget(deadlines_of(keyspace, physical), slot);
+    }
 }
 
 static inline void changed(struct keyspace *keyspace, unsigned database, const struct key *key) {
@@ -340,6 +367,7 @@ void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key
     struct table_numbers before = table_before(root);
     table_insert(root, key->hash, object);
     table_after(keyspace, physical, key->slot, root, before);
+    note_expiry(keyspace, physical, key, root, object);
     changed(keyspace, database, key);
 }
 
@@ -350,9 +378,11 @@ static void replace_in_table(struct keyspace *keyspace, unsigned database, const
                object_expiry(object) == OBJECT_NO_EXPIRY)) {
         table_replace(root, key->hash, old, object); /* changes no number */
     } else {
+        unsigned physical = keyspace->database_map[database];
         struct table_numbers before = table_before(root);
         table_replace(root, key->hash, old, object);
-        table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+        table_after(keyspace, physical, key->slot, root, before);
+        note_expiry(keyspace, physical, key, root, object);
     }
     changed(keyspace, database, key);
 }
@@ -417,10 +447,12 @@ struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
     }
     if (object->flags & OBJECT_HAS_EXPIRY) {
         table_root *root = keyspace_root(keyspace, database, key->slot);
+        unsigned physical = keyspace->database_map[database];
         struct table_numbers before = table_before(root);
         object_set_expiry(object, expiry_ms);
         table_note_expiry(root, key->hash, object);
-        table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+        table_after(keyspace, physical, key->slot, root, before);
+        note_expiry(keyspace, physical, key, root, object);
         changed(keyspace, database, key);
         return object;
     }
@@ -449,12 +481,15 @@ uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot) {
 struct keyspace_garbage {
     size_t count;
     struct table **tables;
+    struct deadlines **deadlines; /* of each database, NULL if it had none */
+    unsigned databases;
 };
 
 /* All in here is bounded by the number of slots: no table is touched. */
 static void clear_physical(struct keyspace *keyspace, unsigned physical,
                            struct keyspace_garbage *garbage) {
     struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[physical]);
+    garbage->deadlines[physical] = atomic_exchange(&keyspace->deadlines[physical], NULL);
     if (!bitmaps)
         return;
     size_t slots = 0;
@@ -483,6 +518,8 @@ static void clear_physical(struct keyspace *keyspace, unsigned physical,
 
 struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database) {
     struct keyspace_garbage *garbage = memory_calloc(1, sizeof *garbage);
+    garbage->deadlines = memory_calloc(keyspace->databases, sizeof *garbage->deadlines);
+    garbage->databases = keyspace->databases;
     watch_touch_database(keyspace, database, -1);
     for (unsigned i = 0; i < keyspace->databases; i++)
         if (database < 0 || keyspace->database_map[database] == i)
@@ -494,6 +531,9 @@ static void garbage_free_now(void *context) {
     struct keyspace_garbage *garbage = context;
     for (size_t i = 0; i < garbage->count; i++)
         table_destroy(garbage->tables[i]);
+    for (unsigned i = 0; i < garbage->databases; i++)
+        deadlines_destroy(garbage->deadlines[i]);
+    memory_free(garbage->deadlines);
     memory_free(garbage->tables);
     memory_free(garbage);
 }

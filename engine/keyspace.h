@@ -68,6 +68,7 @@ struct keyspace_counters {
 struct keyspace {
     struct slot *slots;                    /* SLOT_COUNT, 64-byte aligned */
     struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
+    struct deadlines *_Atomic *deadlines;  /* one per database in which a key ever had a TTL */
     unsigned databases;
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
     uint16_t *database_map;

@@ -154,3 +154,14 @@ def test_expired_keys_count_once(any_server):
         client.pipeline([("GET", f"k{number}") for number in range(0, 2000, 3)])
     wait_until(lambda: client.call("DBSIZE") == 0, what="all keys to be gone")
     assert server.info("stats")["expired_keys"] == "2000"
+
+
+@pytest.mark.parametrize("tag", ["", "{tag}"], ids=["all-slots", "one-slot"])
+def test_few_short_lives_among_many_long_ones(client, tag):
+    """A walk over all keys with a TTL would come to the few that expire only after most of a minute."""
+    many = harness.scaled(100_000)
+    for at in range(0, many, 1000):
+        client.pipeline([("SET", f"{tag}long:{number}", "v", "EX", 1_000_000) for number in range(at, at + 1000)])
+    client.pipeline([("SET", f"{tag}short:{number}", "v", "PX", 500) for number in range(1000)])
+    many = len(range(0, many, 1000)) * 1000
+    wait_until(lambda: client.call("DBSIZE") == many, 5, "that the short-lived keys are gone")

@@ -23,6 +23,7 @@
 #include "engine/memory.h"
 #include "engine/random_slot.h"
 #include "engine/watch.h"
+#include "tests/unit/engine/deadline_check.h"
 
 #define RUN_SECONDS 4
 #define DATABASES   4
@@ -333,6 +334,7 @@ static void check_database(unsigned database) {
     }
     cr_assert_eq(keyspace_count(keyspace, database), keys);
     cr_assert_eq(keyspace_expiring_count(keyspace, database), expiring);
+    check_deadlines(keyspace, database);
 }
 
 struct section {

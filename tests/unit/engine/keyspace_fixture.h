@@ -15,6 +15,7 @@
 #include "engine/epoch.h"
 #include "engine/keyspace.h"
 #include "engine/memory.h"
+#include "tests/unit/engine/deadline_check.h"
 
 #define DATABASES 16
 #define NEVER     OBJECT_NO_EXPIRY
@@ -103,7 +104,7 @@ static inline uint64_t expired_total(void) {
     return atomic_load(&keyspace_counters_mine(keyspace)->expired);
 }
 
-/* Counts and bitmaps against the tables, and the tables themselves. */
+/* Counts, bitmaps and deadlines against the tables, and the tables themselves. */
 static inline void check_keyspace(void) {
     for (unsigned database = 0; database < DATABASES; database++) {
         const struct slot_bitmaps *bitmaps =
@@ -124,6 +125,7 @@ static inline void check_keyspace(void) {
         }
         cr_assert_eq(keyspace_count(keyspace, database), keys);
         cr_assert_eq(keyspace_expiring_count(keyspace, database), expiring);
+        check_deadlines(keyspace, database);
     }
 }
 
