@@ -1,7 +1,7 @@
 /* Work that nobody waits for: freeing large values and flushed databases.
  *
- * One thread, started and stopped with the epoch (epoch_start, epoch_stop). It is not the thread
- * that runs grace periods: a job may take seconds, and reclamation must not stand still meanwhile.
+ * One thread. It is not the one that runs grace periods: a job may take seconds, and reclamation
+ * must not stand still meanwhile.
  */
 #ifndef SLOTWISE_ENGINE_BACKGROUND_H
 #define SLOTWISE_ENGINE_BACKGROUND_H
@@ -10,8 +10,8 @@
 
 /* Queues function(argument); jobs run one at a time in the order of submission, on a thread that is
  * no RCU reader (a job must not call epoch_retire; it may call epoch_synchronize). Any thread.
- * While the thread is not running (before epoch_start, after epoch_stop) the job runs at once on
- * the caller. */
+ * While the thread is not running (before background_start, after background_stop) the job runs at
+ * once on the caller. */
 void background_submit(void (*function)(void *argument), void *argument);
 
 /* Waits until every job submitted before the call is done. A registered reader is taken offline
@@ -25,7 +25,8 @@ uint64_t background_pending(void);
  * memory back to the system, on the background thread. Costs nothing otherwise. */
 void background_give_back_memory(void);
 
-/* For epoch.c. start: 0 or a negative errno. stop runs what is queued first. */
+/* After daemonizing; may be started again after a stop. Returns 0 or a negative errno. The stop
+ * runs what is queued first (before epoch_stop: a job may wait for a grace period). */
 int background_start(void);
 void background_stop(void);
 

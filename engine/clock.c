@@ -54,3 +54,7 @@ void clock_init(void) {
 uint64_t clock_ticks_to_ns(uint64_t ticks) {
     return (uint64_t)(((unsigned __int128)ticks * ns_per_2_32_ticks) >> 32);
 }
+
+uint64_t clock_ns_to_ticks(uint64_t ns) {
+    return (uint64_t)(((unsigned __int128)ns << 32) / ns_per_2_32_ticks);
+}

@@ -1,86 +1,69 @@
-/* Grace periods and deferred freeing. Run by: every reader thread (its own retire list), the epoch
- * thread (grace periods), the watchdog thread (stalls).
+/* Deferred freeing. Run by every reader thread, on its own retire list.
  *
  * Algorithm. There are two ways to know that a retired entry is safe; the first that says so
  * counts.
  *
- * Looking at the others: each reader has a public turn count, odd while it is online, that moves on
- * at every quiescent state. At its own quiescent state an owner takes down the counts of all
- * others; what it had retired by then is safe once each of them was seen offline or with another
- * count. With few busy readers that takes some tens of microseconds, so that the memory is still in
- * the cache when it is freed and used again (measured, SET with pipelines: 0.43 us instead of 0.65
- * with grace periods alone). It needs a look at every reader, so it is done for up to
- * LOOK_READERS_MAX of them only.
+ * The sweep. There is one epoch number, and each reader has a public *state*: the epoch that it saw
+ * at its last quiescent state, and whether it is online. A sweep goes over all readers and asks
+ * whether each is offline or has announced the present epoch; at its end the epoch moves on. Nobody
+ * sweeps alone: how far it has come is in the same word as the epoch, and whoever has something to
+ * free looks at the next few readers at its own quiescent states (at most SWEEP_PEERS that are
+ * online, whose lines are the ones that are likely to be in another core's cache). So a quiescent
+ * state costs the same with two readers and with two hundred, and each line is read about once an
+ * epoch. Nobody who has nothing to free looks at anything but the word, and the word stands still
+ * while nobody has. With few busy readers an epoch takes some tens of microseconds, so that memory
+ * is still in the cache when it is freed and used again.
  *
- * Grace periods, for what a reader that is busy for long (or many readers) would hold up: the epoch
- * thread calls synchronize_rcu and then adds one to grace.count; both only while somebody wants it.
+ * Grace periods (epoch_grace.c), for what a reader that is busy for long holds up: they are asked
+ * for when the sweep has stood still for SWEEP_MISSES_MAX quiescent states. They free no sooner,
+ * but it is by them that the watchdog sees who does not report.
+ *
  * Each reader has a FIFO of what it retired, in chunks (a growing array would copy megabytes in the
  * middle of a command). Entries carry no stamp of their own. What was retired since the last
- * quiescent state is stamped as one group with the count c read there, and is safe when the count
- * is c + 2: the grace period c + 1 may have begun before the entries were unpublished, c + 2 has
- * not. So only groups of the stamps c and c - 1 can be unsafe, and four positions in the FIFO say
+ * quiescent state is stamped as one group with the number c read there (the epoch's, and the grace
+ * count's when they are asked for), and is safe when the number is c + 2. So only groups of the
+ * stamps c and c - 1 can be unsafe, and for each of the two numbers four positions in the FIFO say
  * everything:
  *
  *     freed <= safe_end <= previous_end <= current_end <= retired
  *           safe       stamp c - 1     stamp c        no stamp yet
  *
- * Ordering.
- * - Looking: unpublish; full fence (C); acquire load of the turn count. A reader that goes online
- * or passes a quiescent state stores its count (release: its last uses come before) and then has a
- * full fence (D) before it reads again. If the load missed the store, C comes before D and what the
- * reader reads later is not what was unpublished; if it saw an even or another count, all uses
- * before happened before the load.
- * - Stamping: unpublish; full fence (A); load count == c. Epoch thread: store count = c + 1; full
- * fence (B); grace period c + 2. Since the load missed c + 1, A comes before B, so when c + 2
- * begins everybody sees the unpublishing, and who still holds the pointer has yet to pass a
- * quiescent state of c + 2. The fence is paid once per group (a loop turn) instead of once per
- * retire; that is why entries are stamped late.
- * - Freeing: a reader's last use, its quiescent state, the end of synchronize_rcu, the release
- * store of the count, the acquire load by the owner, the destructor: one chain of happens-before.
- * - Wanting: a reader raises grace.wanted and then reads grace.asleep; the epoch thread sets asleep
- * and then reads wanted, all seq_cst: one of them sees the other. The condition variable is
- * signalled under the lock that the epoch thread holds from before it sets asleep until it waits,
- * so the signal cannot get lost. The watchdog sleeps by the same rule with watch.started and
- * watch.asleep.
+ * Ordering. Why c + 2 is safe for the sweep:
+ * - An owner unpublishes; full fence (A); loads the epoch: c.
+ * - The sweep that ends c + 1 began after the epoch had become c + 1, which the owner's load
+ * missed. For each reader R it saw one of two things.
+ * - R online with c + 1 announced: R loaded the epoch c + 1, stored its state (release: its uses
+ * before come before), had a full fence (D), and then read on. The owner's load missed what R's
+ * load saw, so A comes before D, and what R read from then on was not what was unpublished.
+ * - R offline (or not there): the sweeper loaded the word with c + 1, had a full fence (F), and
+ * then loaded R's state (acquire: R's last uses come before), or the number of places. By the same
+ * argument A comes before F. R goes online by storing its state and then a full fence (D); the
+ * sweeper's load missed that store, so F comes before D, and R reads nothing that was unpublished.
+ * This is why the number of places is read behind the fence too: read before it, the sweep could
+ * miss a reader that has just joined and has still read the old pointer.
+ * - Freeing: a reader's last use, the release of its state, the sweeper's acquire load, its
+ * compare-and-swap of the word (acq_rel, as those of all sweepers after it), the owner's acquire
+ * load, the destructor: one chain of happens-before.
+ * - A quiescent state at which the epoch has not moved and nothing was retired needs no store and
+ * no fence: the state that stands says what is needed. One fence serves as A and D.
  *
  * Progress. Readers never wait: no lock, no system call but one wake-up when the epoch thread was
- * asleep. It leaves at least a millisecond between grace periods (none when much memory waits, more
- * when little does), so that their cost is bounded, and sleeps when nobody wants any: an idle
- * process does nothing. A reader that neither reports nor goes offline stops reclamation; liburcu
- * has no polling call, so the watchdog notices by the time at which the running grace period began.
+ * asleep. A reader that neither reports nor goes offline stops reclamation: the others' memory
+ * grows until memory_retired_is_over stops their writers.
  *
- * Reclamation. Each thread frees what it retired, at most EPOCH_FREES_PER_RETIRE per retire:
- * freeing all of a group when its grace period ends would be a pause and would miss the cache; two
- * per retire drain any backlog, as no more than one comes in. A leaving thread waits for its own
- * grace period and frees all. */
+ * Reclamation. Each thread frees what it retired: EPOCH_FREES_PER_RETIRE per retire, as freeing all
+ * of a group at once would be a pause and would miss the cache, and what has piled up for as long
+ * as each call of epoch_reclaim_for may take. A leaving thread waits for its own grace period and
+ * frees all. */
 #include "engine/epoch.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <time.h>
 #include <urcu-qsbr.h>
 
 #include "engine/assert.h"
+#include "engine/clock.h"
+#include "engine/epoch_private.h"
 #include "engine/memory.h"
-
-/* ThreadSanitizer does not see liburcu's barriers: tell it what a grace period orders. */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define EPOCH_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(EPOCH_TSAN)
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
-static char tsan_grace_period;
-#define READER_RELEASES() __tsan_release(&tsan_grace_period)
-#define WRITER_ACQUIRES() __tsan_acquire(&tsan_grace_period)
-#else
-#define READER_RELEASES() ((void)0)
-#define WRITER_ACQUIRES() ((void)0)
-#endif
 
 /* --- State ------------------------------------------------------------------------------------ */
 
@@ -96,21 +79,27 @@ struct chunk {
     struct retired entries[CHUNK_ENTRIES];
 };
 
+/* Entries by the number at which they were stamped. */
+struct group {
+    uint64_t stamp;
+    uint64_t previous_end; /* of what was stamped before */
+    uint64_t current_end;  /* of what has this stamp */
+};
+
 /* One per thread, in its thread-local storage. Only the thread itself writes; others read the two
  * counters, and the links under registry.lock. */
 struct reader {
     _Atomic uint64_t retired; /* position after the last entry */
     _Atomic uint64_t freed;   /* position of the first entry not freed */
     uint64_t safe_end;
-    uint64_t previous_end;
-    uint64_t current_end;
-    uint64_t current_stamp;
-    uint64_t look_end;    /* what was retired before the counts below were taken down */
-    unsigned look_misses; /* looks in a row that found somebody still busy; 0: none under way */
-    int turn_index;       /* in turns; -1: there was no room */
-    struct chunk *first;  /* holds position freed, at first_index */
-    struct chunk *last;   /* holds position retired - 1, at last_index - 1 */
-    struct chunk *spare;  /* saves an allocation per chunk in the steady state */
+    struct group swept;
+    struct group graced;
+    uint64_t state;      /* as it is in its place */
+    unsigned misses;     /* in a row that found the sweep where it was */
+    unsigned place;      /* in places */
+    struct chunk *first; /* holds position freed, at first_index */
+    struct chunk *last;  /* holds position retired - 1, at last_index - 1 */
+    struct chunk *spare; /* saves an allocation per chunk in the steady state */
     uint32_t first_index;
     uint32_t last_index;
     bool registered;
@@ -120,17 +109,28 @@ struct reader {
     struct reader *previous;
 };
 static _Thread_local struct reader self;
+_Thread_local uint64_t epoch_due_ticks;
 
-#define LOOK_READERS_MAX 16
-#define LOOK_MISSES_MAX  32 /* then the grace periods are asked for as well */
+#define READERS_MAX      512
+#define SWEEP_PEERS      4  /* lines that another core has probably written, in one step */
+#define SWEEP_PLACES     64 /* lines in all */
+#define SWEEP_ROUNDS     2  /* epochs in one call: enough to free when all others are offline */
+#define SWEEP_MISSES_MAX 32 /* then grace periods are asked for as well */
 
-/* The public counts; each written by its own reader. An unused one stays even. */
+/* The public states: epoch << 1 | online. Each is written by its own reader; that of a place that
+ * nobody has is offline. */
 static struct {
-    _Alignas(64) _Atomic uint64_t count;
+    _Alignas(64) _Atomic uint64_t state;
     bool taken; /* under registry.lock */
-} turns[LOOK_READERS_MAX];
-static _Atomic int turns_missing; /* readers without one; under registry.lock */
-static _Thread_local uint64_t turns_seen[LOOK_READERS_MAX]; /* as taken down by this thread */
+} places[READERS_MAX];
+
+/* epoch << PLACE_BITS | the first place that this sweep has not looked at. Whoever sweeps, by
+ * compare-and-swap; only grows. */
+#define PLACE_BITS 16
+static struct {
+    _Alignas(64) _Atomic uint64_t word;
+    _Alignas(64) _Atomic unsigned places; /* those below may be taken; grows under registry.lock */
+} sweep;
 
 static struct {
     pthread_mutex_t lock;
@@ -139,52 +139,9 @@ static struct {
     uint64_t freed_by_gone;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Read by every reader once a turn; written once per grace period, by the epoch thread. */
-static struct {
-    _Alignas(64) _Atomic uint64_t count;
-    _Alignas(
-        64) _Atomic uint64_t wanted; /* somebody waits for this count; only grows; any reader */
-    _Atomic bool asleep;             /* the epoch thread, under lock */
-    pthread_mutex_t lock;
-    pthread_cond_t wake; /* CLOCK_MONOTONIC; made by epoch_start */
-    bool stopping;       /* under lock */
-    bool running;        /* the thread that starts and stops */
-    pthread_t thread;
-} grace = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static struct {
-    _Atomic uint64_t started_ns; /* of the running grace period, 0: none; the epoch thread */
-    _Atomic uint64_t stalls;     /* the watchdog */
-    _Atomic bool asleep;         /* the watchdog, under lock */
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool stopping; /* under lock */
-    bool running;  /* the thread that starts and stops */
-    pthread_t thread;
-    uint64_t stall_ns;
-    void (*stalled)(uint64_t waited_ms, void *context);
-    void *context;
-} watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
+/* Read at every retire and quiescent state, written before the readers start. */
 static _Atomic bool single_reader;
 static _Atomic bool looking = true;
-
-#define NS_PER_MS     UINT64_C(1000000)
-#define NS_PER_SECOND UINT64_C(1000000000)
-
-static uint64_t monotonic_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
-
-static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t deadline_ns) {
-    struct timespec deadline = {
-        .tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
-        .tv_nsec = (long)(deadline_ns % NS_PER_SECOND),
-    };
-    pthread_cond_timedwait(condition, lock, &deadline);
-}
 
 /* --- The retire list of one thread ------------------------------------------------------------ */
 
@@ -253,89 +210,92 @@ static void retire_free(struct reader *reader, size_t limit) {
     }
 }
 
-/* The count is now this: moves the groups on. */
-static void retire_advance(struct reader *reader, uint64_t count) {
-    if (count == reader->current_stamp)
+/* The number is now this: moves what was stamped on. */
+static void group_advance(struct reader *reader, struct group *group, uint64_t number) {
+    if (number == group->stamp)
         return;
-    bool both = count - reader->current_stamp >= 2;
-    uint64_t safe_end = both ? reader->current_end : reader->previous_end;
-    if (safe_end > reader->safe_end) /* looking may have been quicker */
+    uint64_t safe_end = number - group->stamp >= 2 ? group->current_end : group->previous_end;
+    if (safe_end > reader->safe_end) { /* the other number may have been quicker */
         reader->safe_end = safe_end;
-    reader->previous_end = reader->current_end;
-    reader->current_stamp = count;
-}
-
-static void grace_want(uint64_t target) {
-    uint64_t wanted = atomic_load_explicit(&grace.wanted, memory_order_relaxed);
-    do {
-        if (wanted >= target)
-            return; /* whoever raised it so far has seen to the wake-up */
-    } while (!atomic_compare_exchange_weak(&grace.wanted, &wanted, target));
-    if (atomic_load(&grace.asleep)) {
-        pthread_mutex_lock(&grace.lock);
-        pthread_cond_signal(&grace.wake);
-        pthread_mutex_unlock(&grace.lock);
+        reader->misses = 0;
     }
+    group->previous_end = group->current_end;
+    group->stamp = number;
 }
 
-/* true: everybody else was offline or has moved on since the counts were taken down. */
-static bool look_done(const struct reader *reader) {
-    for (int i = 0; i < LOOK_READERS_MAX; i++) {
-        if (i == reader->turn_index || !(turns_seen[i] & 1))
+/* --- The sweep -------------------------------------------------------------------------------- */
+
+static inline uint64_t sweep_load(void) {
+    return atomic_load_explicit(&sweep.word, memory_order_acquire);
+}
+
+/* Looks at the next few readers. The caller has had a full fence since it saw this epoch. Returns
+ * the word as it is then. */
+static uint64_t sweep_step(uint64_t word) {
+    uint64_t epoch = word >> PLACE_BITS;
+    unsigned place = (unsigned)(word & ((1 << PLACE_BITS) - 1));
+    unsigned end = atomic_load_explicit(&sweep.places, memory_order_acquire), peers = 0;
+    for (unsigned looked = 0; place < end && looked < SWEEP_PLACES; looked++, place++) {
+        uint64_t state = atomic_load_explicit(&places[place].state, memory_order_acquire);
+        if (!(state & 1))
             continue;
-        uint64_t now = atomic_load_explicit(&turns[i].count, memory_order_acquire);
-        if (now == turns_seen[i])
-            return false;
-        turns_seen[i] = 0; /* not asked again */
+        if (state >> 1 != epoch || peers++ == SWEEP_PEERS)
+            break;
     }
-    return true;
+    uint64_t next = place < end ? epoch << PLACE_BITS | place : (epoch + 1) << PLACE_BITS;
+    if (next == word)
+        return word;
+    if (atomic_compare_exchange_strong_explicit(&sweep.word, &word, next, memory_order_acq_rel,
+                                                memory_order_acquire))
+        return next;
+    return word; /* somebody else was quicker */
 }
 
-/* Takes down the counts of all others. true: all are offline. */
-static bool look_begin(struct reader *reader) {
-    bool idle = true;
-    atomic_thread_fence(memory_order_seq_cst); /* fence C */
-    for (int i = 0; i < LOOK_READERS_MAX; i++) {
-        turns_seen[i] = atomic_load_explicit(&turns[i].count, memory_order_acquire);
-        idle = idle && (i == reader->turn_index || !(turns_seen[i] & 1));
-    }
-    reader->look_end = position(&reader->retired);
-    return idle;
-}
-
-/* One look at the others. true: nothing needs a grace period for now. */
-static bool retire_look(struct reader *reader) {
-    if (!atomic_load_explicit(&looking, memory_order_relaxed) || reader->turn_index < 0 ||
-        atomic_load_explicit(&turns_missing, memory_order_relaxed) > 0)
+/* Where this thread holds nothing: announces the epoch. true: there was a full fence. */
+static inline bool announce(struct reader *reader, uint64_t epoch) {
+    uint64_t state = epoch << 1 | 1;
+    if (LIKELY(state == reader->state))
         return false;
-    if (reader->look_misses > 0 && !look_done(reader))
-        return ++reader->look_misses < LOOK_MISSES_MAX;
-    if (reader->look_misses > 0 && reader->look_end > reader->safe_end)
-        reader->safe_end = reader->look_end;
-    reader->look_misses = 0;
-    if (reader->safe_end == position(&reader->retired))
-        return true;
-    if (look_begin(reader))
-        reader->safe_end = reader->look_end;
-    else
-        reader->look_misses = 1;
+    reader->state = state;
+    atomic_store_explicit(&places[reader->place].state, state, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst); /* fence D, A, F */
     return true;
 }
 
-/* Moves on what has become safe; stamps what has no stamp yet, if looking is not enough. */
-static void retire_stamp(struct reader *reader) {
-    uint64_t retired = position(&reader->retired);
-    if (retired == position(&reader->freed) || retire_look(reader))
-        return;
-    bool fresh = retired != reader->current_end;
-    if (fresh)
-        atomic_thread_fence(memory_order_seq_cst); /* fence A */
-    uint64_t count = atomic_load_explicit(&grace.count, memory_order_acquire);
-    retire_advance(reader, count);
-    if (fresh) {
-        reader->current_end = retired;
-        grace_want(count + 2);
+static void sweep_some(struct reader *reader, bool quiescent) {
+    uint64_t word = sweep_load();
+    for (unsigned round = 0; round < SWEEP_ROUNDS; round++) {
+        uint64_t epoch = word >> PLACE_BITS;
+        if (!quiescent || !announce(reader, epoch))
+            atomic_thread_fence(memory_order_seq_cst); /* fence F */
+        word = sweep_step(word);
+        group_advance(reader, &reader->swept, word >> PLACE_BITS);
+        if (word >> PLACE_BITS == epoch || reader->safe_end == position(&reader->retired))
+            return;
     }
+}
+
+/* Something waits: stamps what has no stamp yet, sweeps, and moves on what has become safe. The
+ * caller has had a full fence since it retired the last entry, if fenced. */
+static void retire_stamp(struct reader *reader, bool quiescent, bool fenced) {
+    uint64_t retired = position(&reader->retired);
+    if (!fenced && (retired != reader->swept.current_end || reader->misses >= SWEEP_MISSES_MAX))
+        atomic_thread_fence(memory_order_seq_cst); /* fence A */
+    bool sweeping = atomic_load_explicit(&looking, memory_order_relaxed);
+    if (LIKELY(sweeping)) {
+        group_advance(reader, &reader->swept, sweep_load() >> PLACE_BITS);
+        reader->swept.current_end = retired;
+        if (reader->safe_end < retired)
+            sweep_some(reader, quiescent);
+        if (reader->safe_end == retired || ++reader->misses < SWEEP_MISSES_MAX)
+            return;
+    }
+    uint64_t count = atomic_load_explicit(&epoch_grace_count.value, memory_order_acquire);
+    bool fresh = retired != reader->graced.current_end;
+    group_advance(reader, &reader->graced, count);
+    reader->graced.current_end = retired;
+    if (fresh)
+        epoch_grace_want(count + 2);
 }
 
 void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)) {
@@ -354,30 +314,35 @@ void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)
         retire_free(reader, EPOCH_FREES_PER_RETIRE);
 }
 
+static inline size_t waiting(const struct reader *reader) {
+    return (size_t)(position(&reader->retired) - position(&reader->freed));
+}
+
 size_t epoch_reclaim(size_t limit) {
     struct reader *reader = &self;
     ASSERT(reader->registered);
-    retire_stamp(reader);
+    if (waiting(reader) > 0)
+        retire_stamp(reader, false, false);
     retire_free(reader, limit);
-    return (size_t)(position(&reader->retired) - position(&reader->freed));
+    return waiting(reader);
 }
 
 size_t epoch_reclaim_for(uint64_t budget_us) {
     struct reader *reader = &self;
     ASSERT(reader->registered);
-    if (position(&reader->freed) == position(&reader->retired))
+    if (waiting(reader) == 0)
         return 0;
-    retire_stamp(reader);
-    uint64_t end_ns = 0;
+    retire_stamp(reader, false, false);
+    uint64_t end_us = 0;
     while (position(&reader->freed) < reader->safe_end) {
         retire_free(reader, EPOCH_RECLAIM_STEP);
-        uint64_t now_ns = monotonic_ns();
-        if (end_ns == 0)
-            end_ns = now_ns + budget_us * 1000;
-        else if (now_ns >= end_ns)
+        uint64_t now_us = clock_monotonic_us();
+        if (end_us == 0)
+            end_us = now_us + budget_us;
+        else if (now_us >= end_us)
             break;
     }
-    return (size_t)(position(&reader->retired) - position(&reader->freed));
+    return waiting(reader);
 }
 
 void epoch_set_single_reader(bool single) {
@@ -390,35 +355,36 @@ void epoch_set_looking(bool on) {
 
 /* --- Readers ---------------------------------------------------------------------------------- */
 
-/* A quiescent state (by 2), or between offline and online (by 1). Nothing was read since the last
- * use that needs to be ordered before it but by release; the fence is for the reads to come. */
-static inline void turn_move(struct reader *reader, uint64_t by) {
-    if (reader->turn_index < 0)
-        return;
-    _Atomic uint64_t *count = &turns[reader->turn_index].count;
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + by,
-                          memory_order_release);
-    atomic_thread_fence(memory_order_seq_cst); /* fence D */
+/* Under registry.lock. */
+static unsigned place_take(void) {
+    for (unsigned i = 0; i < READERS_MAX; i++) {
+        if (places[i].taken)
+            continue;
+        places[i].taken = true;
+        if (i >= atomic_load_explicit(&sweep.places, memory_order_relaxed))
+            atomic_store_explicit(&sweep.places, i + 1, memory_order_release);
+        return i;
+    }
+    assert_failed("too many readers", __FILE__, __LINE__);
+}
+
+static inline void go_offline(struct reader *reader) {
+    reader->state = 0;
+    atomic_store_explicit(&places[reader->place].state, 0, memory_order_release);
 }
 
 void epoch_reader_enter(void) {
     struct reader *reader = &self;
     ASSERT(!reader->registered);
-    *reader = (struct reader){.registered = true, .online = true, .turn_index = -1};
+    *reader = (struct reader){.registered = true, .online = true};
     pthread_mutex_lock(&registry.lock);
-    for (int i = 0; i < LOOK_READERS_MAX && reader->turn_index < 0; i++)
-        if (!turns[i].taken) {
-            turns[i].taken = true;
-            reader->turn_index = i;
-        }
-    if (reader->turn_index < 0)
-        atomic_fetch_add(&turns_missing, 1);
-    turn_move(reader, 1);
+    reader->place = place_take();
     reader->next = registry.first;
     if (registry.first != NULL)
         registry.first->previous = reader;
     registry.first = reader;
     pthread_mutex_unlock(&registry.lock);
+    announce(reader, sweep_load() >> PLACE_BITS);
     rcu_register_thread();
 }
 
@@ -428,7 +394,7 @@ void epoch_reader_leave(void) {
     if (reader->online)
         epoch_offline();
     /* A destructor may retire: until nothing is left. */
-    while (position(&reader->freed) != position(&reader->retired)) {
+    while (waiting(reader) > 0) {
         uint64_t end = position(&reader->retired);
         epoch_synchronize();
         reader->safe_end = end;
@@ -443,10 +409,7 @@ void epoch_reader_leave(void) {
     pthread_mutex_lock(&registry.lock);
     registry.retired_by_gone += position(&reader->retired);
     registry.freed_by_gone += position(&reader->freed);
-    if (reader->turn_index >= 0)
-        turns[reader->turn_index].taken = false; /* even: it has gone offline */
-    else
-        atomic_fetch_sub(&turns_missing, 1);
+    places[reader->place].taken = false; /* it is offline */
     if (reader->previous != NULL)
         reader->previous->next = reader->next;
     else
@@ -457,28 +420,43 @@ void epoch_reader_leave(void) {
     *reader = (struct reader){0};
 }
 
+static inline void quiesce(struct reader *reader) {
+    epoch_due_ticks = 0;
+    bool fenced = announce(reader, sweep_load() >> PLACE_BITS);
+    if (waiting(reader) > 0)
+        retire_stamp(reader, true, fenced);
+}
+
 void epoch_quiescent(void) {
-    ASSERT(self.online);
-    turn_move(&self, 2);
-    retire_stamp(&self);
+    struct reader *reader = &self;
+    ASSERT(reader->online);
+    quiesce(reader);
     READER_RELEASES();
     rcu_quiescent_state();
 }
 
+void epoch_quiescent_due(uint64_t now_ticks) {
+    if (epoch_due_ticks != 0)
+        epoch_quiescent();
+    epoch_due_ticks = now_ticks + clock_ns_to_ticks(EPOCH_QUIESCENT_NS);
+}
+
 void epoch_offline(void) {
-    ASSERT(self.online);
-    retire_stamp(&self);
-    self.online = false;
-    turn_move(&self, 1);
+    struct reader *reader = &self;
+    ASSERT(reader->online);
+    quiesce(reader);
+    reader->online = false;
+    go_offline(reader);
     READER_RELEASES();
     rcu_thread_offline();
 }
 
 void epoch_online(void) {
-    ASSERT(self.registered && !self.online);
+    struct reader *reader = &self;
+    ASSERT(reader->registered && !reader->online);
     rcu_thread_online();
-    turn_move(&self, 1);
-    self.online = true;
+    announce(reader, sweep_load() >> PLACE_BITS);
+    reader->online = true;
 }
 
 bool epoch_is_online(void) {
@@ -493,8 +471,8 @@ void epoch_synchronize(void) {
 
 void epoch_get_statistics(struct epoch_statistics *statistics) {
     *statistics = (struct epoch_statistics){
-        .grace_periods = atomic_load_explicit(&grace.count, memory_order_acquire),
-        .stalls = atomic_load_explicit(&watch.stalls, memory_order_relaxed),
+        .grace_periods = atomic_load_explicit(&epoch_grace_count.value, memory_order_acquire),
+        .stalls = epoch_grace_stalls(),
     };
     pthread_mutex_lock(&registry.lock);
     statistics->retired = registry.retired_by_gone;
@@ -504,195 +482,4 @@ void epoch_get_statistics(struct epoch_statistics *statistics) {
         statistics->retired += position(&reader->retired);
     }
     pthread_mutex_unlock(&registry.lock);
-}
-
-/* --- The epoch thread ------------------------------------------------------------------------- */
-
-/* How long to leave between two grace periods, by how much memory waits for them. A grace period
- * costs some 10-20 us of this thread and may cost each reader a wake-up call. */
-static uint64_t grace_spacing_ns(void) {
-    uint64_t bytes = memory_retired_bytes();
-    if (bytes >= (uint64_t)64 << 20)
-        return 0;
-    if (bytes >= (uint64_t)8 << 20)
-        return NS_PER_MS / 5;
-    return bytes >= (uint64_t)128 << 10 ? NS_PER_MS : 5 * NS_PER_MS;
-}
-
-/* Under grace.lock. false: stop. */
-static bool grace_wait_wanted(void) {
-    while (!grace.stopping) {
-        uint64_t count = atomic_load_explicit(&grace.count, memory_order_relaxed);
-        if (atomic_load(&grace.wanted) > count)
-            return true;
-        atomic_store(&grace.asleep, true);
-        if (atomic_load(&grace.wanted) <= count)
-            pthread_cond_wait(&grace.wake, &grace.lock);
-        atomic_store(&grace.asleep, false);
-    }
-    return false;
-}
-
-static void grace_run(void) {
-    if (watch.running) {
-        atomic_store(&watch.started_ns, monotonic_ns());
-        if (atomic_load(&watch.asleep)) {
-            pthread_mutex_lock(&watch.lock);
-            pthread_cond_signal(&watch.wake);
-            pthread_mutex_unlock(&watch.lock);
-        }
-    }
-    atomic_thread_fence(memory_order_seq_cst); /* fence B */
-    synchronize_rcu();
-    WRITER_ACQUIRES();
-    atomic_fetch_add_explicit(&grace.count, 1, memory_order_seq_cst);
-    if (watch.running)
-        atomic_store(&watch.started_ns, 0);
-}
-
-static void *grace_thread(void *unused) {
-    (void)unused;
-    uint64_t ended_ns = 0;
-    pthread_mutex_lock(&grace.lock);
-    while (grace_wait_wanted()) {
-        uint64_t start_ns = ended_ns + grace_spacing_ns();
-        while (!grace.stopping && monotonic_ns() < start_ns)
-            wait_until(&grace.wake, &grace.lock, start_ns);
-        if (grace.stopping)
-            break;
-        pthread_mutex_unlock(&grace.lock);
-        grace_run();
-        ended_ns = monotonic_ns();
-        pthread_mutex_lock(&grace.lock);
-    }
-    pthread_mutex_unlock(&grace.lock);
-    return NULL;
-}
-
-/* --- The watchdog ----------------------------------------------------------------------------- */
-
-/* Waking it for every grace period would cost a system call each. It looks once per stall_ms while
- * there are grace periods and sleeps for good when it saw none for that long. */
-static void *watch_thread(void *unused) {
-    (void)unused;
-    uint64_t seen_ns = 0; /* the grace period that it last looked at */
-    uint64_t reports = 0; /* of that one */
-    pthread_mutex_lock(&watch.lock);
-    while (!watch.stopping) {
-        uint64_t started_ns = atomic_load(&watch.started_ns);
-        uint64_t now_ns = monotonic_ns();
-        if (started_ns == 0 && seen_ns == 0) {
-            atomic_store(&watch.asleep, true);
-            if (atomic_load(&watch.started_ns) == 0)
-                pthread_cond_wait(&watch.wake, &watch.lock);
-            atomic_store(&watch.asleep, false);
-            seen_ns = 1; /* look around at least once before sleeping again */
-            continue;
-        }
-        if (started_ns != seen_ns)
-            reports = 0;
-        seen_ns = started_ns;
-        if (started_ns == 0) {
-            wait_until(&watch.wake, &watch.lock, now_ns + watch.stall_ns);
-            continue;
-        }
-        uint64_t due_ns = started_ns + (reports + 1) * watch.stall_ns;
-        if (now_ns < due_ns) {
-            wait_until(&watch.wake, &watch.lock, due_ns);
-            continue;
-        }
-        reports = (now_ns - started_ns) / watch.stall_ns;
-        atomic_fetch_add_explicit(&watch.stalls, 1, memory_order_relaxed);
-        if (watch.stalled != NULL) {
-            pthread_mutex_unlock(&watch.lock);
-            watch.stalled((now_ns - started_ns) / NS_PER_MS, watch.context);
-            pthread_mutex_lock(&watch.lock);
-        }
-    }
-    pthread_mutex_unlock(&watch.lock);
-    return NULL;
-}
-
-/* --- Start and stop --------------------------------------------------------------------------- */
-
-static int thread_create(pthread_t *thread, const char *name, void *(*function)(void *)) {
-    sigset_t all, before;
-    sigfillset(&all); /* signals are for the threads that expect them */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, function, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0)
-        pthread_setname_np(*thread, name);
-    return -error;
-}
-
-static void condition_create(pthread_cond_t *condition) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
-static void watch_stop(void) {
-    if (!watch.running)
-        return;
-    pthread_mutex_lock(&watch.lock);
-    watch.stopping = true;
-    pthread_cond_signal(&watch.wake);
-    pthread_mutex_unlock(&watch.lock);
-    pthread_join(watch.thread, NULL);
-    watch.running = false;
-}
-
-int epoch_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
-                void *context) {
-    ASSERT(!grace.running);
-    condition_create(&grace.wake);
-    condition_create(&watch.wake);
-    grace.stopping = false;
-    watch.stopping = false;
-    watch.stall_ns = stall_ms * NS_PER_MS;
-    watch.stalled = stalled;
-    watch.context = context;
-    atomic_store(&watch.started_ns, 0);
-
-    int error = background_start();
-    if (error < 0)
-        goto no_background;
-    if (stall_ms > 0) {
-        error = thread_create(&watch.thread, "sw-watchdog", watch_thread);
-        if (error < 0)
-            goto no_watch;
-        watch.running = true;
-    }
-    error = thread_create(&grace.thread, "sw-epoch", grace_thread);
-    if (error < 0)
-        goto no_grace;
-    grace.running = true;
-    return 0;
-
-no_grace:
-    watch_stop();
-no_watch:
-    background_stop();
-no_background:
-    pthread_cond_destroy(&watch.wake);
-    pthread_cond_destroy(&grace.wake);
-    return error;
-}
-
-void epoch_stop(void) {
-    if (!grace.running)
-        return;
-    background_stop();
-    pthread_mutex_lock(&grace.lock);
-    grace.stopping = true;
-    pthread_cond_signal(&grace.wake);
-    pthread_mutex_unlock(&grace.lock);
-    pthread_join(grace.thread, NULL);
-    grace.running = false;
-    watch_stop();
-    pthread_cond_destroy(&watch.wake);
-    pthread_cond_destroy(&grace.wake);
 }

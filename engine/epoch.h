@@ -3,8 +3,8 @@
  * Threads that read published pointers (objects, tables, configuration, slot map) register as
  * readers. A reader reports a quiescent state once per loop turn and is offline while it blocks.
  * What a thread replaces it retires; the memory is freed by the same thread, a few at a time, once
- * two grace periods have been counted after it. The epoch thread runs synchronize_rcu and publishes
- * the count; nobody waits for it. See epoch.c for Algorithm / Ordering / Progress / Reclamation. */
+ * every reader that might still hold it has passed a quiescent state since. Nobody waits for that.
+ * See epoch.c for Algorithm / Ordering / Progress / Reclamation. */
 #ifndef SLOTWISE_ENGINE_EPOCH_H
 #define SLOTWISE_ENGINE_EPOCH_H
 
@@ -12,17 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/background.h"
-
-/* Starts the epoch thread, its watchdog and the background thread (engine/background.h); all three
- * sleep while there is nothing to do. stalled (NULL: nobody is told) is called on the watchdog
- * thread when one grace period has taken longer than stall_ms, and again for each further stall_ms:
- * some reader does not report. stall_ms 0: no watchdog. After daemonizing: threads do not survive a
- * fork. May be started again after a stop. Returns 0 or a negative errno. */
+/* Starts the epoch thread and its watchdog; both sleep while there is nothing to do. stalled (NULL:
+ * nobody is told) is called on the watchdog thread when one grace period has taken longer than
+ * stall_ms, and again for each further stall_ms: some reader does not report. stall_ms 0: no
+ * watchdog. After daemonizing: threads do not survive a fork. May be started again after a stop.
+ * Returns 0 or a negative errno. */
 int epoch_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
                 void *context);
-/* Stops them; runs queued background jobs first. Everything retired must have been drained by its
- * threads (epoch_reader_leave does), and no reader may be stuck. */
+/* Stops them. Everything retired must have been drained by its threads (epoch_reader_leave does),
+ * and no reader may be stuck. */
 void epoch_stop(void);
 
 /* Registers this thread as a reader (online) with an empty retire list. */
@@ -35,6 +33,17 @@ void epoch_reader_leave(void);
  * online. What was retired since the last call gets its stamp here, so a thread that never calls it
  * (nor epoch_offline, epoch_reclaim) never frees anything. */
 void epoch_quiescent(void);
+/* Between the commands of a batch: the same, if EPOCH_QUIESCENT_NS have passed since the last
+ * quiescent state of this thread (more exactly since the first call after it). Costs a compare
+ * otherwise. now_ticks: clock_ticks. As it may be a quiescent state, no published pointer may be
+ * held across it: look up again what was prefetched. */
+#define EPOCH_QUIESCENT_NS 50000
+extern _Thread_local uint64_t epoch_due_ticks; /* 0: not set since the last quiescent state */
+void epoch_quiescent_due(uint64_t now_ticks);
+static inline void epoch_quiescent_if_due(uint64_t now_ticks) {
+    if (__builtin_expect(now_ticks >= epoch_due_ticks, 0))
+        epoch_quiescent_due(now_ticks);
+}
 /* Around a blocking wait: offline, wait, online. No published pointer may be held across. Not
  * nested: code that may be called in either state asks epoch_is_online. */
 void epoch_offline(void);
@@ -42,8 +51,8 @@ void epoch_online(void);
 /* This thread is registered and online. */
 bool epoch_is_online(void);
 
-/* Whether what the other readers' turns tell is used besides grace periods (it is, unless this says
- * no). For tests and bake-offs; before the readers start. */
+/* Whether the readers' states are looked at besides grace periods (they are, unless this says no).
+ * For tests and bake-offs; before the readers start. */
 void epoch_set_looking(bool looking);
 
 /* true: only this one reader exists (one worker configured), so that retired memory may be freed at

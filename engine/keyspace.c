@@ -4,6 +4,7 @@
  * has a key (and perhaps a while longer); the expiring bit if and only if it has a key with a TTL;
  * the sums of the threads' counters are the numbers of keys. */
 #include "engine/keyspace.h"
+#include "engine/background.h"
 
 #include <limits.h>
 #include <string.h>

@@ -3,6 +3,7 @@
  * Invariant: an object's layout (flags, lengths, type) never changes after publication; only the
  * expiry word, the body word and the access clock do, each one atomic store. */
 #include "engine/object.h"
+#include "engine/background.h"
 
 #include <string.h>
 

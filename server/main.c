@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/assert.h"
+#include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/eviction.h"
@@ -260,7 +261,7 @@ static int set_up(struct server *server, int argc, char **argv) {
     server->started_us = clock_monotonic_us();
     atomic_store(&server->next_client_id, 1);
     pthread_mutex_init(&server->travelling_lock, NULL);
-    if (epoch_start(STALL_MS, stalled, server) != 0 ||
+    if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
     server->evictor = evictor_create(server->keyspace);
@@ -301,6 +302,7 @@ static void tear_down(struct server *server) {
     keyspace_destroy(server->keyspace);
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);
+    background_stop();
     epoch_stop();
     process_free_workers(server);
     config_destroy();

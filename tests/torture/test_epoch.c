@@ -9,11 +9,13 @@
 
 #include <criterion/criterion.h>
 
+#include "engine/background.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
 
 #define CELLS       64
 #define DURATION_MS 1200
+#define READERS_MAX 40
 #define ALIVE       UINT64_C(0x616c6976656e6f64)
 #define DEAD        UINT64_C(0xdeaddeaddeaddead)
 
@@ -125,7 +127,7 @@ static void *reader_thread(void *argument) {
 }
 
 static void run(size_t threads_count) {
-    pthread_t threads[16];
+    pthread_t threads[READERS_MAX];
     cr_assert_eq(epoch_start(10000, NULL, NULL), 0);
     uint64_t used_bytes = memory_used_bytes();
     for (uint64_t i = 0; i < CELLS; i++)
@@ -160,6 +162,10 @@ Test(torture_epoch, readers_4) {
 
 Test(torture_epoch, readers_8) {
     run(8);
+}
+
+Test(torture_epoch, readers_40) {
+    run(40);
 }
 
 /* --- Background jobs from many threads
@@ -201,11 +207,13 @@ static void *job_thread(void *argument) {
 Test(torture_epoch, background_jobs_keep_their_order) {
     pthread_t threads[8];
     cr_assert_eq(epoch_start(10000, NULL, NULL), 0);
+    cr_assert_eq(background_start(), 0);
     for (intptr_t i = 0; i < 8; i++)
         pthread_create(&threads[i], NULL, job_thread, (void *)i);
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
     background_drain();
     cr_assert_eq(atomic_load(&jobs_done), 8 * JOBS);
+    background_stop();
     epoch_stop();
 }

@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 
+#include "engine/background.h"
 #include "engine/epoch.h"
 
 static int done[100];
@@ -20,6 +21,7 @@ TestSuite(background, .timeout = 30);
 
 Test(background, jobs_run_in_order_on_another_thread) {
     cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    cr_assert_eq(background_start(), 0);
     for (int i = 0; i < 100; i++)
         background_submit(note, (void *)(intptr_t)i);
     background_drain();
@@ -29,6 +31,7 @@ Test(background, jobs_run_in_order_on_another_thread) {
     cr_assert_not(pthread_equal(job_thread, pthread_self()));
     cr_assert_eq(background_pending(), 0);
     background_drain(); /* nothing to wait for */
+    background_stop();
     epoch_stop();
 }
 
@@ -52,12 +55,14 @@ static void submit_another(void *argument) {
 Test(background, stopping_runs_what_is_queued) {
     sem_init(&may_go_on, 0, 0);
     cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    cr_assert_eq(background_start(), 0);
     background_submit(wait_for_semaphore, &may_go_on);
     background_submit(note, (void *)(intptr_t)1);
     background_submit(submit_another, (void *)(intptr_t)2);
     cr_assert_geq(background_pending(), 3);
     cr_assert_eq(atomic_load(&done_count), 0);
     sem_post(&may_go_on);
+    background_stop();
     epoch_stop();
     cr_assert_eq(atomic_load(&done_count), 2);
 }
@@ -69,10 +74,12 @@ static void synchronize(void *argument) {
 
 Test(background, a_reader_that_drains_does_not_block_grace_periods) {
     cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    cr_assert_eq(background_start(), 0);
     epoch_reader_enter();
     background_submit(synchronize, NULL);
     background_drain();
     cr_assert(epoch_is_online());
     epoch_reader_leave();
+    background_stop();
     epoch_stop();
 }

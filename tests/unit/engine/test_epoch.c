@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 
+#include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
 
@@ -369,23 +370,144 @@ Test(epoch_bare, looking_frees_as_soon_as_the_others_have_moved_on) {
     cr_assert_eq(epoch_start(0, NULL, NULL), 0);
     epoch_reader_enter();
     epoch_retire(NULL, 10, count_destroyed);
+    epoch_quiescent();
     cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "alone: nobody can hold it");
     cr_assert_eq(pthread_create(&other, NULL, step_by_step, NULL), 0);
     sem_wait(&other_did);
     epoch_retire(NULL, 10, count_destroyed);
-    for (int i = 0; i < 10; i++)
+    epoch_quiescent();
+    for (int i = 0; i < 10; i++, epoch_quiescent())
         cr_assert_eq(epoch_reclaim(SIZE_MAX), 1, "the other is online and has not moved on");
     other_step();
+    epoch_quiescent();
     cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "it has passed a quiescent state");
     epoch_retire(NULL, 10, count_destroyed);
+    epoch_quiescent();
     cr_assert_eq(epoch_reclaim(SIZE_MAX), 1);
     other_step();
+    epoch_quiescent();
     cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "it is offline");
     epoch_retire(NULL, 10, count_destroyed);
+    epoch_quiescent();
     cr_assert_eq(epoch_reclaim(SIZE_MAX), 0, "it stays offline");
     cr_assert_eq(atomic_load(&destroyed), 4);
     sem_post(&other_may_go);
     pthread_join(other, NULL);
     epoch_reader_leave();
     epoch_stop();
+}
+
+/* Registers, and is offline until it ends; or comes and goes. */
+static atomic_int bystanders;
+static atomic_bool bystanders_end;
+
+static void *stand_by(void *busy) {
+    epoch_reader_enter();
+    atomic_fetch_add(&bystanders, 1);
+    if (busy == NULL)
+        epoch_offline();
+    while (!atomic_load(&bystanders_end)) {
+        if (busy != NULL)
+            epoch_quiescent();
+        sleep_ms(1);
+    }
+    if (busy == NULL)
+        epoch_online();
+    epoch_reader_leave();
+    return NULL;
+}
+
+Test(epoch_bare, looking_is_enough_with_many_readers) {
+    enum { READERS = 60, BUSY = 20 };
+    pthread_t threads[READERS];
+    struct epoch_statistics statistics;
+    cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    epoch_reader_enter();
+    for (int i = 0; i < READERS; i++)
+        pthread_create(&threads[i], NULL, stand_by, i < BUSY ? &bystanders : NULL);
+    while (atomic_load(&bystanders) < READERS)
+        sleep_ms(1);
+    for (int round = 1; round <= 10; round++) {
+        epoch_retire(NULL, 10, count_destroyed);
+        epoch_quiescent();
+        /* Slowly, so that they are not asked in vain so often that grace periods are wanted. */
+        while (epoch_reclaim(SIZE_MAX) > 0) {
+            sleep_ms(3);
+            epoch_quiescent();
+        }
+        cr_assert_eq(atomic_load(&destroyed), round);
+    }
+    epoch_get_statistics(&statistics);
+    cr_assert_eq(statistics.grace_periods, 0, "the readers' states say it sooner");
+    atomic_store(&bystanders_end, true);
+    for (int i = 0; i < READERS; i++)
+        pthread_join(threads[i], NULL);
+    epoch_reader_leave();
+    epoch_stop();
+}
+
+Test(epoch_bare, who_does_not_report_makes_grace_periods_wanted) {
+    pthread_t other;
+    struct epoch_statistics statistics = {0};
+    sem_init(&other_may_go, 0, 0);
+    sem_init(&other_did, 0, 0);
+    cr_assert_eq(epoch_start(0, NULL, NULL), 0);
+    epoch_reader_enter();
+    cr_assert_eq(pthread_create(&other, NULL, step_by_step, NULL), 0);
+    sem_wait(&other_did);
+    epoch_retire(NULL, 10, count_destroyed);
+    for (int i = 0; i < 100; i++)
+        epoch_quiescent();
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 1);
+    other_step();
+    other_step(); /* offline */
+    for (int i = 0; i < 5000 && statistics.grace_periods == 0; i++) {
+        epoch_quiescent();
+        sleep_ms(1);
+        epoch_get_statistics(&statistics);
+    }
+    cr_assert_geq(statistics.grace_periods, 1);
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
+    sem_post(&other_may_go);
+    pthread_join(other, NULL);
+    epoch_reader_leave();
+    epoch_stop();
+}
+
+Test(epoch_bare, in_a_batch_quiescence_comes_by_time) {
+    epoch_reader_enter();
+    epoch_quiescent();
+    uint64_t now = clock_ticks(), due = clock_ns_to_ticks(EPOCH_QUIESCENT_NS);
+    for (int round = 1; round <= 3; round++) {
+        epoch_retire(NULL, 10, count_destroyed);
+        epoch_quiescent_if_due(now); /* the first since the last one sets the time */
+        epoch_quiescent_if_due(now + due - 1);
+        cr_assert_eq(epoch_reclaim(SIZE_MAX), 1);
+        epoch_quiescent_if_due(now + due);
+        cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
+        cr_assert_eq(atomic_load(&destroyed), round);
+        now += due;
+    }
+    epoch_reader_leave();
+}
+
+static void destroy_slowly(void *pointer) {
+    uint64_t end_us = clock_monotonic_us() + 20;
+    while (clock_monotonic_us() < end_us)
+        ;
+    count_destroyed(pointer);
+}
+
+Test(epoch_bare, a_backlog_is_freed_by_time) {
+    enum { ENTRIES = 5000 };
+    epoch_reader_enter();
+    for (int i = 0; i < ENTRIES; i++)
+        epoch_retire(NULL, 10, destroy_slowly);
+    epoch_quiescent();
+    cr_assert_gt(epoch_reclaim_for(1000), ENTRIES / 2);
+    cr_assert_geq(atomic_load(&destroyed), EPOCH_RECLAIM_STEP);
+    cr_assert_eq(epoch_reclaim_for(60000000), 0);
+    cr_assert_eq(atomic_load(&destroyed), ENTRIES);
+    cr_assert_eq(epoch_reclaim_for(0), 0);
+    epoch_reader_leave();
 }

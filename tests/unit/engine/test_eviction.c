@@ -2,6 +2,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "engine/background.h"
 #include "engine/eviction.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
@@ -9,10 +10,12 @@ static struct evictor *evictor;
 
 static void begin(void) {
     keyspace_begin();
+    cr_assert_eq(background_start(), 0);
     evictor = evictor_create(keyspace);
 }
 static void end(void) {
     evictor_destroy(evictor);
+    background_stop();
     keyspace_end();
 }
 

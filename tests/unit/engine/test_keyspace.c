@@ -1,4 +1,5 @@
 /* Changes of keys with their counts, bitmaps, expiry and log; whole databases. */
+#include "engine/background.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
 TestSuite(keyspace, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60);

@@ -1,4 +1,5 @@
 /* Objects: layout of every combination, copies, blobs and their lending. */
+#include "engine/background.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
 TestSuite(object, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60);
