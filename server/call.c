@@ -11,9 +11,8 @@
 #include <strings.h>
 
 #include "engine/assert.h"
-#include "server/commands.h"
 #include "server/numbers.h"
-#include "server/pause.h"
+#include "server/server.h"
 #include "server/session.h"
 
 /* --- Lookups ---------------------------------------------------------------------------------- */
@@ -24,7 +23,7 @@ static struct object *find_live(struct call *call, const struct key *key) {
     struct object *object = keyspace_find_raw(call->keyspace, call->database, key);
     if (LIKELY(!object || !(object->flags & OBJECT_HAS_EXPIRY) || !object_is_expired(object)))
         return object;
-    if (call->server && pause_is_on(call->server))
+    if (call->server && pause_is_on(&call->server->pause))
         return NULL; /* nothing is deleted during a pause */
     if (call->tokens)
         keyspace_expire_now(call->keyspace, call->database, key);
@@ -35,13 +34,12 @@ static struct object *find_live(struct call *call, const struct key *key) {
 
 struct object *call_find_read(struct call *call, const struct key *key) {
     struct object *object = find_live(call, key);
-    if (object && (!call->session->no_touch || call->command->handler == cmd_touch))
+    if (object && (!call->session->no_touch || (call->command->flags & COMMAND_ALWAYS_TOUCH)))
         access_note(call->keyspace, object);
-    struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
     if (object)
-        COUNTER_ADD(counters->hits, 1);
+        call->hits++;
     else
-        COUNTER_ADD(counters->misses, 1);
+        call->misses++;
     return object;
 }
 

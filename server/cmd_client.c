@@ -9,7 +9,7 @@
 #include "server/cmd_data.h"
 #include "server/cmd_session.h"
 #include "server/connections.h"
-#include "server/pause.h"
+#include "server/server.h"
 
 command_handler cmd_client_caching, cmd_client_getname, cmd_client_getredir, cmd_client_help,
     cmd_client_id, cmd_client_info, cmd_client_kill, cmd_client_list, cmd_client_no_evict,
@@ -314,7 +314,7 @@ enum call_result cmd_client_unblock(struct call *call) {
 
 enum call_result cmd_client_pause(struct call *call) {
     bool all = true;
-    int64_t until_ms;
+    uint64_t until_us;
     if (call->argc > 4) {
         call_reply_bad_subcommand(call);
         return CALL_DONE;
@@ -326,15 +326,19 @@ enum call_result cmd_client_pause(struct call *call) {
             return CALL_DONE;
         }
     }
-    if (!call_timeout_argument(call, 2, &until_ms))
+    if (!call_timeout_argument(call, 2, &until_us))
         return CALL_DONE;
-    pause_begin(call->server, until_ms, all);
+    pause_begin(&call->server->pause, until_us, all);
     reply_ok(call->reply);
     return CALL_DONE;
 }
 
 enum call_result cmd_client_unpause(struct call *call) {
-    pause_end(call->server);
+    pause_end(&call->server->pause);
+    for (unsigned i = 0; i < call->server->loop_count; i++) {
+        atomic_store(&call->server->loops[i]->attention, true);
+        loop_wake(call->server->loops[i]);
+    }
     reply_ok(call->reply);
     return CALL_DONE;
 }

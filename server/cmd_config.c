@@ -7,7 +7,7 @@
 #include "engine/memory.h"
 #include "server/cmd_session.h"
 #include "server/config.h"
-#include "server/worker.h"
+#include "server/server.h"
 
 command_handler cmd_config_get, cmd_config_set, cmd_config_resetstat, cmd_config_rewrite,
     cmd_config_help;
@@ -57,7 +57,7 @@ enum call_result cmd_config_set(struct call *call) {
     for (size_t i = 0; i < count; i++)
         lengths[i] = call->argv[3 + 2 * i].length;
     char error[CONFIG_ERROR_SIZE];
-    unsigned flags = session_is_local(call->session) ? CONFIG_SET_LOCAL : 0;
+    unsigned flags = call->session->is_local ? CONFIG_SET_LOCAL : 0;
     if (config_set_bytes(names, values, lengths, count, flags, error, sizeof error) == 0)
         reply_ok(call->reply);
     else

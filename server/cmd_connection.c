@@ -7,7 +7,8 @@
 #include "server/cmd_data.h"
 #include "server/cmd_session.h"
 #include "server/config.h"
-#include "server/worker.h"
+#include "server/server.h"
+#include "server/transaction.h"
 
 command_handler cmd_ping, cmd_echo, cmd_auth, cmd_hello, cmd_select, cmd_reset, cmd_quit;
 
@@ -179,8 +180,8 @@ enum call_result cmd_reset(struct call *call) {
     call->reply->resp = session->resp = 2;
     session->authenticated = !password_is_wanted();
     session_discard(session);
-    transaction_unwatch(session);
-    memory_free(session->name); /* what library it is does not change by a reset */
+    transaction_unwatch(session); /* ACCESS_WATCHED: their tokens are held */
+    memory_free(session->name);   /* what library it is does not change by a reset */
     session->name = NULL;
     session->no_evict = session->no_touch = false;
     session->reply_mode = REPLY_ON;

@@ -3,6 +3,7 @@
  * Runs on the connection's worker beside the others, DIGEST with all workers stopped. Subcommands
  * about what this server does not have are unknown; those that only tune an inner part of Redis are
  * accepted and do nothing. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@
 #include "engine/exclusive.h"
 #include "server/cmd_data.h"
 #include "server/cmd_session.h"
-#include "server/commands.h"
 #include "server/debug_data.h"
+#include "server/debug_server.h"
 #include "server/log.h"
 #include "server/numbers.h"
 #include "server/server.h"
@@ -35,7 +36,8 @@ static void debug_sleep(struct call *call) {
         epoch_offline();
         exclusive_sleep_begin();
     }
-    nanosleep(&wait, NULL);
+    while (nanosleep(&wait, &wait) < 0 && errno == EINTR) /* the watchdog looks who this is */
+        ;
     if (!call->tokens) {
         exclusive_sleep_end();
         epoch_online();
@@ -209,10 +211,14 @@ static void debug_help(struct call *call) {
         "    unit tests to simulate Redis errors.",
         "LOG <message>",
         "    Write <message> to the server log.",
+        "MOVE-CLIENT (<id>|ALL) [<worker>]",
+        "    Move connections to another worker, as the balance of load does.",
         "OBJECT <key>",
         "    Show low level info about `key` and associated value.",
         "PANIC",
         "    Crash the server simulating a panic.",
+        "PATIENCE-HOLD <milliseconds>",
+        "    Own the right to wait while holding, for which exclusive commands queue.",
         "POPULATE <count> [<prefix>] [<size>]",
         "    Create <count> string keys named key:<num>. If <prefix> is specified then",
         "    it is used instead of the 'key' prefix. These are not propagated to",
@@ -230,6 +236,12 @@ static void debug_help(struct call *call) {
         "    default.",
         "SLEEP <seconds>",
         "    Stop the worker of this connection for <seconds>. Decimals allowed.",
+        "SLOT-HOLD <key> <milliseconds>",
+        "    Hold the token of the key's slot, as a long command does.",
+        "SLOT-SERVING <key> <0|1>",
+        "    Whether the key's slot is served; commands for one that is not wait.",
+        "WORKERS-AWAKE <count>",
+        "    Keep so many workers awake whatever the load; 0: as many as it needs.",
         NULL};
     call_reply_help(call, lines);
 }
@@ -238,28 +250,34 @@ static const struct subcommand {
     const char *name;
     int least, most; /* arguments, DEBUG and the name included */
     void (*run)(struct call *call);
+    bool exclusive; /* all workers are stopped for it */
 } subcommands[] = {
-    {"aof-flush-sleep", 3, 3, debug_accept},
-    {"assert", 2, 2, debug_assert},
-    {"change-repl-id", 2, 2, debug_change_replication_id},
-    {"digest", 2, 2, debug_digest},
-    {"digest-value", 2, INT32_MAX, debug_digest_value},
-    {"error", 3, 3, debug_error},
-    {"help", 2, 2, debug_help},
-    {"loadaof", 2, 2, debug_loadaof},
-    {"log", 3, 3, debug_log},
-    {"object", 3, 3, debug_object},
-    {"panic", 2, 2, debug_panic},
-    {"pause-cron", 3, 3, debug_accept},
-    {"populate", 3, 5, debug_populate},
-    {"protocol", 3, 3, debug_protocol},
-    {"quicklist-packed-threshold", 3, 3, debug_packed_threshold},
-    {"reload", 2, INT32_MAX, debug_reload},
-    {"replybuffer", 4, 4, debug_accept},
-    {"segfault", 2, 2, debug_segfault},
-    {"set-active-expire", 3, 3, debug_set_active_expire},
-    {"set-skip-checksum-validation", 3, 3, debug_accept},
-    {"sleep", 3, 3, debug_sleep},
+    {"aof-flush-sleep", 3, 3, debug_accept, false},
+    {"assert", 2, 2, debug_assert, false},
+    {"change-repl-id", 2, 2, debug_change_replication_id, true},
+    {"digest", 2, 2, debug_digest, true},
+    {"digest-value", 2, INT32_MAX, debug_digest_value, false},
+    {"error", 3, 3, debug_error, false},
+    {"help", 2, 2, debug_help, false},
+    {"loadaof", 2, 2, debug_loadaof, false},
+    {"log", 3, 3, debug_log, false},
+    {"object", 3, 3, debug_object, false},
+    {"move-client", 3, 4, debug_move_client, true},
+    {"panic", 2, 2, debug_panic, false},
+    {"patience-hold", 3, 3, debug_patience_hold, false},
+    {"pause-cron", 3, 3, debug_accept, false},
+    {"populate", 3, 5, debug_populate, false},
+    {"protocol", 3, 3, debug_protocol, false},
+    {"quicklist-packed-threshold", 3, 3, debug_packed_threshold, false},
+    {"reload", 2, INT32_MAX, debug_reload, false},
+    {"replybuffer", 4, 4, debug_accept, false},
+    {"segfault", 2, 2, debug_segfault, false},
+    {"set-active-expire", 3, 3, debug_set_active_expire, false},
+    {"set-skip-checksum-validation", 3, 3, debug_accept, false},
+    {"sleep", 3, 3, debug_sleep, false},
+    {"slot-hold", 4, 4, debug_slot_hold, false},
+    {"slot-serving", 4, 4, debug_slot_serving, true},
+    {"workers-awake", 3, 3, debug_workers_awake, false},
 };
 
 static const struct subcommand *find(const struct call *call) {
@@ -272,14 +290,10 @@ static const struct subcommand *find(const struct call *call) {
     return NULL;
 }
 
-bool debug_is_exclusive(const struct call *call) {
-    const struct subcommand *subcommand = find(call);
-    return subcommand &&
-           (subcommand->run == debug_digest || subcommand->run == debug_change_replication_id);
-}
-
 enum call_result cmd_debug(struct call *call) {
     const struct subcommand *subcommand = find(call);
+    if (subcommand && subcommand->exclusive && !call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
     if (subcommand)
         subcommand->run(call);
     else

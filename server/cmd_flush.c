@@ -5,7 +5,7 @@
  * that the memory is back, and the other workers go on meanwhile. */
 #include "server/cmd_data.h"
 #include "server/config.h"
-#include "server/worker.h"
+#include "server/execution.h"
 
 /* false: error replied. */
 static bool flush_mode_parse(struct call *call, bool *asynchronous) {
@@ -31,14 +31,11 @@ static enum call_result flush(struct call *call, int database) {
     if (!flush_mode_parse(call, &asynchronous))
         return CALL_DONE;
     struct keyspace_garbage *garbage = keyspace_clear(call->keyspace, database);
-    struct worker *worker = worker_self;
     /* A transaction may flush more than once; only the first keeps its place after the section. */
-    if (!asynchronous && worker && !worker->after_section) {
-        worker->after_section = free_after_section;
-        worker->after_section_context = garbage;
-    } else {
-        keyspace_garbage_free(garbage, asynchronous || worker);
-    }
+    if (!asynchronous && call->after && !call->after->run)
+        *call->after = (struct call_after){free_after_section, garbage};
+    else
+        keyspace_garbage_free(garbage, asynchronous || call->after);
     reply_ok(call->reply);
     return CALL_DONE;
 }

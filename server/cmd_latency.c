@@ -9,6 +9,7 @@
 #include "server/latency.h"
 #include "server/latency_monitor.h"
 #include "server/latency_report.h"
+#include "server/server.h"
 #include "server/statistics.h"
 
 command_handler cmd_latency_doctor, cmd_latency_graph, cmd_latency_help, cmd_latency_histogram,

@@ -32,15 +32,17 @@ enum call_result cmd_role(struct call *call) {
 
 /* No replica can acknowledge anything, however long one waits. */
 enum call_result cmd_wait(struct call *call) {
-    int64_t replicas, until_ms;
-    if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_ms))
+    int64_t replicas;
+    uint64_t until_us;
+    if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_us))
         return CALL_DONE;
     reply_integer(call->reply, 0);
     return CALL_DONE;
 }
 
 enum call_result cmd_waitaof(struct call *call) {
-    int64_t local, replicas, until_ms;
+    int64_t local, replicas;
+    uint64_t until_us;
     if (!argument_integer(call, 1, &local) || !argument_integer(call, 2, &replicas))
         return CALL_DONE;
     if (local < 0 || local > 1) {
@@ -51,7 +53,7 @@ enum call_result cmd_waitaof(struct call *call) {
         reply_error(call->reply, "ERR value is out of range, must be positive");
         return CALL_DONE;
     }
-    if (!call_timeout_argument(call, 3, &until_ms))
+    if (!call_timeout_argument(call, 3, &until_us))
         return CALL_DONE;
     if (local > 0) {
         reply_error(call->reply, "ERR WAITAOF cannot be used when numlocal is set but appendonly "

@@ -5,7 +5,6 @@
 
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/conn.h"
 
 bool session_name_is_valid(const struct argument *name) {
     for (size_t i = 0; i < name->length; i++)
@@ -24,25 +23,26 @@ void session_set_text(char **field, const struct argument *value) {
     (*field)[value->length] = '\0';
 }
 
-bool session_is_local(struct session *session) {
-    const struct conn *conn = conn_of_session(session);
-    if (!conn->tcp)
-        return true;
-    char peer[128];
-    conn_peer_text(conn, peer, sizeof peer);
-    return strncmp(peer, "127.", 4) == 0 || strncmp(peer, "[::1]:", 6) == 0;
-}
-
-bool call_timeout_argument(struct call *call, int index, int64_t *until_ms) {
+bool call_timeout_argument(struct call *call, int index, uint64_t *until_us) {
     const struct argument *argument = &call->argv[index];
     const char *error = NULL;
-    if (!number_parse_int64(argument->data, argument->length, until_ms))
+    int64_t timeout_ms, ignored;
+    if (!number_parse_int64(argument->data, argument->length, &timeout_ms))
         error = "ERR timeout is not an integer or out of range";
-    else if (*until_ms < 0)
+    else if (timeout_ms < 0)
         error = "ERR timeout is negative";
-    else if (*until_ms > 0 && __builtin_add_overflow(*until_ms, clock_now_ms(), until_ms))
+    else if (timeout_ms > 0 && __builtin_add_overflow(timeout_ms, clock_now_ms(), &ignored))
         error = "ERR timeout is out of range";
-    if (error)
+    if (error) {
         reply_error(call->reply, error);
-    return !error;
+        return false;
+    }
+    uint64_t now_us = clock_monotonic_us();
+    if (timeout_ms == 0)
+        *until_us = 0;
+    else
+        *until_us = (uint64_t)timeout_ms > (INT64_MAX - now_us) / 1000
+                        ? INT64_MAX
+                        : now_us + (uint64_t)timeout_ms * 1000;
+    return true;
 }

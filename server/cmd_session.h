@@ -13,10 +13,7 @@
 bool session_name_is_valid(const struct argument *name);
 /* Replaces one of session->name, library_name, library_version; an empty value removes it. */
 void session_set_text(char **field, const struct argument *value);
-/* Whether it comes over a Unix socket or from a loopback address: what "local" means for
- * enable-debug-command and its kind. */
-bool session_is_local(struct session *session);
-/* A timeout in ms as unix time; 0 stays 0. false: error replied. */
-bool call_timeout_argument(struct call *call, int index, int64_t *until_ms);
+/* A timeout in ms as a monotonic time in us; 0 stays 0. false: error replied. */
+bool call_timeout_argument(struct call *call, int index, uint64_t *until_us);
 
 #endif

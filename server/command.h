@@ -21,16 +21,19 @@ struct call;
 enum command_access {
     ACCESS_NONE, /* touches no key: runs at once */
     ACCESS_READ, /* keys by key specs; first without tokens, validated; with tokens if that fails */
-    ACCESS_WRITE,     /* keys by key specs, under their tokens */
-    ACCESS_EXCLUSIVE, /* all workers stopped */
+    ACCESS_WRITE,       /* keys by key specs, under their tokens */
+    ACCESS_EXCLUSIVE,   /* all workers stopped */
+    ACCESS_WATCHED,     /* under the tokens of the session's watched keys, which it forgets */
+    ACCESS_TRANSACTION, /* EXEC: under the tokens of all that is queued and watched */
 };
 
 enum call_result {
     CALL_DONE,
     CALL_NEED_TOKENS, /* only from ACCESS_READ without tokens: a value that only the token protects.
                          The dispatcher rewinds the reply and runs it again with tokens */
-    CALL_NEED_EXCLUSIVE, /* only from ACCESS_NONE without tokens: what others did came in between
-                            again and again. It runs once more with all workers stopped */
+    CALL_NEED_EXCLUSIVE, /* only from ACCESS_NONE, without call->exclusive: nothing has happened;
+                            the dispatcher rewinds the reply and runs it again with all workers
+                            stopped */
     CALL_CLOSE,          /* done; close the connection after the reply */
 };
 
@@ -58,6 +61,10 @@ enum call_result {
 #define COMMAND_ALLOW_BUSY             (1u << 20)
 #define COMMAND_MOVABLE_KEYS           (1u << 21)
 #define COMMAND_TOUCHES_ARBITRARY_KEYS (1u << 22)
+/* Of our own; not shown. */
+#define COMMAND_NOT_QUEUED             (1u << 24) /* runs at once inside MULTI */
+#define COMMAND_MAY_STOP_ALL           (1u << 25) /* may reply CALL_NEED_EXCLUSIVE */
+#define COMMAND_ALWAYS_TOUCH           (1u << 26) /* notes the access whatever CLIENT NO-TOUCH says */
 
 /* ACL categories (COMMAND INFO and ACL CAT show them in this order). */
 #define CATEGORY_KEYSPACE    (1u << 0)
@@ -167,10 +174,12 @@ struct call {
     struct server *server;
     struct keyspace *keyspace;
     unsigned database;
-    bool tokens;      /* the tokens of all keys are held (ACCESS_NONE: all is stopped): changes are
-                         allowed */
-    bool in_exec;     /* inside EXEC */
-    bool met_expired; /* a lookup without tokens met an expired key: dispatch has it deleted */
+    bool tokens;    /* the tokens of all keys are held (or all is stopped): changes are allowed */
+    bool exclusive; /* all workers are stopped */
+    bool in_exec;   /* inside EXEC */
+    struct call_after *after; /* what is left to do after an exclusive section (execution.h) */
+    bool met_expired;      /* a lookup without tokens met an expired key: dispatch has it deleted */
+    uint32_t hits, misses; /* of its lookups; counted when it is done */
 };
 
 /* The key in argv[index]; the cached one when it is the first. */

@@ -1,91 +1,126 @@
 /* Connection: a socket, its session, its unparsed bytes and its replies.
  *
- * Owned by one worker; every field is that worker's unless noted. An idle connection holds no
- * buffers. It is freed only when the backend has let go of it, it is in no wait list and no message
- * of it is under way. */
+ * Owned by one loop; every field is that thread's unless noted. An idle connection holds no
+ * buffers.
+ *
+ * One state; conn_become is the only place that changes it, and knows which changes there are:
+ *
+ *        accepted for this loop, or arrived here
+ *                       |
+ *                       v       budget used up
+ *   +--------------> IDLE <----------------------> READY     unparsed commands wait for the next
+ * turn |    resumed    |  | | |         +-----+  | +--> DETACHING --> MOVING --> IDLE of another
+ * loop |         v        |          |           |
+ *   +------ PARKED     v          v           v
+ *             |     DRAINING -> CLOSING -> CLOSED -> freed
+ *             +-------------------^
+ *
+ *   IDLE       what comes is parsed and runs; it may have entries in the batch (in_batch)
+ *   READY      in the loop's ready list; what comes is kept
+ *   PARKED     a command waits (wait.state tells for what); what comes is kept
+ *   DETACHING  the backend lets go of it (io_detach); nothing is unsent; what comes is kept
+ *   MOVING     in a message to another loop, in the server's list of moving connections
+ *   DRAINING   nothing more is read; it closes when all is sent
+ *   CLOSING    the backend is closing it (io_close)
+ *   CLOSED     the backend is done; freed as soon as nothing else holds it: the batch, the list of
+ *              dirty ones, a resume under way, its watchers in slots whose tokens are taken
+ *
+ * in_batch and dirty say in which lists it is, whatever the state. */
 #ifndef SLOTWISE_SERVER_CONN_H
 #define SLOTWISE_SERVER_CONN_H
 
-#include "engine/slot.h"
 #include "server/io.h"
-#include "server/mailbox.h"
+#include "server/loop.h"
+#include "server/resp_parse.h"
 #include "server/session.h"
+#include "server/wait.h"
 
-struct worker;
-
-/* Bytes received and not yet executed. Empty most of the time: commands are parsed where they were
- * received. */
-struct query_buffer {
-    char *data;
-    size_t length, capacity;
-    size_t parsed; /* bytes already turned into batch entries (dropped when the batch has run) */
-    size_t needed; /* no use parsing before length reaches this */
+enum conn_state {
+    CONN_IDLE,
+    CONN_READY,
+    CONN_PARKED,
+    CONN_DETACHING,
+    CONN_MOVING,
+    CONN_DRAINING,
+    CONN_CLOSING,
+    CONN_CLOSED,
+    CONN_STATES
 };
 
-enum conn_wait { WAIT_NONE, WAIT_SLOT, WAIT_PATIENCE, WAIT_RESUMED, WAIT_PAUSE };
+/* Bytes received and not yet executed: data[begin, end). Empty most of the time: commands are
+ * parsed where they were received. */
+struct query_buffer {
+    char *data;
+    size_t begin, end, capacity;
+    size_t parsed; /* data[begin, parsed) are entries of the batch */
+    size_t needed; /* no use parsing before end - parsed reaches this */
+};
 
 struct conn {
-    struct io_connection io;      /* first */
-    struct worker *worker;        /* changes only by a move */
-    struct conn *next, *previous; /* the worker's list of connections */
-    struct conn *next_dirty;
-    bool dirty;        /* in the worker's list of connections with unsent replies */
-    bool touched;      /* has entries in the current batch, in the worker's touched list */
-    bool end_of_input; /* the peer will send no more */
-    bool closing;      /* io_close was called */
-    bool close_after_reply;
-    bool stop_batch; /* remaining entries of this batch are not for now (parked, closing) */
-    bool parked;     /* waits for a slot or for patience; nothing is parsed */
-    bool owns_patience;
-    bool released;       /* the backend is done with it */
-    bool kill_requested; /* set in exclusive sections by CLIENT KILL */
+    struct io_connection io; /* first */
+    struct loop *loop;       /* changes only by a move */
+    struct conn *next,
+        *previous; /* the loop's list of connections, or the server's of moving ones */
+    struct conn *next_dirty, *next_in_batch, *next_ready;
+    uint8_t state; /* enum conn_state */
+    bool dirty, in_batch;
+    bool end_of_input;    /* the peer will send no more */
+    bool source_is_query; /* the entries in the batch point into the query buffer */
     bool tcp;
-    bool moving;
-    uint8_t wait; /* enum conn_wait */
-    uint8_t authenticated_limits;
-    struct waiter waiter;
-    struct message message; /* resume or move: one at a time */
-    uint64_t wait_started_us;
-    struct worker *move_target;
+    struct wait wait;
+    struct message message;   /* the move */
+    struct loop *move_target; /* where it is to go when it is quiet; NULL: it stays. Also set by
+                                 others in exclusive sections */
     struct query_buffer query;
     struct parse_large *large; /* a command of many arguments in progress, or NULL */
     struct reply reply;
     struct session session;
-    const char
-        *source_end; /* end of the received bytes that the current batch's entries point into */
-    struct conn *next_touched;
-    const char *unexecuted; /* first byte of the command that parked, during a batch */
-    int64_t last_active_ms;
-    uint64_t sent_counted; /* of io.sent_bytes: what the worker's statistics have */
-    uint64_t received_bytes, commands;
-    int64_t output_soft_since_ms;
+    const char *source_end;  /* end of the bytes that the entries in the batch point into */
+    const char *unexecuted;  /* first byte of what was not run, during a batch; NULL: all ran */
+    uint64_t turn;           /* that spent belongs to */
+    size_t spent;            /* of the budget of that turn */
+    uint64_t last_active_ms; /* monotonic */
+    uint64_t sent_counted;   /* of io.sent_bytes: what the loop's statistics have */
+    uint64_t sent_seen;      /* of io.sent_bytes at the last look for idle ones */
+    uint64_t output_soft_since_ms;
 };
 
-struct conn *conn_create(struct worker *worker, int fd, bool tcp);
+/* A connection in MOVING, in no list: for conn_arrive. */
+struct conn *conn_create(struct loop *loop, int fd, bool tcp);
+/* It begins, or goes on, on conn->loop. */
+void conn_arrive(struct conn *conn);
+/* The only way to another state. */
+void conn_become(struct conn *conn, enum conn_state state);
 
-/* Bytes have come (callback of the backend), or a parked connection goes on. */
+/* Callbacks of the backend. */
 void conn_receive(struct conn *conn, const char *data, int64_t length);
-void conn_resume(struct conn *conn);
+void conn_drained(struct conn *conn, int error);
+void conn_closed(struct conn *conn);
+void conn_detached(struct conn *conn);
+
 /* Closes as soon as possible; output that is not sent is dropped. */
 void conn_close(struct conn *conn);
-/* Closes when all replies have been sent. */
+/* Reads no more; closes when all replies have been sent. */
 void conn_close_after_reply(struct conn *conn);
-/* The backend is done with it: frees it when nothing else holds it. */
-void conn_released(struct conn *conn);
 /* Hands replies to the backend. */
 void conn_flush(struct conn *conn);
 void conn_mark_dirty(struct conn *conn);
-/* Adds what has been sent since the last call to the worker's statistics. */
-void conn_count_sent(struct conn *conn);
-/* client-output-buffer-limit: logs and counts when it is exceeded; the caller closes. */
-bool conn_over_output_limit(struct conn *conn);
-/* After a batch: drops executed bytes, keeps what a parked connection has not executed. start:
- * first byte of the command that was not executed, NULL if all were. */
-void conn_batch_done(struct conn *conn, const char *unexecuted);
-void conn_after_batch(struct conn *conn);
-/* true: nothing of it is under way, it may go to another worker. */
-bool conn_is_movable(const struct conn *conn);
-bool conn_is_detachable(const struct conn *conn); /* the same once its move has begun */
+/* Goes on with what is in the query buffer: after a wait, a turn, a move. */
+void conn_go_on(struct conn *conn);
+/* Frees it if it is CLOSED and nothing holds it any more. */
+void conn_free_if_done(struct conn *conn);
+/* What is asked of it from outside: to end, to move, to go when it has been idle for too long. */
+void conn_look_after(struct conn *conn, uint64_t timeout_ms);
+/* Begins its move if one is wanted and it is quiet: nothing runs, waits or is unsent. */
+void conn_try_move(struct conn *conn);
+
+static inline size_t conn_query_bytes(const struct conn *conn) {
+    return conn->query.end - conn->query.begin;
+}
+/* Memory that it takes, without what the kernel holds for it. On its thread, or in an exclusive
+ * section. */
+size_t conn_memory_bytes(const struct conn *conn);
+
 /* Address texts for CLIENT LIST; buffers of at least 64 bytes (unix sockets: path:0). */
 void conn_peer_text(const struct conn *conn, char *text, size_t size);
 void conn_local_text(const struct conn *conn, char *text, size_t size);

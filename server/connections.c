@@ -7,8 +7,7 @@
 #include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/numbers.h"
-#include "server/statistics.h"
-#include "server/worker.h"
+#include "server/server.h"
 
 /* --- Which there are ----------------------------------------------------------------------------
  */
@@ -20,7 +19,7 @@ struct list {
 
 static void add_all(struct list *list, struct conn *first) {
     for (struct conn *conn = first; conn; conn = conn->next) {
-        if (conn->closing || conn->kill_requested)
+        if (conn->state >= CONN_CLOSING || conn->session.kill_requested)
             continue;
         if (list->count == list->capacity) {
             list->capacity = list->capacity ? list->capacity * 2 : 64;
@@ -39,9 +38,9 @@ static int compare_ids(const void *a, const void *b) {
 
 struct conn **connections_collect(const struct server *server, size_t *count) {
     struct list list = {0};
-    for (unsigned i = 0; i < server->worker_count; i++)
-        add_all(&list, server->workers[i]->connections);
-    add_all(&list, server->travelling);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        add_all(&list, server->loops[i]->connections);
+    add_all(&list, server->moving);
     if (list.count > 0)
         qsort(list.connections, list.count, sizeof *list.connections, compare_ids);
     *count = list.count;
@@ -61,10 +60,9 @@ struct conn *connections_find(struct conn *const *connections, size_t count, uin
 }
 
 void connections_kill(struct conn *conn) {
-    conn->kill_requested = true;
-    conn->stop_batch = true;
-    atomic_store(&conn->worker->attention, true);
-    worker_wake(conn->worker);
+    conn->session.kill_requested = true;
+    atomic_store(&conn->loop->attention, true);
+    loop_wake(conn->loop);
 }
 
 /* --- What they look like ------------------------------------------------------------------------
@@ -75,11 +73,11 @@ static void flags_text(const struct conn *conn, char flags[16]) {
     char *cursor = flags;
     if (session->in_multi)
         *cursor++ = 'x';
-    if (conn->wait == WAIT_PAUSE)
+    if (conn->wait.state == WAIT_TIME)
         *cursor++ = 'b';
     if (atomic_load_explicit(&session->watch_dirty, memory_order_relaxed))
         *cursor++ = 'd';
-    if (conn->close_after_reply)
+    if (conn->state == CONN_DRAINING)
         *cursor++ = 'c';
     if (!conn->tcp)
         *cursor++ = 'U';
@@ -125,13 +123,13 @@ void connections_describe(struct text *text, const struct conn *conn, const stru
     const struct session *session = &conn->session;
     char peer[128], local[128], flags[16];
     size_t arguments, wire;
-    int64_t now_ms = clock_now_ms();
+    uint64_t now_ms = clock_monotonic_us() / 1000;
     conn_peer_text(conn, peer, sizeof peer);
     conn_local_text(conn, local, sizeof local);
     flags_text(conn, flags);
     argument_bytes(running, &arguments, &wire);
-    size_t unparsed = conn->query.length > 0 ? conn->query.length : wire;
-    size_t spare = conn->query.capacity - conn->query.length;
+    size_t unparsed = conn_query_bytes(conn) > 0 ? conn_query_bytes(conn) : wire;
+    size_t spare = conn->query.capacity - conn_query_bytes(conn);
     size_t pending = reply_pending_bytes(&conn->reply);
     text_append_format(
         text, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%u",
@@ -144,8 +142,7 @@ void connections_describe(struct text *text, const struct conn *conn, const stru
                        spare, arguments);
     text_append_format(text, " multi-mem=%zu rbs=%u rbp=%zu obl=%zu oll=%zu omem=%zu tot-mem=%zu",
                        queued_bytes(session), conn->reply.cursor ? OUTPUT_BLOCK_BYTES : 0, pending,
-                       pending, count_blocks(conn), conn->io.output_bytes,
-                       statistics_connection_bytes(conn));
+                       pending, count_blocks(conn), conn->io.output_bytes, conn_memory_bytes(conn));
     text_append_format(text,
                        " events=%s cmd=%s user=default redir=-1 resp=%u lib-name=%s"
                        " lib-ver=%s\n",

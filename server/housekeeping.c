@@ -1,16 +1,12 @@
 /* See housekeeping.h. Runs on worker 0. */
 #include "server/housekeeping.h"
 
-#include <signal.h>
-#include <unistd.h>
-
 #include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/config.h"
-#include "server/log.h"
+#include "server/loop.h"
+#include "server/server.h"
 #include "server/statistics.h"
-#include "server/worker.h"
 
 #define RATE_SAMPLES 16
 
@@ -33,13 +29,13 @@ static void update_rates(struct server *server) {
     static struct rate commands, input, output, turns, busy; /* worker 0 only */
     static uint64_t last_us;
     uint64_t now_us = clock_monotonic_us(), c = 0, i = 0, o = 0, t = 0, b = 0;
-    for (unsigned n = 0; n < server->worker_count; n++) {
-        const struct worker *worker = server->workers[n];
-        c += atomic_load_explicit(&worker->commands, memory_order_relaxed);
-        i += atomic_load_explicit(&worker->received_bytes, memory_order_relaxed);
-        o += atomic_load_explicit(&worker->sent_bytes, memory_order_relaxed);
-        t += atomic_load_explicit(&worker->turns, memory_order_relaxed);
-        b += atomic_load_explicit(&worker->busy_ns, memory_order_relaxed) / 1000;
+    for (unsigned n = 0; n < server->loop_count; n++) {
+        const struct loop *loop = server->loops[n];
+        c += atomic_load_explicit(&loop->execution.commands, memory_order_relaxed);
+        i += atomic_load_explicit(&loop->received_bytes, memory_order_relaxed);
+        o += atomic_load_explicit(&loop->sent_bytes, memory_order_relaxed);
+        t += atomic_load_explicit(&loop->turns, memory_order_relaxed);
+        b += atomic_load_explicit(&loop->busy_ns, memory_order_relaxed) / 1000;
     }
     uint64_t elapsed_us = last_us ? now_us - last_us : 0;
     last_us = now_us;
@@ -55,13 +51,4 @@ void housekeeping_tick(struct server *server) {
     memory_peak_sample();
     background_give_back_memory();
     statistics_sample_process(server);
-    int signal_number = atomic_exchange(&server->signal_received, 0);
-    if (signal_number) {
-        if (signal_number == SIGINT)
-            log_write(LOG_LEVEL_WARNING, "Received SIGINT scheduling shutdown...");
-        else
-            log_write(LOG_LEVEL_WARNING, "Received SIGTERM scheduling shutdown...");
-        log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
-        server_request_shutdown(server);
-    }
 }

@@ -97,7 +97,7 @@ void info_write_server(struct text *text, const struct info *info) {
     text_append_format(text, "os:%s %s %s\r\n", name.sysname, name.release, name.machine);
     info_number(text, "arch_bits", sizeof(void *) * 8);
     info_word(text, "monotonic_clock", "POSIX clock_gettime");
-    info_word(text, "multiplexing_api", io_name(server->workers[0]->io));
+    info_word(text, "multiplexing_api", io_name(server->loops[0]->io));
     info_word(text, "atomicvar_api", "c11-builtin");
     text_append_format(text, "gcc_version:%d.%d.%d\r\n", __GNUC__, __GNUC_MINOR__,
                        __GNUC_PATCHLEVEL__);
@@ -115,7 +115,7 @@ void info_write_server(struct text *text, const struct info *info) {
     info_word(text, "config_file", server->configuration_file);
     info_number(text, "io_threads_active", atomic_load(&server->workers_awake) > 1);
     write_listeners(text);
-    info_number(text, "workers", server->worker_count);
+    info_number(text, "workers", server->loop_count);
     info_number(text, "workers_awake", atomic_load(&server->workers_awake));
 }
 
@@ -314,8 +314,8 @@ uint32_t info_sections_by_name(const char *name, size_t length) {
 
 void info_write(struct text *text, const struct server *server, uint32_t wanted) {
     struct info info = {.server = server};
-    if (worker_self)
-        statistics_sample_connections(worker_self); /* at least its own are of now */
+    if (loop_self)
+        statistics_sample_connections(loop_self); /* at least its own are of now */
     statistics_sum(server, &info.sum);
     for (unsigned i = 0; i < INFO_SECTION_COUNT; i++) {
         if (!(wanted & 1u << i))

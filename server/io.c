@@ -94,7 +94,8 @@ void io_close(struct io *io, struct io_connection *connection) {
 }
 
 void io_detach(struct io *io, struct io_connection *connection) {
-    ASSERT(!connection->closing && !connection->detaching);
+    ASSERT(!connection->closing && !connection->detaching && !connection->output_first &&
+           !connection->sending);
     connection->detaching = true;
     connection->receiving = false;
     io->backend->detach(io, connection);

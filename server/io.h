@@ -32,7 +32,8 @@ struct io_connection {
     bool detaching;     /* io_detach was called; on_detached will come */
     bool failed;        /* a send failed: output is dropped */
     bool ended;         /* in the list of those whose end the next poll reports */
-    uint8_t operations; /* kernel operations in flight */
+    bool cancelling;    /* a cancellation is in flight */
+    uint8_t operations; /* kernel operations in flight, cancellations too */
     struct io_connection *next_ended;
     struct output_block *output_first, *output_last;
     size_t output_bytes; /* unsent; worker may read */
@@ -49,8 +50,7 @@ struct io_callbacks {
     void (*on_drained)(struct io_connection *connection, int error, void *context);
     /* After io_close: the kernel uses nothing of it any more and the descriptor is closed. */
     void (*on_closed)(struct io_connection *connection, void *context);
-    /* After io_detach: nothing is in flight, all output sent; the descriptor may go to another io.
-     */
+    /* After io_detach: nothing is in flight; the descriptor may go to another io. */
     void (*on_detached)(struct io_connection *connection, void *context);
     void (*on_accept)(int fd, int listener_fd, void *context);
     void (*on_readable)(int fd, void *context); /* of io_watch_fd */
@@ -80,7 +80,8 @@ void io_flush(struct io *io, struct io_connection *connection);
 /* Stops everything; on_closed comes from a later io_poll (or io_reap) exactly once. Unsent output
  * is dropped. */
 void io_close(struct io *io, struct io_connection *connection);
-/* Stops receiving; on_detached comes when nothing is in flight. on_data may still come before. */
+/* Stops receiving; on_detached comes when nothing is in flight. on_data may still come before.
+ * Nothing is unsent. */
 void io_detach(struct io *io, struct io_connection *connection);
 
 /* Waits up to timeout_us (0: does not block; -1: no limit) for events and runs callbacks.

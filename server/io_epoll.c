@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/assert.h"
+#include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/io.h"
 
@@ -23,6 +24,7 @@
 #define WATCHED_MAX       80
 #define VECTORS_MAX       64
 #define ACCEPTS_PER_EVENT 128
+#define ACCEPT_RETRY_US   50000
 
 enum watched_kind { WATCHED_NONE, WATCHED_LISTENER, WATCHED_READABLE };
 
@@ -38,7 +40,8 @@ struct io_epoll {
     char *buffers[BUFFERS_MAX];
     struct watched watched[WATCHED_MAX];
     struct io_connection
-        *ended; /* closing or detaching: reported by the next poll; linked by extra */
+        *ended;               /* closing or detaching: reported by the next poll; by next_ended */
+    uint64_t accept_retry_us; /* 0: listeners are registered; else out of descriptors until then */
     struct epoll_event events[EVENTS_MAX];
 };
 
@@ -112,19 +115,18 @@ static void epoll_receive_change(struct io *io, struct io_connection *c) {
 }
 
 static void end_later(struct io_epoll *e, struct io_connection *c) {
+    if (c->ended)
+        return;
     epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
-    c->extra = e->ended;
+    c->ended = true;
+    c->next_ended = e->ended;
     e->ended = c;
 }
 
 static void epoll_close(struct io *io, struct io_connection *c) {
     struct io_epoll *e = (struct io_epoll *)io;
     io_output_clear(c);
-    if (c->detaching)
-        c->detaching = false; /* it is in the list already, or waits for its output */
-    for (struct io_connection *p = e->ended; p; p = p->extra)
-        if (p == c)
-            return;
+    c->detaching = false; /* if it was, it is in the list already */
     end_later(e, c);
 }
 
@@ -146,11 +148,6 @@ static int write_output(struct io_connection *c) {
     return 0;
 }
 
-static void output_done(struct io_epoll *e, struct io_connection *c) {
-    if (c->detaching && !c->closing)
-        end_later(e, c);
-}
-
 static void epoll_flush(struct io *io, struct io_connection *c) {
     struct io_epoll *e = (struct io_epoll *)io;
     int error = write_output(c);
@@ -166,11 +163,7 @@ static void epoll_flush(struct io *io, struct io_connection *c) {
 }
 
 static void epoll_detach(struct io *io, struct io_connection *c) {
-    struct io_epoll *e = (struct io_epoll *)io;
-    if (c->sending)
-        register_events(e, c);
-    else
-        end_later(e, c);
+    end_later((struct io_epoll *)io, c);
 }
 
 static void on_writable(struct io_epoll *e, struct io_connection *c) {
@@ -183,7 +176,6 @@ static void on_writable(struct io_epoll *e, struct io_connection *c) {
         return;
     c->sending = false;
     register_events(e, c);
-    output_done(e, c);
     e->base.callbacks.on_drained(c, error, e->base.callbacks.context);
 }
 
@@ -204,13 +196,37 @@ static void on_input(struct io_epoll *e, struct io_connection *c) {
     e->base.callbacks.on_data(c, buffer, length, e->base.callbacks.context);
 }
 
+static void change_listeners(struct io_epoll *e, int operation) {
+    for (unsigned i = 0; i < WATCHED_MAX; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)i << 1 | 1};
+        if (e->watched[i].kind == WATCHED_LISTENER)
+            epoll_ctl(e->epoll_fd, operation, e->watched[i].fd, &event);
+    }
+}
+
+static void stop_accepting(struct io_epoll *e) {
+    if (e->accept_retry_us)
+        return;
+    change_listeners(e, EPOLL_CTL_DEL);
+    e->accept_retry_us = clock_monotonic_us() + ACCEPT_RETRY_US;
+}
+
+static void retry_accept(struct io_epoll *e) {
+    if (clock_monotonic_us() < e->accept_retry_us)
+        return;
+    e->accept_retry_us = 0;
+    change_listeners(e, EPOLL_CTL_ADD);
+}
+
 static void on_listener(struct io_epoll *e, int listener) {
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EINTR || errno == ECONNABORTED)
                 continue;
-            return; /* EAGAIN; out of descriptors: level triggering asks again later */
+            if (errno != EAGAIN)
+                stop_accepting(e); /* out of descriptors: else every poll would tell of it */
+            return;
         }
         e->base.callbacks.on_accept(fd, listener, e->base.callbacks.context);
     }
@@ -222,8 +238,9 @@ static int report_ended(struct io_epoll *e) {
     int n = 0;
     for (; list; n++) {
         struct io_connection *c = list;
-        list = c->extra;
-        c->extra = NULL;
+        list = c->next_ended;
+        c->next_ended = NULL;
+        c->ended = false;
         if (c->closing) {
             io_output_clear(c);
             close(c->fd);
@@ -261,6 +278,8 @@ static void deliver(struct io_epoll *e, const struct epoll_event *event) {
 static int epoll_poll(struct io *io, int64_t timeout_us, void (*before_block)(void *),
                       void (*after_block)(void *), void *context) {
     struct io_epoll *e = (struct io_epoll *)io;
+    if (UNLIKELY(e->accept_retry_us))
+        retry_accept(e);
     int ended = report_ended(e);
     if (ended)
         timeout_us = 0;

@@ -3,10 +3,12 @@
  *
  * Invariants: the ring belongs to the worker's thread (SINGLE_ISSUER), completions run inside its
  * own calls (DEFER_TASKRUN). connection->operations counts the receive and the send that the kernel
- * has of a connection; it is closed, or handed over, only when that is zero. Blocks that are being
- * sent are freed by the completion. A buffer that a receive has filled stays ours until
- * io_release_buffers; a receive that ended for lack of buffers is started again there. Completions
- * that nobody waits for (cancellations) carry OPERATION_NONE.
+ * has of a connection, and its cancellation; it is closed, or handed over, only when that is zero.
+ * A cancellation may come too late (what it is for was just being done): it is tried again until
+ * nothing is left to cancel. Blocks that are being sent are freed by the completion. A buffer that
+ * a receive has filled stays ours until io_release_buffers; a receive that ended for lack of
+ * buffers is started again there. Completions that nobody waits for (the end of an accept) carry
+ * OPERATION_NONE.
  *
  * Source: io_uring(7), io_uring_prep_recv_multishot(3), io_uring_register_buf_ring(3). */
 #ifdef SLOTWISE_IO_URING
@@ -41,7 +43,8 @@ enum operation {
     OPERATION_RECEIVE,
     OPERATION_SEND,
     OPERATION_ACCEPT,
-    OPERATION_POLL
+    OPERATION_POLL,
+    OPERATION_CANCEL
 };
 #define OPERATION_MASK 7
 
@@ -177,10 +180,29 @@ static void arm_receive_later(struct io_ring *r, struct io_connection *c) {
     r->starved[r->starved_count++] = c;
 }
 
-static void cancel(struct io_ring *r, uint64_t user_data) {
+static void cancel_watched(struct io_ring *r, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(r);
     io_uring_prep_cancel64(sqe, user_data, 0);
     sqe->user_data = OPERATION_NONE;
+}
+
+/* What must end: everything of a connection that is closing, else the receive that is not wanted.
+ */
+static bool has_to_end(const struct io_connection *c) {
+    return c->closing ? c->armed || c->sending : c->armed && !c->receiving;
+}
+
+static void cancel(struct io_ring *r, struct io_connection *c) {
+    if (c->cancelling || !has_to_end(c))
+        return;
+    struct io_uring_sqe *sqe = next_sqe(r);
+    if (c->closing)
+        io_uring_prep_cancel_fd(sqe, c->fd, IORING_ASYNC_CANCEL_ALL);
+    else
+        io_uring_prep_cancel64(sqe, connection_data(c, OPERATION_RECEIVE), 0);
+    sqe->user_data = connection_data(c, OPERATION_CANCEL);
+    c->cancelling = true;
+    c->operations++;
 }
 
 static void arm_watched(struct io_ring *r, struct watched *w) {
@@ -219,7 +241,7 @@ static void uring_unlisten(struct io *io, int fd) {
         if (w->operation != OPERATION_ACCEPT || w->fd != fd)
             continue;
         if (w->armed)
-            cancel(r, watched_data(r, w));
+            cancel_watched(r, watched_data(r, w));
         w->operation = OPERATION_NONE;
     }
     io_uring_submit(&r->ring); /* before the caller closes it */
@@ -231,8 +253,7 @@ static int uring_attach(struct io *io, struct io_connection *c) {
 }
 
 static void uring_receive_stop(struct io *io, struct io_connection *c) {
-    if (c->armed)
-        cancel((struct io_ring *)io, connection_data(c, OPERATION_RECEIVE));
+    cancel((struct io_ring *)io, c);
 }
 
 static void uring_receive_start(struct io *io, struct io_connection *c) {
@@ -270,7 +291,7 @@ static void uring_flush(struct io *io, struct io_connection *c) {
  * --------------------------------------------------------------- */
 
 static void check_ended(struct io_ring *r, struct io_connection *c) {
-    if (c->operations > 0 || c->ended || !(c->closing || (c->detaching && !c->output_first)))
+    if (c->operations > 0 || c->ended || !(c->closing || c->detaching))
         return;
     c->ended = true;
     c->next_ended = r->ended;
@@ -286,23 +307,18 @@ static void forget_starved(struct io_ring *r, const struct io_connection *c) {
 static void uring_close(struct io *io, struct io_connection *c) {
     struct io_ring *r = (struct io_ring *)io;
     forget_starved(r, c);
-    if (c->operations > 0) {
-        struct io_uring_sqe *sqe = next_sqe(r);
-        io_uring_prep_cancel_fd(sqe, c->fd, IORING_ASYNC_CANCEL_ALL);
-        sqe->user_data = OPERATION_NONE;
-    } else {
+    /* Both sides of the socket end, so that what is in flight does too, cancelled or not. */
+    shutdown(c->fd, SHUT_RDWR);
+    cancel(r, c);
+    if (!c->sending)
         io_output_clear(c);
-    }
     check_ended(r, c);
 }
 
 static void uring_detach(struct io *io, struct io_connection *c) {
     struct io_ring *r = (struct io_ring *)io;
     forget_starved(r, c);
-    if (c->armed)
-        cancel(r, connection_data(c, OPERATION_RECEIVE));
-    if (c->output_first && !c->sending)
-        send_output(r, c);
+    cancel(r, c);
     check_ended(r, c);
 }
 
@@ -383,6 +399,13 @@ static void on_sent(struct io_ring *r, struct io_connection *c, int result) {
     check_ended(r, c);
 }
 
+static void on_cancelled(struct io_ring *r, struct io_connection *c) {
+    c->operations--;
+    c->cancelling = false;
+    cancel(r, c);
+    check_ended(r, c);
+}
+
 static void on_watched(struct io_ring *r, uint64_t data, int result, unsigned flags) {
     struct watched *w = &r->watched[(data & UINT32_MAX) >> 3];
     bool current = w->operation == (data & OPERATION_MASK) && w->fd == (int)(data >> 32);
@@ -425,6 +448,9 @@ static void deliver(struct io_ring *r, uint64_t data, int result, unsigned flags
     case OPERATION_ACCEPT:
     case OPERATION_POLL:
         on_watched(r, data, result, flags);
+        break;
+    case OPERATION_CANCEL:
+        on_cancelled(r, c);
         break;
     case OPERATION_NONE:
         break;

@@ -68,17 +68,22 @@ static void write_all(int descriptor, const char *bytes, size_t length) {
     }
 }
 
-/* Async-signal-safe; keeps errno, because lines are often written on the way out of an error. */
-static void put(const char *bytes, size_t length) {
-    int saved_errno = errno;
-    int descriptor = STDOUT_FILENO;
+int log_open_signal_safe(void) {
+    return path[0] == '\0' ? STDOUT_FILENO
+                           : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+}
 
-    if (path[0] != '\0')
-        descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (descriptor >= 0)
-        write_all(descriptor, bytes, length);
+void log_close_signal_safe(int descriptor) {
     if (descriptor >= 0 && descriptor != STDOUT_FILENO)
         close(descriptor);
+}
+
+/* Async-signal-safe; keeps errno, because lines are often written on the way out of an error. */
+static void put(const char *bytes, size_t length) {
+    int saved_errno = errno, descriptor = log_open_signal_safe();
+    if (descriptor >= 0)
+        write_all(descriptor, bytes, length);
+    log_close_signal_safe(descriptor);
     errno = saved_errno;
 }
 

@@ -47,6 +47,10 @@ void log_write_raw(enum log_level level, const char *text);
 
 /* For signal handlers: only async-signal-safe calls; "PID:signal-handler (unix time) message". */
 void log_write_signal_safe(enum log_level level, const char *message);
+/* For signal handlers: where the log goes now, to be closed with log_close_signal_safe; negative:
+ * it cannot be opened. */
+int log_open_signal_safe(void);
+void log_close_signal_safe(int descriptor);
 /* For signal handlers: writes the text as it is, whatever the level. */
 void log_write_raw_signal_safe(const char *text);
 

@@ -27,12 +27,15 @@
 #include "server/process.h"
 #include "server/slowlog.h"
 #include "server/statistics.h"
+#include "server/watchdog.h"
 #include "server/worker.h"
 #include "slotwise_version.h"
 
 #define STALL_MS 10000
 
-static struct server the_server; /* main's only; everybody else is passed a pointer */
+/* Main's only; everybody else is passed a pointer. */
+static struct server the_server;
+static struct worker *workers[SERVER_WORKERS_MAX];
 
 static void stalled(uint64_t waited_ms, void *context) {
     (void)context;
@@ -49,6 +52,7 @@ static void on_signal(int number) {
         _exit(1);
     }
     atomic_store(&the_server.signal_received, number);
+    sem_post(&the_server.wake_watchdog);
 }
 
 static void install_signals(void) {
@@ -59,6 +63,7 @@ static void install_signals(void) {
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     crash_install(config_current()->crash_log_enabled);
+    watchdog_install();
 }
 
 /* --- Applying the configuration
@@ -67,6 +72,8 @@ static void install_signals(void) {
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
+    atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
+    atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
     memory_set_limit(now->maxmemory, (unsigned)now->io_threads);
     evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy,
                       (unsigned)now->maxmemory_samples, (unsigned)now->maxmemory_eviction_tenacity,
@@ -92,7 +99,7 @@ static int raise_client_limit(const struct config *before, const struct config *
     static char text[128]; /* one writer at a time; read at once */
     const struct server *server = context;
     (void)before;
-    uint64_t possible = process_raise_descriptor_limit(after->maxclients, server->worker_count);
+    uint64_t possible = process_raise_descriptor_limit(after->maxclients, server->loop_count);
     if (possible >= after->maxclients)
         return 0;
     snprintf(text, sizeof text,
@@ -111,7 +118,7 @@ static int apply_background_thread(const struct config *before, const struct con
 }
 
 static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)) {
-    if (worker_self)
+    if (loop_self)
         epoch_retire(snapshot, bytes, destructor);
     else
         destructor(snapshot); /* no reader exists yet */
@@ -192,8 +199,8 @@ static int fit_client_limit(void) {
     return possible == 0 ? -1 : config_set_many(&name, &value, 1, 0, error, sizeof error);
 }
 
-static void log_io_backend(const struct server *server) {
-    int refused = server->workers[0]->io_refused;
+static void log_io_backend(void) {
+    int refused = workers[0]->io_refused;
     if (refused == -ENOSYS)
         log_write(LOG_LEVEL_NOTICE,
                   "Using epoll: this kernel lacks the io_uring of Linux 6.1 or newer.");
@@ -206,25 +213,24 @@ static void log_io_backend(const struct server *server) {
 
 static int create_workers(struct server *server) {
     const struct config *config = config_current();
-    server->worker_count = (unsigned)config->io_threads;
+    server->loop_count = (unsigned)config->io_threads;
     server->io_backend_name = config_enum_name("io-backend", config->io_backend);
     atomic_store(&server->workers_awake, 1);
-    for (unsigned i = 0; i < server->worker_count; i++) {
+    for (unsigned i = 0; i < server->loop_count; i++) {
         struct worker *worker = memory_alloc_aligned(64, sizeof *worker);
         memset(worker, 0, sizeof *worker);
-        worker->server = server;
-        worker->number = i;
-        server->workers[i] = worker;
+        workers[i] = worker;
+        server->loops[i] = &worker->loop;
     }
-    for (unsigned i = server->worker_count; i-- > 0;) { /* worker 0 last: it accepts at once */
-        int error = worker_start(server->workers[i]);
+    for (unsigned i = server->loop_count; i-- > 0;) { /* worker 0 last: it accepts at once */
+        int error = worker_start(workers[i], server, i);
         if (error) {
             log_write(LOG_LEVEL_WARNING, "Cannot start worker %u with I/O backend %s: %s", i,
                       server->io_backend_name, strerror(-error));
             return error;
         }
     }
-    log_io_backend(server);
+    log_io_backend();
     return 0;
 }
 
@@ -250,6 +256,7 @@ static int set_up(struct server *server, int argc, char **argv) {
     if (process_daemonize(server) < 0)
         return -1;
     start_banner(argc);
+    sem_init(&server->wake_watchdog, 0, 0);
     install_signals();
     log_set_role('M');
     if (fit_client_limit() < 0)
@@ -260,7 +267,7 @@ static int set_up(struct server *server, int argc, char **argv) {
     server->started_ms = server->statistics_reset_ms = clock_now_ms();
     server->started_us = clock_monotonic_us();
     atomic_store(&server->next_client_id, 1);
-    pthread_mutex_init(&server->travelling_lock, NULL);
+    pthread_mutex_init(&server->moving_lock, NULL);
     if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
@@ -290,8 +297,8 @@ static int set_up(struct server *server, int argc, char **argv) {
  */
 
 static void tear_down(struct server *server) {
-    for (unsigned i = 0; i < server->worker_count; i++)
-        worker_join(server->workers[i]);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        worker_join(workers[i]);
     listen_close(server);
     process_remove_pid_file();
     process_notify_systemd(server, "STOPPING=1\n");
@@ -304,7 +311,8 @@ static void tear_down(struct server *server) {
     latency_monitor_destroy(&server->latency_monitor);
     background_stop();
     epoch_stop();
-    process_free_workers(server);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        worker_free(workers[i]);
     config_destroy();
 #endif
 }
@@ -328,6 +336,11 @@ int main(int argc, char **argv) {
         log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");
     process_notify_systemd(server, "STATUS=Ready to accept connections\nREADY=1\n");
     process_started();
-    tear_down(server); /* waits for the workers to end */
+    if (!watchdog_run(server, workers)) {
+        listen_close(server);
+        process_remove_pid_file();
+        _exit(1);
+    }
+    tear_down(server);
     return 0;
 }

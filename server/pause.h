@@ -1,32 +1,37 @@
 /* CLIENT PAUSE: for a while nobody, or nobody who writes, is served.
  *
- * A paused command has been checked but nothing of it has happened: its connection parks, as one
- * that waits for a slot does, and its worker resumes it when the pause is over. The pause begins
- * and is prolonged in exclusive sections, so that no command is under way when CLIENT PAUSE
- * replies. */
+ * A paused command has been checked but nothing of it has happened: it waits (wait_by_time) until
+ * the pause is over, and runs again from its start. The pause begins, is prolonged and ends in
+ * exclusive sections, so that no command is under way when CLIENT PAUSE replies. Time is monotonic:
+ * a step of the wall clock neither ends nor prolongs it. */
 #ifndef SLOTWISE_SERVER_PAUSE_H
 #define SLOTWISE_SERVER_PAUSE_H
 
-#include "engine/assert.h"
-#include "server/worker.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
-/* In an exclusive section. until_ms: unix time; a pause that lasts longer already stays. */
-void pause_begin(struct server *server, int64_t until_ms, bool all);
-void pause_end(struct server *server);
+/* One for the process. */
+struct pause {
+    _Atomic uint64_t until_us; /* monotonic; 0: nobody is paused. Set in exclusive sections, cleared
+                                  by whoever sees that it is over */
+    bool all;                  /* else writes only; exclusive sections */
+};
 
-/* Any worker. */
-bool pause_is_on(const struct server *server);
-/* Whether this command, which has passed all checks, has to wait. */
-bool pause_holds_slow(const struct server *server, const struct call *call);
-static inline bool pause_holds(const struct server *server, const struct call *call) {
-    return UNLIKELY(atomic_load_explicit(&server->pause_until_ms, memory_order_relaxed) != 0) &&
-           pause_holds_slow(server, call);
+/* In an exclusive section. A pause that lasts longer already stays. */
+void pause_begin(struct pause *pause, uint64_t until_us, bool all);
+void pause_end(struct pause *pause);
+
+/* Any thread. false: nobody is paused, for sure. */
+static inline bool pause_is_set(const struct pause *pause) {
+    return atomic_load_explicit(&pause->until_us, memory_order_relaxed) != 0;
 }
-/* The connection waits; to be followed by DISPATCH_PARKED. Nothing is held. */
-void pause_park(struct conn *conn);
-/* It waits no more: it is being closed. */
-void pause_forget(struct conn *conn);
-/* Timer of a worker: resumes its connections if the pause is over. */
-void pause_tick(struct worker *worker);
+bool pause_is_on(const struct pause *pause);
+/* Whether commands with these flags have to wait. */
+bool pause_holds(const struct pause *pause, uint32_t command_flags);
+/* When it ends. */
+uint64_t pause_end_us(const struct pause *pause);
+/* Timer of any thread: clears it when it is over, so that commands need not look at the clock. */
+void pause_tick(struct pause *pause);
 
 #endif

@@ -19,7 +19,6 @@
 #include "server/config.h"
 #include "server/cpus.h"
 #include "server/log.h"
-#include "server/worker.h"
 #include "slotwise_version.h"
 
 #define DEFAULT_PID_FILE "/var/run/redis.pid"
@@ -335,19 +334,4 @@ int process_print_help(const char *name) {
            "       %s /etc/slotwise/slotwise.conf --loglevel verbose\n",
            name, name, name, name, name, name, name, name, name);
     return 0;
-}
-
-void process_free_workers(struct server *server) {
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        struct worker *worker = server->workers[i];
-        for (unsigned id = 0; id < command_count(); id++) {
-            memory_free(atomic_load(&worker->statistics[id].latency));
-            memory_free(worker->statistics[id].kept_latency);
-        }
-        memory_free(worker->statistics);
-        memory_free(worker->slots);
-        memory_free(worker->words);
-        memory_free(worker->key_indexes);
-        memory_free(worker);
-    }
 }

@@ -36,6 +36,5 @@ bool process_read_number(const char *path, int64_t *value);
 const char *process_rename_command(const char *name, const char *new_name, void *context);
 int process_print_version(void);
 int process_print_help(const char *name);
-void process_free_workers(struct server *server);
 
 #endif

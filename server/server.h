@@ -4,17 +4,19 @@
 #define SLOTWISE_SERVER_SERVER_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/keyspace.h"
 #include "server/latency_monitor.h"
+#include "server/pause.h"
 
 #define SERVER_LISTENERS_MAX 64
 #define SERVER_WORKERS_MAX   128
 
-struct worker;
+struct loop;
 struct conn;
 
 struct listener {
@@ -24,13 +26,14 @@ struct listener {
 
 struct server {
     struct keyspace *keyspace;
-    struct worker *workers[SERVER_WORKERS_MAX];
-    unsigned worker_count;
-    _Atomic unsigned workers_awake; /* how many take new connections; written by worker 0 */
+    struct loop *loops[SERVER_WORKERS_MAX]; /* of the workers; worker 0 accepts */
+    unsigned loop_count;
+    _Atomic unsigned workers_awake;  /* how many take new connections; written by worker 0 */
+    _Atomic unsigned workers_pinned; /* DEBUG WORKERS-AWAKE; 0: as the load wants it */
     /* Connections on their way from one worker to another, by their own links. Under the lock, or
      * in an exclusive section (which no holder of the lock can be in). */
-    pthread_mutex_t travelling_lock;
-    struct conn *travelling;
+    pthread_mutex_t moving_lock;
+    struct conn *moving;
     struct listener listeners[SERVER_LISTENERS_MAX]; /* changed in exclusive sections */
     unsigned listener_count;
     int retired_listeners[SERVER_LISTENERS_MAX]; /* closed by worker 0 when it has let go of them */
@@ -44,7 +47,9 @@ struct server {
     _Atomic uint64_t next_client_id;
     _Atomic unsigned client_count;
     _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections;
-    _Atomic int signal_received;          /* set by the signal handler; worker 0 acts */
+    _Atomic int signal_received; /* set by the signal handler; the watchdog acts */
+    _Atomic unsigned watchdog_period_ms, shutdown_timeout_s; /* of the configuration */
+    sem_t wake_watchdog;                  /* posted when it has to look at once */
     _Atomic bool stopping;                /* all workers leave their loops */
     _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
     _Atomic uint64_t input_bytes_base, output_bytes_base;
@@ -55,9 +60,7 @@ struct server {
     unsigned process_samples;       /* worker 0 */
     _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
     char replication_id[41];        /* DEBUG CHANGE-REPL-ID */
-    /* CLIENT PAUSE (server/pause.h): begins in exclusive sections. */
-    _Atomic int64_t pause_until_ms; /* 0: nobody is paused */
-    bool pause_all;                 /* else writes only */
+    struct pause pause;             /* CLIENT PAUSE */
     struct evictor *evictor;        /* engine/eviction.h */
     struct slowlog *slowlog;        /* server/slowlog.h */
     uint64_t slowlog_ticks;         /* what takes so long is logged; exclusive sections */

@@ -12,7 +12,7 @@ void session_init(struct session *session, uint64_t id, bool authenticated) {
     session->id = id;
     session->resp = 2;
     session->authenticated = authenticated;
-    session->created_ms = clock_now_ms();
+    session->created_ms = clock_monotonic_us() / 1000;
 }
 
 void session_discard(struct session *session) {

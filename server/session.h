@@ -42,11 +42,15 @@ struct session {
     bool no_evict, no_touch;
     _Atomic bool watch_dirty;
     bool close_after_reply;
+    bool kill_requested; /* CLIENT KILL: nothing more of it runs. Set in exclusive sections */
+    bool is_local;       /* over a Unix socket or from a loopback address */
+    /* Writes who the peer is ("address:port") as text; set by whoever has sessions with peers. */
+    void (*peer_text)(const struct session *session, char *text, size_t size);
     struct watcher *watchers; /* list by next_of_owner */
     struct transaction transaction;
     char *name, *library_name, *library_version;
     const struct command *last_command;
-    int64_t created_ms;
+    uint64_t created_ms; /* monotonic */
 };
 
 void session_init(struct session *session, uint64_t id, bool authenticated);

@@ -9,7 +9,7 @@
 #include "engine/memory.h"
 #include "server/call.h"
 #include "server/config.h"
-#include "server/conn.h"
+#include "server/session.h"
 
 #define REDACTED "(redacted)"
 
@@ -89,7 +89,9 @@ static struct slowlog_entry *entry_make(const struct call *call, int64_t duratio
     int argc = call->argc < SLOWLOG_ARGUMENTS_MAX ? call->argc : SLOWLOG_ARGUMENTS_MAX;
     const char *name = call->session->name ? call->session->name : "";
     char peer[128];
-    conn_peer_text(conn_of_session(call->session), peer, sizeof peer);
+    peer[0] = '\0';
+    if (call->session->peer_text)
+        call->session->peer_text(call->session, peer, sizeof peer);
     size_t bytes = sizeof(struct slowlog_entry) + (size_t)argc * sizeof(struct argument) +
                    strlen(peer) + strlen(name);
     for (int i = 0; i < argc; i++) {

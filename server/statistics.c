@@ -9,9 +9,9 @@
 #include "engine/clock.h"
 #include "engine/eviction.h"
 #include "engine/memory.h"
-#include "engine/watch.h"
 #include "server/config.h"
 #include "server/latency.h"
+#include "server/server.h"
 #include "server/slowlog.h"
 
 #if defined(SLOTWISE_JEMALLOC)
@@ -28,42 +28,33 @@ static void clear(_Atomic uint64_t *counter) {
     atomic_store_explicit(counter, 0, memory_order_relaxed);
 }
 
-size_t statistics_connection_bytes(const struct conn *conn) {
-    const struct session *session = &conn->session;
-    size_t bytes = sizeof *conn + conn->query.capacity + conn->io.output_bytes +
-                   reply_pending_bytes(&conn->reply) + session->transaction.bytes +
-                   session->transaction.capacity * sizeof *session->transaction.commands;
-    for (const struct watcher *watcher = session->watchers; watcher;
-         watcher = watcher->next_of_owner)
-        bytes += sizeof *watcher + watcher->length;
-    return bytes;
-}
-
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-void statistics_sample_connections(struct worker *worker) {
+void statistics_sample_connections(struct loop *loop) {
     uint64_t bytes = 0, input_max = 0, output_max = 0;
     unsigned seen = 0;
-    for (const struct conn *conn = worker->connections; conn && seen < STATISTICS_CONNECTIONS;
+    for (const struct conn *conn = loop->connections; conn && seen < STATISTICS_CONNECTIONS;
          conn = conn->next, seen++) {
         input_max = larger(input_max, conn->query.capacity);
         output_max = larger(output_max, conn->io.output_bytes + reply_pending_bytes(&conn->reply));
-        bytes += statistics_connection_bytes(conn);
+        bytes += conn_memory_bytes(conn);
     }
     if (seen > 0)
-        bytes = bytes * worker->connection_count / seen;
-    atomic_store_explicit(&worker->input_buffer_max, input_max, memory_order_relaxed);
-    atomic_store_explicit(&worker->output_buffer_max, output_max, memory_order_relaxed);
-    atomic_store_explicit(&worker->connection_bytes, bytes, memory_order_relaxed);
+        bytes = bytes * loop->connection_count / seen;
+    atomic_store_explicit(&loop->input_buffer_max, input_max, memory_order_relaxed);
+    atomic_store_explicit(&loop->output_buffer_max, output_max, memory_order_relaxed);
+    atomic_store_explicit(&loop->connection_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&loop->paused_clients, loop->execution.paused.count,
+                          memory_order_relaxed);
 }
 
-static void sum_connections(const struct worker *worker, struct statistics *sum) {
-    sum->input_buffer_max = larger(sum->input_buffer_max, load(&worker->input_buffer_max));
-    sum->output_buffer_max = larger(sum->output_buffer_max, load(&worker->output_buffer_max));
-    sum->connection_bytes += load(&worker->connection_bytes);
-    sum->paused += atomic_load_explicit(&worker->paused, memory_order_relaxed);
+static void sum_connections(const struct loop *loop, struct statistics *sum) {
+    sum->input_buffer_max = larger(sum->input_buffer_max, load(&loop->input_buffer_max));
+    sum->output_buffer_max = larger(sum->output_buffer_max, load(&loop->output_buffer_max));
+    sum->connection_bytes += load(&loop->connection_bytes);
+    sum->paused += (unsigned)load(&loop->paused_clients);
 }
 
 static void sum_keyspace(const struct keyspace *keyspace, struct statistics *sum) {
@@ -82,21 +73,21 @@ static void sum_keyspace(const struct keyspace *keyspace, struct statistics *sum
 void statistics_sum(const struct server *server, struct statistics *sum) {
     *sum = (struct statistics){0};
     uint64_t slowest_ticks = 0;
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        const struct worker *worker = server->workers[i];
-        sum->commands += load(&worker->commands);
-        sum->received_bytes += load(&worker->received_bytes);
-        sum->sent_bytes += load(&worker->sent_bytes);
-        sum->turns += load(&worker->turns);
-        sum->reads += load(&worker->reads);
-        sum->writes += load(&worker->writes);
-        sum->busy_us += load(&worker->busy_ns) / 1000;
-        if (load(&worker->slowest_ticks) > slowest_ticks) {
-            slowest_ticks = load(&worker->slowest_ticks);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        const struct loop *loop = server->loops[i];
+        sum->commands += load(&loop->execution.commands);
+        sum->received_bytes += load(&loop->received_bytes);
+        sum->sent_bytes += load(&loop->sent_bytes);
+        sum->turns += load(&loop->turns);
+        sum->reads += load(&loop->reads);
+        sum->writes += load(&loop->writes);
+        sum->busy_us += load(&loop->busy_ns) / 1000;
+        if (load(&loop->execution.slowest_ticks) > slowest_ticks) {
+            slowest_ticks = load(&loop->execution.slowest_ticks);
             sum->slowest_command =
-                atomic_load_explicit(&worker->slowest_command, memory_order_relaxed);
+                atomic_load_explicit(&loop->execution.slowest_command, memory_order_relaxed);
         }
-        sum_connections(worker, sum);
+        sum_connections(loop, sum);
     }
     sum->slowest_us = clock_ticks_to_ns(slowest_ticks) / 1000;
     sum_keyspace(server->keyspace, sum);
@@ -105,8 +96,8 @@ void statistics_sum(const struct server *server, struct statistics *sum) {
 void statistics_sum_command(const struct server *server, const struct command *command,
                             struct command_sum *sum) {
     *sum = (struct command_sum){0};
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        const struct command_statistics *one = &server->workers[i]->statistics[command->id];
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        const struct command_statistics *one = &server->loops[i]->execution.statistics[command->id];
         sum->calls += load(&one->calls);
         sum->ticks += load(&one->ticks);
         sum->rejected += load(&one->rejected);
@@ -117,8 +108,8 @@ void statistics_sum_command(const struct server *server, const struct command *c
 bool statistics_sum_latency(const struct server *server, const struct command *command,
                             struct latency_histogram *sum) {
     bool any = false;
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        const struct command_statistics *one = &server->workers[i]->statistics[command->id];
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        const struct command_statistics *one = &server->loops[i]->execution.statistics[command->id];
         const struct latency_histogram *latency =
             atomic_load_explicit(&one->latency, memory_order_acquire);
         if (!latency)
@@ -153,18 +144,19 @@ static void keep_latency(struct command_statistics *statistics, bool tracking) {
     statistics->kept_latency = tracking ? NULL : latency;
 }
 
-static void reset_worker(struct worker *worker) {
-    clear(&worker->commands);
-    clear(&worker->received_bytes);
-    clear(&worker->sent_bytes);
-    clear(&worker->turns);
-    clear(&worker->reads);
-    clear(&worker->writes);
-    clear(&worker->slowest_ticks);
-    worker->slow_ticks = 0;
-    atomic_store_explicit(&worker->slowest_command, NULL, memory_order_relaxed);
+static void reset_loop(struct loop *loop) {
+    struct execution *execution = &loop->execution;
+    clear(&execution->commands);
+    clear(&loop->received_bytes);
+    clear(&loop->sent_bytes);
+    clear(&loop->turns);
+    clear(&loop->reads);
+    clear(&loop->writes);
+    clear(&execution->slowest_ticks);
+    execution->slow_ticks = 0;
+    atomic_store_explicit(&execution->slowest_command, NULL, memory_order_relaxed);
     for (unsigned id = 0; id < command_count(); id++) {
-        struct command_statistics *statistics = &worker->statistics[id];
+        struct command_statistics *statistics = &execution->statistics[id];
         drop_latency(statistics);
         clear(&statistics->calls);
         clear(&statistics->ticks);
@@ -174,8 +166,8 @@ static void reset_worker(struct worker *worker) {
 }
 
 void server_reset_statistics(struct server *server) {
-    for (unsigned i = 0; i < server->worker_count; i++)
-        reset_worker(server->workers[i]);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        reset_loop(server->loops[i]);
     for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++) {
         struct keyspace_counters *counters = &server->keyspace->counters[i];
         clear(&counters->hits);
@@ -210,17 +202,17 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-static void set_slow_ticks(struct worker *worker) {
-    const struct server *server = worker->server;
-    worker->slow_ticks = smaller(load(&worker->slowest_ticks) + 1,
-                                 smaller(server->slowlog_ticks, server->monitored_ticks));
+static void set_slow_ticks(struct execution *execution) {
+    const struct server *server = execution->server;
+    execution->slow_ticks = smaller(load(&execution->slowest_ticks) + 1,
+                                    smaller(server->slowlog_ticks, server->monitored_ticks));
 }
 
-void statistics_note_slow(struct worker *worker, const struct call *call, uint64_t ticks) {
-    struct server *server = worker->server;
-    if (ticks > load(&worker->slowest_ticks)) {
-        atomic_store_explicit(&worker->slowest_command, call->command, memory_order_relaxed);
-        atomic_store_explicit(&worker->slowest_ticks, ticks, memory_order_relaxed);
+void statistics_note_slow(struct execution *execution, const struct call *call, uint64_t ticks) {
+    struct server *server = execution->server;
+    if (ticks > load(&execution->slowest_ticks)) {
+        atomic_store_explicit(&execution->slowest_command, call->command, memory_order_relaxed);
+        atomic_store_explicit(&execution->slowest_ticks, ticks, memory_order_relaxed);
     }
     uint64_t us = clock_ticks_to_ns(ticks) / 1000;
     if (ticks >= server->slowlog_ticks)
@@ -228,27 +220,21 @@ void statistics_note_slow(struct worker *worker, const struct call *call, uint64
     bool fast = call->command->flags & COMMAND_FAST;
     latency_monitor_note(&server->latency_monitor, fast ? LATENCY_FAST_COMMAND : LATENCY_COMMAND,
                          us);
-    set_slow_ticks(worker);
-}
-
-static uint64_t ticks_of_us(uint64_t us) {
-    double ns_per_tick = (double)clock_ticks_to_ns((uint64_t)1 << 40) / (double)((uint64_t)1 << 40);
-    double ticks = (double)us * 1000 / ns_per_tick;
-    return ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX;
+    set_slow_ticks(execution);
 }
 
 void statistics_configure(struct server *server, const struct config *config) {
     int64_t slower_than_us = config->slowlog_log_slower_than;
     bool off = slower_than_us < 0 || config->slowlog_max_len == 0;
-    server->slowlog_ticks = off ? UINT64_MAX : ticks_of_us((uint64_t)slower_than_us);
+    server->slowlog_ticks = off ? UINT64_MAX : clock_us_to_ticks((uint64_t)slower_than_us);
     slowlog_trim(server->slowlog, (size_t)config->slowlog_max_len);
     latency_monitor_configure(&server->latency_monitor, config->latency_monitor_threshold);
-    server->monitored_ticks = ticks_of_us(atomic_load(&server->latency_monitor.threshold_us));
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        struct worker *worker = server->workers[i];
-        set_slow_ticks(worker);
+    server->monitored_ticks = clock_us_to_ticks(atomic_load(&server->latency_monitor.threshold_us));
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        struct execution *execution = &server->loops[i]->execution;
+        set_slow_ticks(execution);
         for (unsigned id = 0; id < command_count(); id++)
-            keep_latency(&worker->statistics[id], config->latency_tracking);
+            keep_latency(&execution->statistics[id], config->latency_tracking);
     }
 }
 

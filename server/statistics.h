@@ -6,7 +6,7 @@
 #ifndef SLOTWISE_SERVER_STATISTICS_H
 #define SLOTWISE_SERVER_STATISTICS_H
 
-#include "server/worker.h"
+#include "server/conn.h"
 
 struct statistics {
     uint64_t commands, received_bytes, sent_bytes;
@@ -25,7 +25,7 @@ void statistics_sum(const struct server *server, struct statistics *sum);
 /* On the worker itself, about once a second. Looks at STATISTICS_CONNECTIONS connections and no
  * more, so that ten thousand of them do not make it long. */
 #define STATISTICS_CONNECTIONS 256
-void statistics_sample_connections(struct worker *worker);
+void statistics_sample_connections(struct loop *loop);
 /* Of one command over all workers. On any worker. */
 struct command_sum {
     uint64_t calls, ticks, rejected, failed;
@@ -36,15 +36,11 @@ void statistics_sum_command(const struct server *server, const struct command *c
 struct latency_histogram;
 bool statistics_sum_latency(const struct server *server, const struct command *command,
                             struct latency_histogram *sum);
-/* Memory that a connection takes, without what the kernel holds for it. On its worker, or in an
- * exclusive section. */
-size_t statistics_connection_bytes(const struct conn *conn);
-
 /* The first call of a command while latency-tracking is on. On the worker whose statistics they
  * are. */
 void statistics_start_latency(struct command_statistics *statistics, uint64_t ticks);
 /* A command took slow_ticks or more: the slowest so far, or one for SLOWLOG. */
-void statistics_note_slow(struct worker *worker, const struct call *call, uint64_t ticks);
+void statistics_note_slow(struct execution *execution, const struct call *call, uint64_t ticks);
 /* Takes over the configuration. In an exclusive section, or before the workers start. */
 struct config;
 void statistics_configure(struct server *server, const struct config *config);

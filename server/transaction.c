@@ -7,11 +7,12 @@
 #include <string.h>
 
 #include "engine/assert.h"
-#include "engine/exclusive.h"
+#include "engine/clock.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
-#include "server/commands.h"
-#include "server/worker.h"
+#include "server/transaction.h"
+
+command_handler cmd_multi, cmd_exec, cmd_discard, cmd_watch, cmd_unwatch;
 
 void transaction_queue(struct session *session, const struct call *call) {
     struct transaction *transaction = &session->transaction;
@@ -35,74 +36,90 @@ void transaction_queue(struct session *session, const struct call *call) {
     transaction->bytes += bytes;
 }
 
-/* Off the fast path, with nothing else held: may wait for each token. */
+uint32_t transaction_flags(const struct session *session) {
+    uint32_t flags = 0;
+    for (size_t i = 0; i < session->transaction.count; i++)
+        flags |= session->transaction.commands[i].command->flags;
+    return flags;
+}
+
 void transaction_unwatch(struct session *session) {
     while (session->watchers) {
         struct watcher *watcher = session->watchers;
         session->watchers = watcher->next_of_owner;
-        struct slot *slot = &watcher->keyspace->slots[watcher->slot];
-        slot_acquire_waiting(slot);
         watcher_unlink(watcher);
-        slot_release(slot);
         watcher_free(watcher);
     }
     atomic_store_explicit(&session->watch_dirty, false, memory_order_relaxed);
 }
 
-/* The same with the tokens held. */
-static void unwatch_holding(struct session *session) {
-    while (session->watchers) {
-        struct watcher *watcher = session->watchers;
-        session->watchers = watcher->next_of_owner;
-        watcher_unlink(watcher);
-        watcher_free(watcher);
+static size_t add_watched_slots(struct execution *execution, const struct session *session,
+                                size_t n) {
+    for (const struct watcher *watcher = session->watchers; watcher;
+         watcher = watcher->next_of_owner) {
+        execution_key_room(execution, n + 1);
+        execution->slots[n++] = (uint16_t)watcher->slot;
     }
+    return execution_sort_slots(execution->slots, n);
+}
+
+size_t transaction_watched_slots(struct execution *execution, const struct session *session) {
+    return add_watched_slots(execution, session, 0);
+}
+
+bool transaction_abort(struct execution *execution, struct wait *wait, struct session *session) {
+    size_t n = transaction_watched_slots(execution, session);
+    if (n > 0) {
+        if (!execution_take_tokens(execution, wait, n))
+            return false;
+        transaction_unwatch(session);
+        slots_release(execution->keyspace->slots, execution->slots, n);
+        if (wait->state != WAIT_NONE)
+            wait_end(wait);
+    }
+    session_discard(session);
     atomic_store_explicit(&session->watch_dirty, false, memory_order_relaxed);
+    return true;
 }
 
 static bool needs_everything(const struct session *session) {
     for (size_t i = 0; i < session->transaction.count; i++) {
         const struct command *command = session->transaction.commands[i].command;
-        if (command->access == ACCESS_EXCLUSIVE || command->handler == cmd_scan ||
-            command->handler == cmd_randomkey || command->handler == cmd_dbsize ||
-            command->handler == cmd_debug)
+        if (command->access == ACCESS_EXCLUSIVE ||
+            (command->flags & (COMMAND_TOUCHES_ARBITRARY_KEYS | COMMAND_MAY_STOP_ALL)))
             return true;
     }
     return false;
 }
 
-static size_t collect_slots(struct worker *worker, const struct session *session) {
+static size_t collect_slots(struct execution *execution, const struct session *session) {
     size_t n = 0;
     for (size_t i = 0; i < session->transaction.count; i++) {
         const struct queued_command *queued = &session->transaction.commands[i];
         if (queued->command->access == ACCESS_READ || queued->command->access == ACCESS_WRITE)
-            n = dispatch_add_slots(worker, queued->command, queued->argv, queued->argc, n);
+            n = execution_add_slots(execution, queued->command, queued->argv, queued->argc, n);
         if (n > SLOT_COUNT * 2)
-            n = dispatch_sort_slots(worker->slots, n);
+            n = execution_sort_slots(execution->slots, n);
     }
-    for (const struct watcher *watcher = session->watchers; watcher;
-         watcher = watcher->next_of_owner) {
-        worker_key_room(worker, n + 1);
-        worker->slots[n++] = (uint16_t)watcher->slot;
-    }
-    return dispatch_sort_slots(worker->slots, n);
+    return add_watched_slots(execution, session, n);
 }
 
-struct execution {
-    struct worker *worker;
+struct unit {
+    struct execution *execution;
     struct call *call;
-    bool exclusive; /* all workers are stopped and no token is held; else those of all slots are */
+    bool exclusive; /* all threads are stopped and no token is held; else those of all slots are */
     bool close;
 };
 
-static void run_queued(struct execution *execution, const struct queued_command *queued) {
-    struct session *session = execution->call->session;
-    struct call call = *execution->call;
+static void run_queued(struct unit *unit, const struct queued_command *queued) {
+    struct session *session = unit->call->session;
+    struct call call = *unit->call;
     call.command = queued->command;
     call.argv = queued->argv;
     call.argc = queued->argc;
     call.database = session->database; /* an earlier command may be SELECT */
     call.tokens = true;
+    call.exclusive = unit->exclusive;
     call.in_exec = true;
     call.first_key = 0;
     int first = call.command->key_spec_count ? call.command->key_specs[0].first : 0;
@@ -110,25 +127,20 @@ static void run_queued(struct execution *execution, const struct queued_command 
         call.first_key = first;
         call.key = key_make(call.argv[first].data, call.argv[first].length);
     }
-    enum call_result result = dispatch_call(execution->worker, &call);
-    ASSERT(result != CALL_NEED_TOKENS && result != CALL_NEED_EXCLUSIVE);
-    execution->close |= result == CALL_CLOSE;
+    unit->close |= execution_call(unit->execution, &call) == CALL_CLOSE;
 }
 
 /* With all tokens held. The queue is taken out of the session first, so that commands see no MULTI
  * state. */
 static void execute(void *context) {
-    struct execution *execution = context;
-    struct session *session = execution->call->session;
-    struct reply *reply = execution->call->reply;
+    struct unit *unit = context;
+    struct session *session = unit->call->session;
+    struct reply *reply = unit->call->reply;
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
     for (const struct watcher *watcher = session->watchers; watcher && !dirty;
          watcher = watcher->next_of_owner)
         dirty = watcher_is_expired(watcher);
-    if (execution->exclusive)
-        transaction_unwatch(session); /* every token is free */
-    else
-        unwatch_holding(session);
+    transaction_unwatch(session);
     if (dirty) {
         reply_null_array(reply);
         session_discard(session);
@@ -139,68 +151,59 @@ static void execute(void *context) {
     session->in_multi = false;
     reply_array(reply, transaction.count);
     for (size_t i = 0; i < transaction.count; i++)
-        run_queued(execution, &transaction.commands[i]);
+        run_queued(unit, &transaction.commands[i]);
     session->transaction = transaction;
     session_discard(session);
 }
 
-/* EXEC itself counts as a call too; its handler is never run by dispatch_call. */
+/* Outside of a transaction. The handler of EXEC itself is run only here. */
 enum call_result cmd_exec(struct call *call) {
     reply_error(call->reply, "ERR EXEC without MULTI");
     return CALL_DONE;
 }
 
-void transaction_abort(struct worker *worker, struct conn *conn) {
-    (void)worker;
-    session_discard(&conn->session);
-    transaction_unwatch(&conn->session);
+static void execute_holding(struct unit *unit, size_t n) {
+    struct execution *execution = unit->execution;
+    /* Handlers use the scratch arrays: keep the slots apart. */
+    uint16_t few[64], *slots = few;
+    if (n > 64)
+        slots = memory_alloc(n * sizeof *slots);
+    memcpy(slots, execution->slots, n * sizeof *slots);
+    keyspace_counts_hold(execution->keyspace);
+    execute(unit);
+    keyspace_counts_publish(execution->keyspace);
+    slots_release(execution->keyspace->slots, slots, n);
+    if (slots != few)
+        memory_free(slots);
 }
 
-/* What dispatch_call does for others: EXEC's own handler is not run. */
-static void count_exec(struct worker *worker, const struct call *call) {
-    COUNTER_ADD(worker->statistics[call->command->id].calls, 1);
-    COUNTER_ADD(worker->commands, 1);
-}
-
-enum dispatch_result transaction_exec(struct worker *worker, struct conn *conn, struct call *call) {
+enum dispatch_result transaction_exec(struct execution *execution, struct wait *wait,
+                                      struct call *call) {
     struct session *session = call->session;
+    uint64_t errors = call->reply->errors, began_ticks = execution->last_ticks;
     if (!session->in_multi) {
-        dispatch_call(worker, call);
+        execution_call(execution, call);
         return DISPATCH_DONE;
     }
+    struct unit unit = {execution, call, needs_everything(session), false};
     if (session->multi_failed) {
+        if (!transaction_abort(execution, wait, session))
+            return DISPATCH_PARKED;
         reply_error(call->reply, "EXECABORT Transaction discarded because of previous errors.");
-        session_discard(session);
-        transaction_unwatch(session);
-        COUNTER_ADD(worker->statistics[call->command->id].failed, 1);
-        count_exec(worker, call);
-        return DISPATCH_DONE;
-    }
-    struct execution execution = {worker, call, needs_everything(session), false};
-    if (execution.exclusive) {
-        if (!dispatch_enter_patience(conn))
+    } else if (unit.exclusive) {
+        if (!wait_for_patience(wait))
             return DISPATCH_PARKED;
-        exclusive_run(execute, &execution);
-        dispatch_after_section(worker);
+        execution_run_section(execution, execute, &unit);
     } else {
-        size_t n = collect_slots(worker, session);
-        if (n > 0 && !dispatch_take_tokens(worker, conn, n))
+        size_t n = collect_slots(execution, session);
+        if (n > 0 && !execution_take_tokens(execution, wait, n))
             return DISPATCH_PARKED;
-        /* Handlers use the scratch arrays: keep the slots apart. */
-        uint16_t few[64], *slots = few;
-        if (n > 64)
-            slots = memory_alloc(n * sizeof *slots);
-        memcpy(slots, worker->slots, n * sizeof *slots);
-        keyspace_counts_hold(call->keyspace);
-        execute(&execution);
-        keyspace_counts_publish(call->keyspace);
-        slots_release(call->keyspace->slots, slots, n);
-        if (slots != few)
-            memory_free(slots);
+        execute_holding(&unit, n);
+        errors = call->reply->errors; /* those of the commands inside are counted with them */
     }
-    count_exec(worker, call);
-    dispatch_wait_ends(conn);
-    return execution.close ? DISPATCH_CLOSE : DISPATCH_DONE;
+    call->hits = call->misses = 0;
+    execution_account(execution, call, errors, began_ticks);
+    return unit.close ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 
 enum call_result cmd_multi(struct call *call) {
@@ -213,6 +216,7 @@ enum call_result cmd_multi(struct call *call) {
     return CALL_DONE;
 }
 
+/* As all that end the watches (ACCESS_WATCHED) it has the tokens of the watched slots. */
 enum call_result cmd_discard(struct call *call) {
     if (!call->session->in_multi) {
         reply_error(call->reply, "ERR DISCARD without MULTI");
@@ -224,6 +228,7 @@ enum call_result cmd_discard(struct call *call) {
     return CALL_DONE;
 }
 
+/* With the tokens of all its keys, as a write. */
 enum call_result cmd_watch(struct call *call) {
     struct session *session = call->session;
     if (session->in_multi) {
@@ -232,23 +237,20 @@ enum call_result cmd_watch(struct call *call) {
     }
     for (int i = 1; i < call->argc; i++) {
         struct key key = call_key(call, i);
-        struct slot *slot = &call->keyspace->slots[key.slot];
-        slot_acquire_waiting(slot); /* nothing else is held */
-        if (!watch_find(call->keyspace, call->database, &key, &session->watch_dirty)) {
-            struct watcher *watcher =
-                watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
-            watcher_link(watcher);
-            watcher->next_of_owner = session->watchers;
-            session->watchers = watcher;
-        }
-        slot_release(slot);
+        if (watch_find(call->keyspace, call->database, &key, &session->watch_dirty))
+            continue;
+        struct watcher *watcher =
+            watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
+        watcher_link(watcher);
+        watcher->next_of_owner = session->watchers;
+        session->watchers = watcher;
     }
     reply_ok(call->reply);
     return CALL_DONE;
 }
 
 enum call_result cmd_unwatch(struct call *call) {
-    if (call->in_exec)
+    if (call->in_exec) /* EXEC has ended the watches */
         atomic_store_explicit(&call->session->watch_dirty, false, memory_order_relaxed);
     else
         transaction_unwatch(call->session);

@@ -2,11 +2,8 @@
 #include "server/worker.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine/assert.h"
@@ -15,20 +12,29 @@
 #include "engine/eviction.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "server/balance.h"
+#include "server/batch.h"
 #include "server/config.h"
 #include "server/housekeeping.h"
 #include "server/listen.h"
 #include "server/log.h"
-#include "server/pause.h"
+#include "server/server.h"
 #include "server/statistics.h"
 
+#define TIMER_MS                100
+#define EXPIRY_STEP_US          500
+#define EVICT_STEP_US           50 /* of a turn */
+#define FREE_STEP_US            50
 #define RECLAIM_AGAIN_US        1000
+#define LEAVING_WAIT_US         1000
+#define CLOSE_ALL_US            1000000
+#define YIELD_US                200 /* a batch that takes longer runs one command of each connection */
 #define CONNECTION_SAMPLE_TICKS 10
 
-_Thread_local struct worker *worker_self;
+_Thread_local struct loop *loop_self;
 
-/* --- Callbacks of the backend
- * ----------------------------------------------------------------------------------- */
+/* --- Callbacks of the backend -------------------------------------------------------------------
+ */
 
 static struct conn *conn_of(struct io_connection *connection) {
     return (struct conn *)(void *)connection; /* first member */
@@ -37,30 +43,22 @@ static struct conn *conn_of(struct io_connection *connection) {
 static void on_data(struct io_connection *connection, const char *data, int64_t length,
                     void *context) {
     (void)context;
-    struct conn *conn = conn_of(connection);
-    if (length > 0)
-        conn->last_active_ms = conn->worker->now_ms;
-    conn_receive(conn, data, length);
+    conn_receive(conn_of(connection), data, length);
 }
 
 static void on_drained(struct io_connection *connection, int error, void *context) {
     (void)context;
-    struct conn *conn = conn_of(connection);
-    if (conn->closing)
-        return;
-    conn_count_sent(conn);
-    if (error || conn->close_after_reply)
-        conn_close(conn);
+    conn_drained(conn_of(connection), error);
 }
 
 static void on_closed(struct io_connection *connection, void *context) {
     (void)context;
-    conn_released(conn_of(connection));
+    conn_closed(conn_of(connection));
 }
 
 static void on_detached(struct io_connection *connection, void *context) {
     (void)context;
-    balance_detached(conn_of(connection));
+    conn_detached(conn_of(connection));
 }
 
 static void on_readable(int fd, void *context) {
@@ -72,138 +70,148 @@ static void on_readable(int fd, void *context) {
 }
 
 static void on_accept(int fd, int listener_fd, void *context) {
-    struct worker *worker = context;
-    struct server *server = worker->server;
+    struct loop *loop = context;
+    struct server *server = loop->server;
     bool tcp = listen_is_tcp(server, listener_fd);
     if (!listen_admit(server, fd, tcp))
         return;
-    struct worker *target = balance_choose(server);
+    struct loop *target = balance_choose(server);
     struct conn *conn = conn_create(target, fd, tcp);
-    if (target == worker) {
-        balance_adopt(worker, conn);
-    } else {
-        conn->moving = true;
+    if (target == loop)
+        conn_arrive(conn);
+    else
         balance_send(conn, target);
-    }
 }
 
-/* --- Timers
- * --------------------------------------------------------------------------------------------------------
+/* --- Timers -------------------------------------------------------------------------------------
  */
 
-static void close_idle(struct worker *worker, const struct config *config) {
-    int64_t timeout_ms = (int64_t)config->timeout * 1000;
-    bool killing = atomic_exchange(&worker->attention, false);
+static void look_after_connections(struct loop *loop, const struct config *config) {
+    bool attention = atomic_exchange(&loop->attention, false);
     bool soft_limit = config->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL].soft_bytes > 0;
-    if (!killing && timeout_ms == 0 && !soft_limit)
+    if (!attention && config->timeout == 0 && !soft_limit)
         return;
-    for (struct conn *conn = worker->connections, *next; conn; conn = next) {
+    for (struct conn *conn = loop->connections, *next; conn; conn = next) {
         next = conn->next;
-        if (conn->closing)
-            continue;
-        if (conn->kill_requested) {
-            conn_close(conn);
-        } else if (timeout_ms && worker->now_ms - conn->last_active_ms > timeout_ms &&
-                   !conn->parked) {
-            log_write(LOG_LEVEL_VERBOSE, "Closing idle client");
-            conn_close(conn);
-        } else if (soft_limit && conn_over_output_limit(conn)) {
-            conn_close(conn);
-        }
+        conn_look_after(conn, (uint64_t)config->timeout * 1000);
     }
 }
 
 /* Active expiry: up to a quarter of the time between timers while there is something to delete, in
  * steps that other work comes between. */
 static void expire_some(struct worker *worker) {
-    struct server *server = worker->server;
+    struct server *server = worker->loop.server;
     uint64_t start_us = clock_monotonic_us();
-    worker->expiry_due_us = start_us + WORKER_TIMER_MS * 1000;
+    worker->expiry_due_us = start_us + TIMER_MS * 1000;
     if (!atomic_load_explicit(&server->keyspace->active_expiry, memory_order_relaxed) ||
-        pause_is_on(server))
+        pause_is_on(&server->pause))
         return;
     const struct config *config = config_current();
     worker->expiry_hurry =
-        expiry_step(server->keyspace, &worker->expiry, worker->number, server->worker_count,
-                    (unsigned)config->active_expire_effort, WORKER_EXPIRY_STEP_US);
+        expiry_step(server->keyspace, &worker->expiry, worker->loop.number, server->loop_count,
+                    (unsigned)config->active_expire_effort, EXPIRY_STEP_US);
     uint64_t spent_us = clock_monotonic_us() - start_us;
     COUNTER_ADD(keyspace_counters_mine(server->keyspace)->expire_cycle_us, spent_us);
     latency_monitor_note(&server->latency_monitor, LATENCY_EXPIRE_CYCLE, spent_us);
     /* As much pause as three times the step, so that at most a quarter of a core goes into it. */
-    worker->expiry_due_us =
-        start_us + spent_us * 4 + (worker->expiry_hurry ? 0 : WORKER_TIMER_MS * 1000);
+    worker->expiry_due_us = start_us + spent_us * 4 + (worker->expiry_hurry ? 0 : TIMER_MS * 1000);
 }
 
 /* In every turn while there is more to do, so that the limit holds again soon without traffic. */
 static void evict_some(struct worker *worker) {
-    struct server *server = worker->server;
-    uint64_t limit_bytes = config_current()->maxmemory, start_us = clock_monotonic_us();
-    bool more = !pause_is_on(server) &&
-                eviction_continue(server->evictor, limit_bytes, WORKER_EVICT_STEP_US);
+    struct server *server = worker->loop.server;
+    uint64_t start_us = clock_monotonic_us();
+    bool more = !pause_is_on(&server->pause) &&
+                eviction_continue(server->evictor, config_current()->maxmemory, EVICT_STEP_US);
     uint64_t now_us = clock_monotonic_us();
-    worker->eviction_due_us = now_us + (more ? 0 : WORKER_TIMER_MS * 1000);
+    worker->eviction_due_us = now_us + (more ? 0 : TIMER_MS * 1000);
     latency_monitor_note(&server->latency_monitor, LATENCY_EVICTION_CYCLE, now_us - start_us);
 }
 
 /* Frees what has become safe. What has not is looked at again soon, also when nothing else happens
  * here: it depends on what the other workers do. */
 static void free_retired(struct worker *worker) {
-    size_t left = epoch_reclaim_for(WORKER_FREE_STEP_US);
+    size_t left = epoch_reclaim_for(FREE_STEP_US);
     worker->reclaim_due_us = left > 0 ? clock_monotonic_us() + RECLAIM_AGAIN_US : UINT64_MAX;
 }
 
+/* The pause may have ended early (CLIENT UNPAUSE). */
+static void paused_again(struct loop *loop) {
+    if (loop->execution.paused.count > 0 && !pause_is_on(&loop->server->pause))
+        wait_list_hurry(&loop->execution.paused);
+}
+
 static void run_timers(struct worker *worker) {
+    struct loop *loop = &worker->loop;
     uint64_t now_us = clock_monotonic_us();
-    worker->now_ms = clock_now_ms();
+    loop->now_ms = now_us / 1000;
     if (now_us >= worker->expiry_due_us)
         expire_some(worker);
-    if (now_us >= worker->eviction_due_us)
+    if (now_us >= worker->eviction_due_us || loop->execution.delayed.count > 0)
         evict_some(worker);
     free_retired(worker);
     if (now_us < worker->timer_due_us &&
-        !atomic_load_explicit(&worker->attention, memory_order_relaxed))
+        !atomic_load_explicit(&loop->attention, memory_order_relaxed))
         return;
-    worker->timer_due_us = now_us + WORKER_TIMER_MS * 1000;
+    worker->timer_due_us = now_us + TIMER_MS * 1000;
     access_clock_update();
-    close_idle(worker, config_current());
-    pause_tick(worker);
-    balance_tick(worker);
+    look_after_connections(loop, config_current());
+    pause_tick(&loop->server->pause);
+    paused_again(loop);
+    balance_tick(loop);
     output_pool_trim();
     memory_thread_cache_check();
     if (worker->connection_samples++ % CONNECTION_SAMPLE_TICKS == 0)
-        statistics_sample_connections(worker);
-    if (worker->number == 0) {
-        listen_update(worker->server, worker->io);
-        housekeeping_tick(worker->server);
+        statistics_sample_connections(loop);
+    if (loop->number == 0) {
+        listen_update(loop->server, loop->io);
+        housekeeping_tick(loop->server);
     }
 }
 
-/* --- The loop
- * --------------------------------------------------------------------------------------------------------
+/* --- The loop -----------------------------------------------------------------------------------
  */
 
 static void before_block(void *context) {
-    (void)context;
+    struct worker *worker = context;
+    atomic_store_explicit(&worker->asleep, true, memory_order_relaxed);
     epoch_offline();
     exclusive_sleep_begin();
 }
 
 static void after_block(void *context) {
-    (void)context;
+    struct worker *worker = context;
     exclusive_sleep_end();
     epoch_online();
+    atomic_store_explicit(&worker->asleep, false, memory_order_relaxed);
 }
 
-static void flush_dirty(struct worker *worker) {
-    while (worker->dirty) {
-        struct conn *conn = worker->dirty;
-        worker->dirty = conn->next_dirty;
+static void flush_dirty(struct loop *loop) {
+    while (loop->dirty) {
+        struct conn *conn = loop->dirty;
+        loop->dirty = conn->next_dirty;
         conn->dirty = false;
-        if (conn->closing)
-            conn_released(conn);
-        else
-            conn_flush(conn);
+        conn_flush(conn);
+        conn_free_if_done(conn);
     }
+}
+
+/* Connections whose turn was over before their commands were. */
+static void run_ready(struct loop *loop) {
+    for (unsigned left = loop->ready_count; left > 0 && loop->ready_first; left--) {
+        struct conn *conn = loop->ready_first;
+        conn_become(conn, CONN_IDLE);
+        conn_go_on(conn);
+    }
+}
+
+static void run_waiting(struct loop *loop) {
+    struct execution *execution = &loop->execution;
+    if (LIKELY(execution->paused.count + execution->delayed.count == 0))
+        return;
+    uint64_t now_us = clock_monotonic_us();
+    wait_list_run(&execution->paused, now_us);
+    wait_list_run(&execution->delayed, now_us);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b) {
@@ -211,82 +219,102 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 }
 
 static int64_t time_to_timer_us(const struct worker *worker) {
+    const struct execution *execution = &worker->loop.execution;
     uint64_t due_us = earlier(earlier(worker->timer_due_us, worker->expiry_due_us),
                               earlier(worker->eviction_due_us, worker->reclaim_due_us));
+    due_us = earlier(due_us, earlier(wait_list_due_us(&execution->paused),
+                                     wait_list_due_us(&execution->delayed)));
     uint64_t now_us = clock_monotonic_us();
     return due_us > now_us ? (int64_t)(due_us - now_us) : 0;
 }
 
 static void turn(struct worker *worker) {
-    mailbox_drain(&worker->mailbox);
-    batch_run(worker);
-    flush_dirty(worker);
+    struct loop *loop = &worker->loop;
+    loop->turn++;
+    COUNTER_ADD(loop->turns, 1);
+    mailbox_drain(&loop->mailbox);
+    run_ready(loop);
+    run_waiting(loop);
+    batch_run(loop);
+    flush_dirty(loop);
     int64_t timeout_us = 0;
-    COUNTER_ADD(worker->turns, 1);
     epoch_quiescent();
     exclusive_point();
-    if (!io_pending(worker->io) && mailbox_prepare_sleep(&worker->mailbox)) {
+    if (!loop->ready_first && !io_pending(loop->io) && mailbox_prepare_sleep(&loop->mailbox)) {
         timeout_us = time_to_timer_us(worker);
-        if (worker->leaving)
-            timeout_us = 1000;
+        if (loop->leaving)
+            timeout_us = LEAVING_WAIT_US;
     }
-    io_poll(worker->io, timeout_us, before_block, after_block, worker);
-    mailbox_awake(&worker->mailbox);
-    batch_run(worker);
-    io_release_buffers(worker->io);
-    flush_dirty(worker);
+    io_poll(loop->io, timeout_us, before_block, after_block, worker);
+    mailbox_awake(&loop->mailbox);
+    batch_run(loop);
+    io_release_buffers(loop->io);
+    flush_dirty(loop);
     run_timers(worker);
 }
 
 static void close_all(struct worker *worker) {
-    for (struct conn *conn = worker->connections; conn; conn = conn->next)
+    struct loop *loop = &worker->loop;
+    for (struct conn *conn = loop->connections, *next; conn; conn = next) {
+        next = conn->next;
         conn_close(conn);
-    uint64_t deadline_us = clock_monotonic_us() + 1000000;
-    while (worker->connections && clock_monotonic_us() < deadline_us)
+    }
+    uint64_t deadline_us = clock_monotonic_us() + CLOSE_ALL_US;
+    while (loop->connections && clock_monotonic_us() < deadline_us)
         turn(worker);
 }
 
 static int worker_prepare(struct worker *worker) {
+    struct loop *loop = &worker->loop;
     const struct io_callbacks callbacks = {on_data,   on_drained,  on_closed, on_detached,
-                                           on_accept, on_readable, worker};
+                                           on_accept, on_readable, loop};
     int error =
-        io_create(worker->server->io_backend_name, &callbacks, &worker->io, &worker->io_refused);
+        io_create(loop->server->io_backend_name, &callbacks, &loop->io, &worker->io_refused);
     if (error)
         return error;
-    return io_watch_fd(worker->io, worker->mailbox.wake_fd);
+    return io_watch_fd(loop->io, loop->mailbox.wake_fd);
 }
 
 static void *worker_main(void *context) {
     struct worker *worker = context;
+    struct loop *loop = &worker->loop;
     char name[16];
-    snprintf(name, sizeof name, "worker-%u", worker->number);
+    snprintf(name, sizeof name, "worker-%u", loop->number);
     pthread_setname_np(pthread_self(), name);
-    worker_self = worker;
-    keyspace_thread_set(worker->number);
+    loop_self = loop;
+    keyspace_thread_set(loop->number);
     epoch_reader_enter();
     exclusive_join();
     int error = worker_prepare(worker);
     atomic_store(&worker->started, error ? error : 1);
     if (!error) {
-        if (worker->number == 0)
-            listen_attach(worker->server, worker->io);
-        worker->now_ms = clock_now_ms();
-        while (!atomic_load_explicit(&worker->server->stopping, memory_order_acquire))
+        if (loop->number == 0)
+            listen_attach(loop->server, loop->io);
+        loop->now_ms = clock_monotonic_us() / 1000;
+        while (!atomic_load_explicit(&loop->server->stopping, memory_order_acquire))
             turn(worker);
-        worker->leaving = true;
+        loop->leaving = true;
         close_all(worker);
     }
     exclusive_leave();
     epoch_reader_leave();
     output_pool_thread_exit();
+    atomic_store(&worker->ended, true);
+    sem_post(&loop->server->wake_watchdog);
     return NULL;
 }
 
-int worker_start(struct worker *worker) {
-    worker->held_slot = -1;
-    worker->statistics = memory_calloc(command_count(), sizeof *worker->statistics);
-    worker_key_room(worker, 64);
-    int error = mailbox_init(&worker->mailbox);
+int worker_start(struct worker *worker, struct server *server, unsigned number) {
+    struct loop *loop = &worker->loop;
+    loop->server = server;
+    loop->number = number;
+    loop->yield_ticks = clock_us_to_ticks(YIELD_US);
+    execution_init(&loop->execution, server);
+    loop->execution.keyspace = server->keyspace;
+    loop->execution.evictor = server->evictor;
+    loop->execution.pause = &server->pause;
+    worker->reclaim_due_us = UINT64_MAX;
+    int error = mailbox_init(&loop->mailbox);
     if (error)
         return error;
     error = pthread_create(&worker->thread, NULL, worker_main, worker);
@@ -298,15 +326,20 @@ int worker_start(struct worker *worker) {
 }
 
 void worker_join(struct worker *worker) {
-    worker_wake(worker);
+    struct loop *loop = &worker->loop;
     pthread_join(worker->thread, NULL);
-    if (worker->io && !worker->connections)
-        io_destroy(worker->io);
-    mailbox_destroy(&worker->mailbox);
+    if (loop->io && !loop->connections)
+        io_destroy(loop->io);
+    mailbox_destroy(&loop->mailbox);
 }
 
-void worker_wake(struct worker *worker) {
+void worker_free(struct worker *worker) {
+    execution_destroy(&worker->loop.execution);
+    memory_free(worker);
+}
+
+void loop_wake(struct loop *loop) {
     uint64_t one = 1;
-    ssize_t n = write(worker->mailbox.wake_fd, &one, sizeof one);
+    ssize_t n = write(loop->mailbox.wake_fd, &one, sizeof one);
     (void)n;
 }

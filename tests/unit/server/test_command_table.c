@@ -194,7 +194,10 @@ Test(command_table, access_classes) {
         {"config set a b", ACCESS_EXCLUSIVE},
         {"config get a", ACCESS_NONE},
         {"scan 0", ACCESS_NONE},
-        {"watch k", ACCESS_NONE},
+        {"watch k", ACCESS_WRITE},
+        {"unwatch", ACCESS_WATCHED},
+        {"discard", ACCESS_WATCHED},
+        {"exec", ACCESS_TRANSACTION},
     };
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
         cr_assert_eq(find(expected[i].line)->access, expected[i].access, "%s", expected[i].line);

@@ -1,0 +1,14 @@
+/* How many workers are awake, and on which of them a connection sits (balance.c). */
+#ifndef SLOTWISE_SERVER_BALANCE_H
+#define SLOTWISE_SERVER_BALANCE_H
+
+#include "server/conn.h"
+
+/* Ten times a second on each worker. */
+void balance_tick(struct loop *loop);
+/* Where a new connection goes. Worker 0. */
+struct loop *balance_choose(struct server *server);
+/* Hands over a connection in MOVING that is in no list; it belongs to the target from here on. */
+void balance_send(struct conn *conn, struct loop *target);
+
+#endif

@@ -1,0 +1,14 @@
+/* Subcommands of DEBUG that force what is rare: moves, taken tokens, waits. Private to cmd_debug.c.
+ */
+#ifndef SLOTWISE_SERVER_DEBUG_SERVER_H
+#define SLOTWISE_SERVER_DEBUG_SERVER_H
+
+struct call;
+
+void debug_move_client(struct call *call);  /* all workers are stopped */
+void debug_slot_serving(struct call *call); /* all workers are stopped */
+void debug_slot_hold(struct call *call);
+void debug_patience_hold(struct call *call);
+void debug_workers_awake(struct call *call);
+
+#endif

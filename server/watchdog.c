@@ -1,0 +1,140 @@
+/* See watchdog.h.
+ *
+ * Algorithm. Each worker counts its turns and says when it sleeps. The watchdog looks at these
+ * numbers a few times per period; a worker that is awake in the same turn for a whole period gets a
+ * signal, and its handler writes the stack and the running command. watchdog-period 0 (the default,
+ * as in Redis) leaves the stack out and warns once after STALL_MS. */
+#include "server/watchdog.h"
+
+#include <errno.h>
+#include <execinfo.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/clock.h"
+#include "server/log.h"
+#include "server/worker.h"
+
+#define STALL_MS    10000
+#define LOOK_MS     100
+#define SIGNAL      SIGALRM
+#define STACK_DEPTH 48
+
+struct seen {
+    uint64_t turn, since_us;
+    bool told;
+};
+
+/* In the worker's thread, wherever it is. Only async-signal-safe calls. */
+static void on_signal(int number) {
+    (void)number;
+    int error = errno;
+    void *frames[STACK_DEPTH];
+    int depth = backtrace(frames, STACK_DEPTH);
+    log_write_raw_signal_safe("\n--- WATCHDOG TIMER EXPIRED ---\n");
+    int descriptor = log_open_signal_safe();
+    if (descriptor >= 0)
+        backtrace_symbols_fd(frames, depth, descriptor);
+    log_close_signal_safe(descriptor);
+    log_write_raw_signal_safe("--------\n");
+    errno = error;
+}
+
+void watchdog_install(void) {
+    void *frames[2];
+    backtrace(frames, 2); /* so that its library is loaded before it is needed */
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGNAL, &action, NULL);
+}
+
+static const char *command_of(const struct worker *worker) {
+    const struct command *command =
+        atomic_load_explicit(&worker->loop.execution.running, memory_order_relaxed);
+    return command ? command->name : "none";
+}
+
+static void tell(const struct worker *worker, uint64_t waited_ms, bool stack) {
+    log_write(LOG_LEVEL_WARNING,
+              "Worker %u has not finished a turn of its loop for %llu ms; running command: %s",
+              worker->loop.number, (unsigned long long)waited_ms, command_of(worker));
+    if (stack)
+        pthread_kill(worker->thread, SIGNAL);
+}
+
+static void look(const struct worker *worker, struct seen *seen, uint64_t now_us) {
+    uint64_t turn = atomic_load_explicit(&worker->loop.turns, memory_order_relaxed);
+    uint64_t period_ms = atomic_load(&worker->loop.server->watchdog_period_ms);
+    bool asleep = atomic_load_explicit(&worker->asleep, memory_order_relaxed);
+    if (turn != seen->turn || asleep) {
+        *seen = (struct seen){turn, now_us, false};
+        return;
+    }
+    uint64_t waited_ms = (now_us - seen->since_us) / 1000;
+    if (seen->told || waited_ms < (period_ms ? period_ms : STALL_MS))
+        return;
+    seen->told = true;
+    tell(worker, waited_ms, period_ms != 0);
+}
+
+/* Waits to be woken, at most for LOOK_MS. */
+static void doze(struct server *server) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LOOK_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    sem_clockwait(&server->wake_watchdog, CLOCK_MONOTONIC, &until);
+}
+
+static void act_on_signal(struct server *server) {
+    int number = atomic_exchange(&server->signal_received, 0);
+    if (!number)
+        return;
+    log_write(LOG_LEVEL_WARNING, "Received %s scheduling shutdown...",
+              number == SIGINT ? "SIGINT" : "SIGTERM");
+    log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
+    server_request_shutdown(server);
+}
+
+static unsigned still_running(struct server *server, struct worker *const *workers) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < server->loop_count; i++)
+        n += !atomic_load(&workers[i]->ended);
+    return n;
+}
+
+/* The server is stopping. */
+static bool wait_for_end(struct server *server, struct worker *const *workers) {
+    uint64_t timeout_us = (uint64_t)atomic_load(&server->shutdown_timeout_s) * 1000000;
+    uint64_t deadline_us = clock_monotonic_us() + timeout_us;
+    while (still_running(server, workers) > 0) {
+        if (clock_monotonic_us() >= deadline_us) {
+            for (unsigned i = 0; i < server->loop_count; i++)
+                if (!atomic_load(&workers[i]->ended))
+                    tell(workers[i], timeout_us / 1000, true);
+            doze(server); /* while they write where they stand */
+            log_write(
+                LOG_LEVEL_WARNING,
+                "Workers did not stop within shutdown-timeout: the process ends without them.");
+            return false;
+        }
+        doze(server);
+    }
+    return true;
+}
+
+bool watchdog_run(struct server *server, struct worker *const *workers) {
+    struct seen seen[SERVER_WORKERS_MAX] = {{0}};
+    while (!atomic_load(&server->stopping)) {
+        doze(server);
+        act_on_signal(server);
+        uint64_t now_us = clock_monotonic_us();
+        for (unsigned i = 0; i < server->loop_count; i++)
+            look(workers[i], &seen[i], now_us);
+    }
+    return wait_for_end(server, workers);
+}
