@@ -302,6 +302,8 @@ static inline void table_after(struct keyspace *keyspace, unsigned physical, uin
         if (now.expiring == 0)
             deadline_forget(deadlines_of(keyspace, physical), slot);
     }
+    if (UNLIKELY(table_is_rebuilding(root)))
+        bit_change(keyspace->rebuilding, slot, true);
 }
 
 static inline void changed(struct keyspace *keyspace, unsigned database, const struct key *key) {

@@ -82,6 +82,9 @@ struct keyspace {
     _Atomic unsigned counters_high; /* threads below this number may have counted keys */
     /* Slots with watchers: changed under the slot's token together with SLOT_WATCHED. */
     _Atomic uint64_t watched[SLOT_COUNT / 64];
+    /* Slots with a table that is rebuilt step by step, or was a moment ago: set under the slot's
+     * token, cleared by rebuild_continue. */
+    _Atomic uint64_t rebuilding[SLOT_COUNT / 64];
     struct keyspace_counters *counters; /* [KEYSPACE_THREADS_MAX] */
 };
 

@@ -33,8 +33,10 @@
  * Progress
  *   Readers are wait-free: at most 1 + REACH_MAX buckets and the overflow chain of each. A write is
  *   bounded by the same plus a rebuild of a table below TABLE_STEP_THRESHOLD_BUCKETS or
- *   TABLE_STEP_BUCKETS buckets of a larger one. An overflow chain is long only if hashes collide in
- *   far more bits than a seeded hash lets them.
+ *   TABLE_STEP_BUCKETS buckets of a larger one. A table does not shrink further than its densest
+ * part allows, and placing and taking out cost the same in a chain of any length, so that an
+ * overflow chain is long only if hashes collide in far more bits than a seeded hash lets them, or
+ * for a while if keys come in the order of their hashes (SCAN and MOVE).
  *
  * Reclamation
  *   Old arrays, overflow buckets and rebuild states go through epoch_retire; large arrays from
@@ -87,10 +89,11 @@ uint64_t table_capacity(uint64_t buckets) {
     return entries - entries / 10 - (buckets == 1 ? HEADER_WORDS : HEADER_WORDS - 1);
 }
 
-uint64_t buckets_for_bytes(uint64_t bytes) {
-    uint64_t buckets = memory_class_bytes(bytes) / BUCKET_BYTES;
-    ASSERT(buckets <= UINT32_MAX);
-    return buckets ? buckets : 1;
+uint64_t buckets_rounded(uint64_t buckets) {
+    uint64_t bytes = memory_class_bytes((buckets + region_lines(buckets)) * BUCKET_BYTES);
+    uint64_t lines = bytes / BUCKET_BYTES, rounded = lines - region_lines(lines);
+    ASSERT(rounded <= UINT32_MAX);
+    return rounded > buckets ? rounded : buckets;
 }
 
 void bucket_clear(struct bucket *b) {
@@ -99,9 +102,11 @@ void bucket_clear(struct bucket *b) {
 }
 
 struct table *table_make(uint64_t buckets, bool zero) {
-    struct table *t = memory_alloc_aligned(BUCKET_BYTES, buckets * BUCKET_BYTES);
+    uint64_t lines = region_lines(buckets);
+    struct table *t = memory_alloc_aligned(BUCKET_BYTES, (buckets + lines) * BUCKET_BYTES);
     /* Plain stores are fine: nobody else knows it yet. */
     memset(t, 0, zero ? buckets * BUCKET_BYTES : BUCKET_BYTES);
+    memset(table_bucket(t, buckets), 0, lines * BUCKET_BYTES);
     word_relaxed(&t->first, HEADER_GEOMETRY,
                  buckets << 32 | (uint64_t)tag_position_for(buckets) << 8);
     return t;
@@ -121,8 +126,8 @@ uint64_t table_longest_chain(const struct table *t) {
 
 void overflow_add(struct table *t, int64_t buckets, uint64_t chain_length) {
     uint64_t longest = table_longest_chain(t);
-    if (chain_length > longest)
-        longest = chain_length < 0x7fff ? chain_length : 0x7fff;
+    longest = chain_length > longest ? chain_length : longest;
+    longest = longest < LINK_CHAIN_MAX ? longest : LINK_CHAIN_MAX;
     uint64_t count = table_overflow_buckets(t) + (uint64_t)buckets;
     word_relaxed(&t->first, HEADER_OVERFLOW, count << 16 | longest << 1);
 }
@@ -290,28 +295,27 @@ static struct bucket *overflow_make(void) {
 }
 
 /* All buckets within reach are full. The home's reach is REACH_MAX from here on, which tells
- * readers to look at the overflow of the home itself, too. */
+ * readers to look at the overflow of the home itself, too. Only the first bucket of a chain has
+ * room, so that this costs the same however long the chain is. */
 static __attribute__((noinline)) void place_overflow(struct table *t, uint64_t home,
                                                      uint64_t entry) {
-    struct bucket *last = table_bucket(t, home);
-    uint64_t chain = 0;
-    bucket_set_reach(last, REACH_MAX);
-    for (struct bucket *o = bucket_link(last); o; o = bucket_link(o)) {
-        unsigned mask = bucket_free(o, false);
-        if (mask) {
-            entry_store(o, (unsigned)__builtin_ctz(mask), entry);
-            return;
-        }
-        last = o;
-        chain++;
+    struct bucket *head = table_bucket(t, home);
+    struct bucket *first = bucket_link(head);
+    bucket_set_reach(head, REACH_MAX);
+    unsigned mask = first ? bucket_free(first, false) : 0;
+    if (mask) {
+        entry_store(first, (unsigned)__builtin_ctz(mask), entry);
+        return;
     }
-    /* The link takes the place of an entry, which moves first. That it may be of another home does
-     * no harm: whoever looks into a bucket looks into its overflow. */
+    /* The new bucket comes first in the chain. If it is the only one, its link takes the place of
+     * an entry, which moves first. That it may be of another home does no harm: whoever looks into
+     * a bucket looks into its overflow. */
     struct bucket *o = overflow_make();
-    word_relaxed(o, 0, word_load(last, BUCKET_LINK) & ~ENTRY_REACH);
-    word_relaxed(o, 1, entry);
-    overflow_add(t, 1, chain + 1);
-    entry_store(last, BUCKET_LINK, (uint64_t)(uintptr_t)o);
+    word_relaxed(o, 0, entry);
+    uint64_t chain = first ? link_chain(head) + 1 : 1;
+    word_relaxed(o, first ? BUCKET_LINK : 1, word_load(head, BUCKET_LINK) & ~ENTRY_REACH);
+    overflow_add(t, 1, chain);
+    entry_store(head, BUCKET_LINK, link_make(o, chain));
 }
 
 void table_place_away(struct table *t, uint64_t buckets, uint64_t home, uint64_t entry) {
@@ -384,7 +388,7 @@ static void bucket_destroy(void *bucket) {
 void overflow_unlink(struct table *t, struct bucket *pred) {
     struct bucket *o = bucket_link(pred);
     ASSERT(o && bucket_objects(o) == 0);
-    entry_store(pred, BUCKET_LINK, (uint64_t)(uintptr_t)bucket_link(o));
+    entry_store(pred, BUCKET_LINK, bucket_link(o) ? word_load(o, BUCKET_LINK) : 0);
     overflow_add(t, -1, 0);
     epoch_retire(o, BUCKET_BYTES, bucket_destroy);
 }
@@ -438,22 +442,19 @@ static void reach_shrink(struct table *t, const struct tag_context *c, uint64_t 
         find_furthest(t, c, home, true, &ignored);
 }
 
-/* The last entry of the overflow chain of a bucket moves into the hole. */
+/* An entry of the first overflow bucket moves into the hole. */
 static void fill_from_overflow(struct table *t, struct bucket *hole, unsigned hole_word,
                                struct bucket *head) {
-    struct bucket *pred = head;
-    struct bucket *last = bucket_link(head);
-    for (struct bucket *next; (next = bucket_link(last)) != NULL; last = next)
-        pred = last;
-    unsigned mask = bucket_objects(last);
-    if (last != hole) {
+    struct bucket *first = bucket_link(head);
+    unsigned mask = bucket_objects(first);
+    if (first != hole) {
         unsigned word = 31 - (unsigned)__builtin_clz(mask);
-        entry_store(hole, hole_word, word_load(last, word));
-        entry_store(last, word, 0);
+        entry_store(hole, hole_word, word_load(first, word));
+        entry_store(first, word, 0);
         mask &= ~(1u << word);
     }
     if (!mask)
-        overflow_unlink(t, pred);
+        overflow_unlink(t, head);
 }
 
 /* The entry at p has been taken out: keys that are not at home come closer. */
@@ -505,16 +506,44 @@ static struct table *write_side(struct table *t, uint64_t hash) {
 /* The next size class that takes so many keys, at least an eighth larger than now. */
 static uint64_t buckets_grown(uint64_t buckets, uint64_t keys) {
     do
-        buckets = buckets_for_bytes((buckets + (buckets < 8 ? 1 : buckets / 8)) * BUCKET_BYTES);
+        buckets = buckets_rounded(buckets + (buckets < 8 ? 1 : buckets / 8));
     while (table_capacity(buckets) < keys);
     return buckets;
 }
 
-/* Far underfull: below 9/20 of the capacity, and a smaller class leaves room to grow by a fifth. */
+/* Keys in the densest part of the table, and of how many buckets that is. Small tables are counted,
+ * bucket by bucket; the large ones have region counts. */
+#define SMALL_REGION_BUCKETS 8
+static uint64_t densest_region(struct table *t, uint64_t buckets, uint64_t *region_buckets) {
+    bool small = buckets < TABLE_STEP_THRESHOLD_BUCKETS;
+    uint64_t size = small ? SMALL_REGION_BUCKETS : TABLE_REGION_BUCKETS;
+    uint64_t regions = buckets < size ? 1 : buckets / size, most = 0;
+    *region_buckets = buckets < size ? buckets : size;
+    for (uint64_t i = 0; i < regions; i++) {
+        uint64_t count = 0, end = i + 1 < regions ? (i + 1) * size : buckets;
+        if (small)
+            for (uint64_t index = i * size; index < end; index++)
+                for (const struct bucket *b = table_bucket(t, index); b; b = bucket_link(b))
+                    count += (uint64_t)__builtin_popcount(bucket_objects(b));
+        else
+            count = region_count(t, buckets, i);
+        if (i + 1 == regions) /* the last one may be larger */
+            count = count * size / (end - i * size);
+        most = count > most ? count : most;
+    }
+    return most;
+}
+
+/* Far underfull: below 9/20 of the capacity, and a smaller class leaves room to grow by a fifth and
+ * no part of it crowded. Asked once for each 32nd of the keys that goes, since it goes over the
+ * regions. */
 static void shrink_if_worth_it(table_root *root, struct table *t, uint64_t keys) {
     uint64_t buckets = table_buckets(t);
     uint64_t capacity = table_capacity(buckets);
     if (LIKELY(keys > capacity * 9 / 20) || table_rebuild_state(t))
+        return;
+    uint64_t each = keys < 64 ? 1 : (uint64_t)1 << (58 - __builtin_clzll(keys));
+    if (keys & (each - 1))
         return;
     uint64_t wanted = 1;
     uint64_t room = keys + keys / 5 + 2;
@@ -522,7 +551,10 @@ static void shrink_if_worth_it(table_root *root, struct table *t, uint64_t keys)
         uint64_t estimate = room / BUCKET_ENTRIES;
         wanted = estimate > wanted ? estimate : wanted + 1 + wanted / 8;
     }
-    wanted = buckets_for_bytes(wanted * BUCKET_BYTES);
+    uint64_t region_buckets;
+    uint64_t most = densest_region(t, buckets, &region_buckets);
+    uint64_t least = most * buckets / (region_buckets * TABLE_DENSEST_KEYS) + 1;
+    wanted = buckets_rounded(wanted > least ? wanted : least);
     if (wanted <= buckets - buckets / 4 && wanted < buckets)
         table_rebuild_to(root, t, wanted);
 }
@@ -530,7 +562,7 @@ static void shrink_if_worth_it(table_root *root, struct table *t, uint64_t keys)
 void table_insert(table_root *root, uint64_t hash, struct object *object) {
     struct table *t = write_begin(root);
     if (UNLIKELY(t == NULL)) {
-        t = table_make(buckets_for_bytes(BUCKET_BYTES), true);
+        t = table_make(buckets_rounded(1), true);
         atomic_store_explicit(root, t, memory_order_release);
     }
     uint64_t keys = table_count(root) + 1;
@@ -541,7 +573,9 @@ void table_insert(table_root *root, uint64_t hash, struct object *object) {
     uint64_t geometry = table_geometry(side);
     uint64_t entry = entry_make(object, hash_tag(hash, geometry_tag_position(geometry)));
     buckets = geometry_buckets(geometry);
-    table_place(side, buckets, hash_home(hash, buckets), entry);
+    uint64_t home = hash_home(hash, buckets);
+    table_place(side, buckets, home, entry);
+    region_add(side, buckets, home, 1);
     header_add(t, HEADER_COUNT, 1);
     if (entry & ENTRY_VOLATILE)
         header_add(t, HEADER_VOLATILE, 1);
@@ -585,6 +619,7 @@ struct object *table_remove(table_root *root, uint64_t hash, const char *key, si
         return entry_object(entry);
     }
     entry_store(p.bucket, p.word, 0);
+    region_add(p.table, table_buckets(p.table), p.home, -1);
     header_add(t, HEADER_COUNT, -1);
     if (entry & ENTRY_VOLATILE)
         header_add(t, HEADER_VOLATILE, -1);
@@ -611,8 +646,9 @@ size_t table_volatile_count(const table_root *root) {
     return t ? word_load(&t->first, HEADER_VOLATILE) >> 1 : 0;
 }
 
-static size_t shell_bytes(const struct table *t) {
-    return (table_buckets(t) + table_overflow_buckets(t)) * BUCKET_BYTES;
+size_t table_shell_bytes(const struct table *t) {
+    uint64_t buckets = table_buckets(t);
+    return (buckets + region_lines(buckets) + table_overflow_buckets(t)) * BUCKET_BYTES;
 }
 
 size_t table_bytes(const table_root *root) {
@@ -620,5 +656,14 @@ size_t table_bytes(const table_root *root) {
     if (!t)
         return 0;
     const struct table_rebuild *r = table_rebuild_state(t);
-    return shell_bytes(t) + (r ? shell_bytes(r->old) + sizeof *r : 0);
+    return table_shell_bytes(t) + (r ? table_shell_bytes(r->old) + sizeof *r : 0);
+}
+
+bool table_is_rebuilding(const table_root *root) {
+    const struct table *t = atomic_load_explicit(root, memory_order_acquire);
+    return t && table_rebuild_state(t);
+}
+
+bool table_rebuild_some(table_root *root) {
+    return write_begin(root) && table_is_rebuilding(root);
 }

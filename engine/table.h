@@ -64,6 +64,11 @@ void table_replace(table_root *root, uint64_t hash, struct object *old, struct o
 struct object *table_remove(table_root *root, uint64_t hash, const char *key, size_t length);
 void table_note_expiry(table_root *root, uint64_t hash, struct object *object);
 
+/* A step-wise rebuild is under way. Readers may see it slightly early or late. */
+bool table_is_rebuilding(const table_root *root);
+/* Under the token: one step of it, as a write would do. true: there is more to do. */
+bool table_rebuild_some(table_root *root);
+
 size_t table_count(const table_root *root); /* keys; readers may see it slightly early or late */
 size_t table_volatile_count(const table_root *root); /* keys with a TTL */
 size_t table_bytes(const table_root *root);          /* memory of the table itself */

@@ -7,8 +7,12 @@
  *   entry:  63..48 tag | 47..3 pointer | bit 2 REACH | bit 1 VOLATILE | bit 0 OBJECT
  *   header: REBUILD, GEOMETRY, COUNT, VOLATILE, OVERFLOW (words 0..4 of bucket 0)
  *
+ * A table of TABLE_STEP_THRESHOLD_BUCKETS or more has its region counts behind the last bucket: how
+ * many keys have their home in each TABLE_REGION_BUCKETS buckets, 32 bits each.
+ *
  * An empty entry has neither OBJECT nor a pointer. Word 7 without OBJECT but with a pointer is a
- * link to an overflow bucket, which extends the capacity of the bucket that it hangs on. REACH
+ * link to an overflow bucket, which extends the capacity of the bucket that it hangs on; its tag is
+ * the length of the chain from there on (at least that, and LINK_CHAIN_MAX at most). REACH
  * exists only in words 5, 6 and 7: together a number from 0 to 7 (enum below).
  *
  * See table.c for the essay. Every word is written by the token's holder only, and read by
@@ -63,6 +67,13 @@ _Static_assert(sizeof(struct bucket) == BUCKET_BYTES, "a bucket is one cache lin
 struct table {
     struct bucket first; /* and the others after it */
 };
+
+/* Buckets that a region count is for; the last region of a table has the rest, too. */
+#define TABLE_REGION_BUCKETS 64
+/* A table does not shrink so far that a region would have more keys than this for each bucket: its
+ * keys need not be spread evenly (who deletes in the order of a SCAN leaves those with large
+ * hashes, close together). */
+#define TABLE_DENSEST_KEYS   12
 
 /* Of a step-wise rebuild; hangs on the new table. Keys whose hash is below bound live in the new
  * table. */
@@ -119,6 +130,31 @@ static inline uint64_t bucket_wrap(uint64_t index, uint64_t buckets) {
 }
 static inline struct table_rebuild *table_rebuild_state(const struct table *t) {
     return (struct table_rebuild *)(uintptr_t)word_acquire(&t->first, HEADER_REBUILD);
+}
+/* Lines behind the last bucket for the region counts. */
+static inline uint64_t region_lines(uint64_t buckets) {
+    return buckets < TABLE_STEP_THRESHOLD_BUCKETS
+               ? 0
+               : buckets / TABLE_REGION_BUCKETS / (BUCKET_BYTES / sizeof(uint32_t)) + 1;
+}
+static inline _Atomic uint32_t *region_counts(const struct table *t, uint64_t buckets) {
+    return (_Atomic uint32_t *)table_bucket(t, buckets);
+}
+static inline uint64_t region_count(const struct table *t, uint64_t buckets, uint64_t region) {
+    return atomic_load_explicit(&region_counts(t, buckets)[region], memory_order_relaxed);
+}
+static inline uint64_t region_of(uint64_t home, uint64_t buckets) {
+    uint64_t region = home / TABLE_REGION_BUCKETS, last = buckets / TABLE_REGION_BUCKETS - 1;
+    return region < last ? region : last;
+}
+/* A key with this home came or went. */
+static inline void region_add(struct table *t, uint64_t buckets, uint64_t home, int change) {
+    if (UNLIKELY(buckets >= TABLE_STEP_THRESHOLD_BUCKETS)) {
+        uint64_t region = region_of(home, buckets);
+        atomic_store_explicit(&region_counts(t, buckets)[region],
+                              (uint32_t)region_count(t, buckets, region) + (uint32_t)change,
+                              memory_order_relaxed);
+    }
 }
 /* The table in which a key of this hash lives. */
 static inline struct table *rebuild_side(struct table *t, const struct table_rebuild *r,
@@ -199,6 +235,15 @@ static inline struct bucket *bucket_link(const struct bucket *b) {
     return word & ENTRY_OBJECT ? NULL : (struct bucket *)(uintptr_t)(word & ENTRY_POINTER);
 }
 
+#define LINK_CHAIN_MAX 0x7fff /* what the header's word has room for, too */
+static inline uint64_t link_make(const struct bucket *o, uint64_t chain) {
+    uint64_t tag = chain < LINK_CHAIN_MAX ? chain : LINK_CHAIN_MAX;
+    return (uint64_t)(uintptr_t)o | tag << ENTRY_TAG_SHIFT;
+}
+static inline uint64_t link_chain(const struct bucket *b) {
+    return word_load(b, BUCKET_LINK) >> ENTRY_TAG_SHIFT;
+}
+
 /* Words that an entry may be put into: bit i for word i. */
 static inline unsigned bucket_free(const struct bucket *b, bool has_header) {
     unsigned mask = ~bucket_objects(b) & (has_header ? HEADER_FREE_MASK : 0xff);
@@ -263,8 +308,8 @@ uint64_t object_hash(const struct object *o);
 /* --- table.c, for the other parts ------------------------------------------------------------- */
 
 unsigned tag_position_for(uint64_t buckets);
-/* Buckets for a table of this many bytes, rounded up to the allocator's size class. */
-uint64_t buckets_for_bytes(uint64_t bytes);
+/* This many buckets or as many more as the allocator's size class has room for. */
+uint64_t buckets_rounded(uint64_t buckets);
 uint64_t table_capacity(uint64_t buckets); /* keys that it takes before it grows */
 /* Allocates and writes the header; buckets 1.. are set to empty when zero is true. */
 struct table *table_make(uint64_t buckets, bool zero);
@@ -282,6 +327,8 @@ static inline void table_place(struct table *t, uint64_t buckets, uint64_t home,
 /* Takes the link at pred to an overflow bucket without entries away and retires that. */
 void overflow_unlink(struct table *t, struct bucket *pred);
 uint64_t table_overflow_buckets(const struct table *t);
+size_t table_shell_bytes(const struct table *t); /* the array and its overflow buckets */
+/* chain_length: of the chain to which it was added; at most LINK_CHAIN_MAX counts. */
 void overflow_add(struct table *t, int64_t buckets, uint64_t chain_length);
 uint64_t table_longest_chain(const struct table *t);
 

@@ -54,6 +54,7 @@ static inline bool mover_needs_hashes(const struct mover *m) {
 }
 
 static inline void mover_put(const struct mover *m, uint64_t home, uint64_t entry) {
+    region_add(m->to, m->buckets, home, 1);
     if (UNLIKELY(!m->free_words)) {
         table_place(m->to, m->buckets, home, entry);
         return;
@@ -140,8 +141,11 @@ static struct step step_make(const struct table *old, uint64_t buckets, uint64_t
     struct step s = {.from = from, .to = from + TABLE_STEP_BUCKETS};
     if (s.to > buckets)
         s.to = buckets;
-    s.end = s.to;
+    s.end = s.from + 1;
     for (uint64_t home = s.from; home < s.to; home++) {
+        const struct bucket *overflow = bucket_link(table_bucket(old, home));
+        if (overflow && bucket_link(overflow))
+            s.to = home + 1; /* many keys: a step of its own */
         uint64_t end = home + home_reach(old, home, buckets) + 1;
         s.end = end > s.end ? end : s.end;
     }
@@ -188,8 +192,10 @@ static void step_empty(const struct step *s, struct table *old, const struct tag
                 unsigned word = (unsigned)__builtin_ctz(mask);
                 uint64_t entry = word_load(b, word);
                 struct hash_range range = entry_hashes(c, index, entry);
-                if (step_covers(s, c, entry, &range))
-                    entry_store(b, word, 0);
+                if (!step_covers(s, c, entry, &range))
+                    continue;
+                entry_store(b, word, 0);
+                region_add(old, c->buckets, hash_home(range.first, c->buckets), -1);
             }
             if (pred && bucket_objects(b) == 0)
                 overflow_unlink(old, pred);
@@ -283,7 +289,7 @@ struct table *table_rebuild_to(table_root *root, struct table *t, uint64_t bucke
 
 /* --- Letting go of arrays --------------------------------------------------------------------- */
 
-void table_free_shell(void *table) {
+static void shell_free(void *table) {
     struct table *t = table;
     uint64_t overflow = table_overflow_buckets(t);
     for (uint64_t index = 0; overflow > 0; index++) {
@@ -294,11 +300,16 @@ void table_free_shell(void *table) {
             o = next;
         }
     }
-    /* The allocator gives the pages of a large array back at once, which takes milliseconds. */
-    if (table_buckets(t) >= TABLE_STEP_THRESHOLD_BUCKETS * 4)
-        background_submit(memory_free, t);
+    memory_free(t);
+}
+
+void table_free_shell(void *table) {
+    /* Looking for overflow buckets takes its time, and the allocator gives the pages of a large
+     * array back at once, which takes milliseconds. */
+    if (table_buckets(table) >= TABLE_STEP_THRESHOLD_BUCKETS * 4)
+        background_submit(shell_free, table);
     else
-        memory_free(t);
+        shell_free(table);
 }
 
 void table_retire_shell(struct table *t) {
@@ -307,6 +318,5 @@ void table_retire_shell(struct table *t) {
         table_retire_shell(r->old);
         epoch_retire(r, sizeof *r, memory_free);
     }
-    size_t bytes = (table_buckets(t) + table_overflow_buckets(t)) * BUCKET_BYTES;
-    epoch_retire(t, bytes, table_free_shell);
+    epoch_retire(t, table_shell_bytes(t), table_free_shell);
 }

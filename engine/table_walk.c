@@ -159,6 +159,40 @@ static uint64_t mix(uint64_t x) {
     return x ^ (x >> 31);
 }
 
+/* The bucket of a key taken at random by the region counts, for tables that are so sparse somewhere
+ * that trying places finds nothing (deleted in hash order). A hint: a writer may interfere. */
+static uint64_t counted_bucket(const struct bucket_space *s, uint64_t random) {
+    const struct table *sides[2] = {s->table, s->old};
+    uint64_t keys = word_load(&s->table->first, HEADER_COUNT) >> 1, sum = 0;
+    for (unsigned i = 0; i < 2 && sides[i]; i++)
+        for (uint64_t n = table_buckets(sides[i]), r = 0;
+             region_lines(n) && r < n / TABLE_REGION_BUCKETS; r++)
+            sum += region_count(sides[i], n, r);
+    /* A side without region counts has the rest. */
+    uint64_t rest = keys > sum ? keys - sum : 0, rank = hash_home(random, sum + rest);
+    for (unsigned i = 0; i < 2 && sides[i]; i++) {
+        uint64_t n = table_buckets(sides[i]), first = i == 0 ? 0 : s->in_table;
+        uint64_t regions = region_lines(n) ? n / TABLE_REGION_BUCKETS : 1;
+        for (uint64_t r = 0; r < regions; r++) {
+            uint64_t count = region_lines(n) ? region_count(sides[i], n, r) : rest;
+            if (rank >= count) {
+                rank -= count;
+                continue;
+            }
+            uint64_t at = first + r * TABLE_REGION_BUCKETS;
+            for (; at < s->total; at++) {
+                uint64_t here = 0;
+                for (const struct bucket *b = space_bucket(s, at); b; b = bucket_link(b))
+                    here += (uint64_t)__builtin_popcount(bucket_objects(b));
+                if (rank < here)
+                    return at;
+                rank -= here;
+            }
+        }
+    }
+    return hash_home(random, s->total);
+}
+
 #define RANDOM_TRIES 256
 
 struct object *table_random(const table_root *root, uint64_t random_a, uint64_t random_b) {
@@ -177,9 +211,9 @@ struct object *table_random(const table_root *root, uint64_t random_a, uint64_t 
         if (entry & ENTRY_OBJECT)
             return entry_object(entry);
     }
-    /* Hardly any key left, or chains that only made-up hashes give. */
+    /* Hardly any key left in some part, or long chains. */
     struct object *object = NULL;
-    uint64_t start = hash_home(mix(random_b), s.total);
+    uint64_t start = counted_bucket(&s, mix(random_b));
     for (uint64_t i = 0; i < s.total && !object; i++) {
         const struct bucket *b = space_bucket(&s, bucket_wrap(start + i, s.total));
         for (; b && !object; b = bucket_link(b)) {
@@ -192,16 +226,12 @@ struct object *table_random(const table_root *root, uint64_t random_a, uint64_t 
     return object;
 }
 
-size_t table_sample(const table_root *root, uint64_t random, bool volatile_only, size_t max,
-                    struct object **objects) {
-    struct bucket_space s;
+static size_t sample_from(const struct bucket_space *s, uint64_t start, bool volatile_only,
+                          size_t max, struct object **objects) {
     size_t count = 0;
-    if (!space_make(root, &s))
-        return 0;
-    uint64_t start = hash_home(mix(random), s.total);
-    uint64_t buckets = s.total < TABLE_SAMPLE_BUCKETS ? s.total : TABLE_SAMPLE_BUCKETS;
+    uint64_t buckets = s->total < TABLE_SAMPLE_BUCKETS ? s->total : TABLE_SAMPLE_BUCKETS;
     for (uint64_t i = 0; i < buckets && count < max; i++) {
-        const struct bucket *b = space_bucket(&s, bucket_wrap(start + i, s.total));
+        const struct bucket *b = space_bucket(s, bucket_wrap(start + i, s->total));
         for (; b && count < max; b = bucket_link(b)) {
             for (unsigned mask = bucket_objects(b); mask && count < max; mask &= mask - 1) {
                 uint64_t entry = word_acquire(b, (unsigned)__builtin_ctz(mask));
@@ -210,6 +240,18 @@ size_t table_sample(const table_root *root, uint64_t random, bool volatile_only,
             }
         }
     }
+    return count;
+}
+
+size_t table_sample(const table_root *root, uint64_t random, bool volatile_only, size_t max,
+                    struct object **objects) {
+    struct bucket_space s;
+    if (!space_make(root, &s))
+        return 0;
+    uint64_t start = hash_home(mix(random), s.total);
+    size_t count = sample_from(&s, start, volatile_only, max, objects);
+    if (UNLIKELY(count == 0))
+        count = sample_from(&s, counted_bucket(&s, mix(~random)), volatile_only, max, objects);
     return count;
 }
 
@@ -272,6 +314,13 @@ static void check_entry(const table_root *root, const struct table *t, uint64_t 
     f->volatile_keys += (entry & ENTRY_VOLATILE) != 0;
 }
 
+static void check_regions(const struct table *t, uint64_t keys) {
+    uint64_t buckets = table_buckets(t);
+    for (uint64_t i = 0; region_lines(buckets) && i < buckets / TABLE_REGION_BUCKETS; i++)
+        keys -= region_count(t, buckets, i);
+    ASSERT(keys == 0 || !region_lines(buckets));
+}
+
 /* bound_first..bound_last: the hashes that this table may hold. */
 static void check_table(const table_root *root, const struct table *t, uint64_t initialised,
                         uint64_t bound_first, uint64_t bound_last, struct figures *sum) {
@@ -296,11 +345,13 @@ static void check_table(const table_root *root, const struct table *t, uint64_t 
                 check_entry(root, t, index, entry, &f);
             }
         }
-        ASSERT(chain <= table_longest_chain(t));
+        ASSERT(chain <= table_longest_chain(t) || table_longest_chain(t) == LINK_CHAIN_MAX);
+        ASSERT(chain == 0 || link_chain(head) >= chain || link_chain(head) == LINK_CHAIN_MAX);
         ASSERT(chain == 0 || bucket_reach(head) == REACH_MAX);
         f.overflow += chain;
     }
     ASSERT(f.overflow == table_overflow_buckets(t));
+    check_regions(t, f.keys);
     sum->keys += f.keys;
     sum->volatile_keys += f.volatile_keys;
 }

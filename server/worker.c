@@ -12,6 +12,7 @@
 #include "engine/eviction.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "engine/rebuild.h"
 #include "server/balance.h"
 #include "server/batch.h"
 #include "server/config.h"
@@ -25,6 +26,7 @@
 #define EXPIRY_STEP_US          500
 #define EVICT_STEP_US           50 /* of a turn */
 #define FREE_STEP_US            50
+#define REBUILD_STEP_US         50 /* under the token */
 #define RECLAIM_AGAIN_US        1000
 #define LEAVING_WAIT_US         1000
 #define CLOSE_ALL_US            1000000
@@ -128,6 +130,14 @@ static void evict_some(struct worker *worker) {
     latency_monitor_note(&server->latency_monitor, LATENCY_EVICTION_CYCLE, now_us - start_us);
 }
 
+/* As much pause as three times the step, as for expiry. */
+static void rebuild_some(struct worker *worker) {
+    struct server *server = worker->loop.server;
+    bool more = rebuild_continue(server->keyspace, worker->loop.number, server->loop_count,
+                                 REBUILD_STEP_US);
+    worker->rebuild_due_us = clock_monotonic_us() + (more ? REBUILD_STEP_US * 3 : TIMER_MS * 1000);
+}
+
 /* Frees what has become safe. What has not is looked at again soon, also when nothing else happens
  * here: it depends on what the other workers do. */
 static void free_retired(struct worker *worker) {
@@ -149,6 +159,8 @@ static void run_timers(struct worker *worker) {
         expire_some(worker);
     if (now_us >= worker->eviction_due_us || loop->execution.delayed.count > 0)
         evict_some(worker);
+    if (now_us >= worker->rebuild_due_us)
+        rebuild_some(worker);
     free_retired(worker);
     if (now_us < worker->timer_due_us &&
         !atomic_load_explicit(&loop->attention, memory_order_relaxed))
@@ -224,6 +236,7 @@ static int64_t time_to_timer_us(const struct worker *worker) {
                               earlier(worker->eviction_due_us, worker->reclaim_due_us));
     due_us = earlier(due_us, earlier(wait_list_due_us(&execution->paused),
                                      wait_list_due_us(&execution->delayed)));
+    due_us = earlier(due_us, worker->rebuild_due_us);
     uint64_t now_us = clock_monotonic_us();
     return due_us > now_us ? (int64_t)(due_us - now_us) : 0;
 }

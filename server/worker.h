@@ -20,7 +20,7 @@ struct worker {
     _Atomic bool asleep; /* in a wait that may last; read by the watchdog */
     int io_refused;      /* of io_create; read when the worker has started */
     /* Timers; monotonic. */
-    uint64_t timer_due_us, expiry_due_us, eviction_due_us;
+    uint64_t timer_due_us, expiry_due_us, eviction_due_us, rebuild_due_us;
     uint64_t reclaim_due_us; /* UINT64_MAX: nothing is retired */
     struct expiry_cursor expiry;
     bool expiry_hurry;

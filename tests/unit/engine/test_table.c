@@ -360,3 +360,122 @@ Test(table, emptied_in_a_rebuild) {
     model_check(&m);
     model_end(&m);
 }
+
+/* --- In the order of the hashes, as SCAN gives them ---------------------------------------------
+ */
+
+static int by_hash(const void *a, const void *b) {
+    uint64_t x = id_hash(*(const uint64_t *)a), y = id_hash(*(const uint64_t *)b);
+    return x < y ? -1 : x > y;
+}
+
+static uint64_t *ids_by_hash(size_t keys) {
+    uint64_t *ids = malloc(keys * sizeof *ids);
+    for (uint64_t i = 0; i < keys; i++)
+        ids[i] = i;
+    qsort(ids, keys, sizeof *ids, by_hash);
+    return ids;
+}
+
+/* What is left is never more crowded than a table may be: no bucket has a long chain, and a random
+ * key is found without looking for long. */
+static void check_not_crowded(struct model *m) {
+    struct table *t = atomic_load(&m->root);
+    if (!t)
+        return;
+    cr_assert_leq(table_longest_chain(t), 12, "%zu keys in %zu buckets, a chain of %zu", m->count,
+                  (size_t)table_buckets(t), (size_t)table_longest_chain(t));
+    struct object *o = table_random(&m->root, random_next(), random_next());
+    cr_assert_not_null(o);
+    cr_assert_eq(m->objects[object_id(o)], o);
+    cr_assert_eq(table_sample(&m->root, random_next(), false, 1, &o), 1);
+    cr_assert_eq(m->objects[object_id(o)], o);
+}
+
+static void delete_in_hash_order(size_t keys, bool from_the_end) {
+    struct model m;
+    model_make(&m, keys);
+    uint64_t *ids = ids_by_hash(keys);
+    for (uint64_t id = 0; id < keys; id++)
+        model_insert(&m, id, false);
+    for (size_t i = 0; i < keys; i++) {
+        model_remove(&m, ids[from_the_end ? keys - 1 - i : i]);
+        if (m.count % (keys / 100) == 0 || m.count < 100) {
+            table_check(&m.root);
+            check_not_crowded(&m);
+        }
+        /* Some come back, anywhere. */
+        if (i % (keys / 4) == keys / 8)
+            for (size_t k = 0; k < i; k += 50)
+                if (!m.objects[k])
+                    model_insert(&m, k, true);
+    }
+    for (uint64_t id = 0; id < keys; id++)
+        model_remove(&m, id);
+    model_check(&m);
+    free(ids);
+    model_end(&m);
+}
+
+Test(table, deleting_in_hash_order_crowds_nothing, .timeout = 120) {
+    delete_in_hash_order(6000, false);
+    delete_in_hash_order(100000, false);
+    delete_in_hash_order(100000, true);
+}
+
+/* Overflow chains are long then for a while; nothing else goes wrong. */
+Test(table, inserting_in_hash_order, .timeout = 120) {
+    struct model m;
+    size_t keys = 60000;
+    model_make(&m, keys);
+    uint64_t *ids = ids_by_hash(keys);
+    for (size_t i = 0; i < keys; i++) {
+        model_insert(&m, ids[i], i % 3 == 0);
+        if (i % 3000 == 0 || i == 700)
+            table_check(&m.root);
+    }
+    model_check(&m);
+    for (size_t i = 0; i < keys; i++)
+        model_remove(&m, ids[scramble(i) % keys]);
+    model_check(&m);
+    free(ids);
+    model_end(&m);
+}
+
+/* An entry in a long chain costs what any other does. */
+Test(table, a_long_chain_is_filled_at_its_beginning) {
+    struct model m;
+    mode = HASH_SAME;
+    model_make(&m, 4000);
+    for (uint64_t id = 0; id < 4000; id++)
+        model_insert(&m, id, false);
+    struct table *t = atomic_load(&m.root);
+    for (uint64_t index = 0; index < table_buckets(t); index++) {
+        const struct bucket *first = bucket_link(table_bucket(t, index));
+        for (const struct bucket *b = first ? bucket_link(first) : NULL; b; b = bucket_link(b))
+            cr_assert_geq(__builtin_popcount(bucket_objects(b)), BUCKET_ENTRIES - 1);
+    }
+    for (uint64_t id = 0; id < 4000; id++)
+        model_remove(&m, (id * 1237) % 4000);
+    model_check(&m);
+    model_end(&m);
+}
+
+Test(table, a_rebuild_is_finished_without_writes) {
+    struct model m;
+    uint64_t id = 0, steps = 0;
+    model_make(&m, 100000);
+    cr_assert_not(table_is_rebuilding(&m.root));
+    cr_assert_not(table_rebuild_some(&m.root));
+    while (!table_is_rebuilding(&m.root))
+        model_insert(&m, id++, false);
+    uint64_t old_buckets = table_buckets(table_rebuild_state(atomic_load(&m.root))->old);
+    do {
+        model_check(&m);
+        steps++;
+    } while (table_rebuild_some(&m.root));
+    cr_assert_eq(steps, (old_buckets - 1) / TABLE_STEP_BUCKETS);
+    cr_assert_not(table_is_rebuilding(&m.root));
+    model_check(&m);
+    model_end(&m);
+}
