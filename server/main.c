@@ -234,7 +234,8 @@ static int create_workers(struct server *server) {
     return 0;
 }
 
-static int set_up(struct server *server, int argc, char **argv) {
+/* The configuration, and the process that it asks for. */
+static int set_up_process(struct server *server, int argc, char **argv) {
     setlocale(LC_COLLATE, "");
     tzset();
     clock_init();
@@ -259,8 +260,12 @@ static int set_up(struct server *server, int argc, char **argv) {
     sem_init(&server->wake_watchdog, 0, 0);
     install_signals();
     log_set_role('M');
-    if (fit_client_limit() < 0)
-        return -1;
+    return fit_client_limit(); /* publishes another configuration */
+}
+
+/* All that the workers find when they start. */
+static int set_up_server(struct server *server) {
+    const struct config *config = config_current();
     process_log_resources();
     make_random_id(server->run_id);
     make_random_id(server->replication_id);
@@ -323,7 +328,7 @@ int main(int argc, char **argv) {
         return process_print_version();
     if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
         return process_print_help(argv[0]);
-    if (set_up(server, argc, argv) < 0)
+    if (set_up_process(server, argc, argv) < 0 || set_up_server(server) < 0)
         return 1;
     if (create_workers(server) != 0) {
         process_remove_pid_file();
