@@ -15,7 +15,8 @@
 static _Alignas(64) _Atomic int64_t clock_seconds; /* written by access_clock_update only */
 
 void access_clock_update(void) {
-    int64_t now = clock_now_ms() / 1000;
+    /* Differences only: the wall clock may be set. */
+    int64_t now = (int64_t)(clock_monotonic_us() / 1000000);
     if (atomic_load_explicit(&clock_seconds, memory_order_relaxed) != now)
         atomic_store_explicit(&clock_seconds, now, memory_order_relaxed);
 }

@@ -8,7 +8,7 @@ static uint32_t access_of(const struct object *object) {
 }
 
 static uint32_t minutes(void) {
-    return (uint32_t)(clock_now_ms() / 60000) & 0xffff;
+    return (uint32_t)(clock_monotonic_us() / 60000000) & 0xffff;
 }
 
 Test(access, nothing_is_written_while_no_policy_wants_it) {

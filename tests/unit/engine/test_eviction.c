@@ -192,7 +192,7 @@ Test(eviction, what_is_used_after_it_was_sampled_stays) {
 Test(eviction, lfu_takes_the_least_used) {
     policy(EVICTION_VOLATILE_LFU, 10);
     put_many(0, "k", 3000, FAR_AWAY);
-    uint32_t minutes = (uint32_t)(clock_now_ms() / 60000) & 0xffff;
+    uint32_t minutes = (uint32_t)(clock_monotonic_us() / 60000000) & 0xffff;
     set_access("k", 0, 1000, minutes << 8 | 1);
     set_access("k", 1000, 3000, minutes << 8 | 100);
     evict_keys(500);
