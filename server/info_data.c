@@ -42,7 +42,7 @@ static void write_keys(struct text *text, const struct info *info) {
     info_number(text, "expired_time_cap_reached_count", info->sum.expire_limit_reached);
     info_number(text, "expire_cycle_cpu_milliseconds", info->sum.expire_cycle_us / 1000);
     info_number(text, "evicted_keys", info->sum.evicted);
-    INFO_ZEROS(text, "evicted_clients");
+    info_number(text, "evicted_clients", atomic_load(&info->server->evicted_clients));
     uint64_t exceeded_now_ms, exceeded_ms;
     eviction_exceeded_ms(info->server->evictor, &exceeded_now_ms, &exceeded_ms);
     info_number(text, "total_eviction_exceeded_time", exceeded_ms);

@@ -37,6 +37,14 @@ struct remembered_name {
     const struct command *command;
 };
 
+/* For maxmemory-clients (client_eviction.c). */
+struct client_eviction {
+    uint64_t due_us; /* of the next look; the loop's thread */
+    /* As last measured; read by the other loops. */
+    _Atomic uint64_t bytes;         /* of all connections */
+    _Atomic uint64_t biggest_bytes; /* of one that may be evicted; 0: there is none */
+};
+
 struct loop {
     struct server *server;
     unsigned number;
@@ -59,6 +67,7 @@ struct loop {
     _Atomic unsigned connections_published;
     _Atomic uint64_t input_buffer_max, output_buffer_max, connection_bytes; /* statistics.c */
     _Atomic uint64_t paused_clients;
+    struct client_eviction client_eviction;
     _Atomic bool attention; /* set by anybody: look at the requests of all connections */
     /* Balance (balance.c). */
     _Atomic uint64_t busy_ns;       /* thread CPU time at the last sample; read by others */

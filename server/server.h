@@ -46,7 +46,7 @@ struct server {
     uint64_t started_us; /* monotonic */
     _Atomic uint64_t next_client_id;
     _Atomic unsigned client_count;
-    _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections;
+    _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections, evicted_clients;
     _Atomic int signal_received; /* set by the signal handler; the watchdog acts */
     _Atomic unsigned watchdog_period_ms, shutdown_timeout_s; /* of the configuration */
     sem_t wake_watchdog;                  /* posted when it has to look at once */

@@ -181,6 +181,7 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->accepted, 0);
     atomic_store(&server->rejected_connections, 0);
     atomic_store(&server->output_limit_disconnections, 0);
+    atomic_store(&server->evicted_clients, 0);
     atomic_store(&server->authentication_failures, 0);
     error_statistics_reset();
     evictor_reset_statistics(server->evictor);

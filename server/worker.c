@@ -15,6 +15,7 @@
 #include "engine/rebuild.h"
 #include "server/balance.h"
 #include "server/batch.h"
+#include "server/client_eviction.h"
 #include "server/config.h"
 #include "server/housekeeping.h"
 #include "server/listen.h"
@@ -162,6 +163,7 @@ static void run_timers(struct worker *worker) {
     if (now_us >= worker->rebuild_due_us)
         rebuild_some(worker);
     free_retired(worker);
+    client_eviction_tick(loop);
     if (now_us < worker->timer_due_us &&
         !atomic_load_explicit(&loop->attention, memory_order_relaxed))
         return;

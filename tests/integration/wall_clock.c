@@ -1,5 +1,5 @@
-/* Loaded into a server before its libraries (LD_PRELOAD): its wall clock is ahead of the real one by
- * the number of seconds at the beginning of the file that WALL_CLOCK_SHIFT names. */
+/* Loaded into a server before its libraries (LD_PRELOAD): its wall clock is ahead of the real one
+ * by the number of seconds at the beginning of the file that WALL_CLOCK_SHIFT names. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
