@@ -1,13 +1,17 @@
-/* The hook where an effect gets its number (DESIGN section 7): what replication and the append-only
- * file will implement. Nothing implements it yet; keyspace.log is NULL and nothing is logged.
+/* Effect log: what replication and the append-only file implement to hear of every change. A
+ * keyspace without one (keyspace->door.log is NULL) gathers nothing.
  *
- * Contract. A command that will change the data set, with all its tokens held and before its first
- * reader-visible store, calls begin once; the number returned is its place in the one true order:
- * numbers are dense and a command's number is greater than that of every command whose effects it
- * can see. The effects (deterministic form, RESP argument vectors as Redis propagates them: SET k v
- * PXAT ms, DEL k for an expired key) are appended in order and end makes the entry visible to the
- * merger. A transaction is one entry. A command that took a number and then changed nothing ends it
- * without effects. begin never waits: backpressure is admission's work, before tokens are taken. */
+ * Contract. While a unit of work (a command, an EXEC, a script, a piece of a background duty) runs,
+ * its effects are gathered in order (change.h): deterministic commands as Redis propagates them,
+ * SET k v PXAT ms, DEL k for a key that has expired, each with the number of its database at that
+ * moment. Before the first of the unit's tokens is released commit is called once with all of them.
+ * Readers see nothing before the first release, so the number that commit takes there is the unit's
+ * place in the one true order: numbers are dense, and a unit's number is greater than that of every
+ * unit whose effects it can see. A unit without effects does not commit.
+ *
+ * commit must not wait (backpressure is admission's work, before tokens are taken), must not change
+ * the keyspace, and copies what it wants to keep. Several effects are one entry: who writes them
+ * down wraps them in MULTI and EXEC, and a SELECT before an effect of another database. */
 #ifndef SLOTWISE_ENGINE_EFFECT_LOG_H
 #define SLOTWISE_ENGINE_EFFECT_LOG_H
 
@@ -19,11 +23,15 @@ struct effect_argument {
     size_t length;
 };
 
+struct effect {
+    unsigned database; /* logical number */
+    unsigned count;
+    const struct effect_argument *arguments;
+};
+
 struct effect_log {
-    uint64_t (*begin)(void *context);
-    void (*append)(void *context, unsigned database, const struct effect_argument *arguments,
-                   size_t count);
-    void (*end)(void *context, uint64_t number);
+    /* Any thread that holds tokens, or is in an exclusive section. Returns the number. */
+    uint64_t (*commit)(void *context, const struct effect *effects, size_t count);
     void *context;
 };
 

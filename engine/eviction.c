@@ -52,6 +52,7 @@ struct evictor {
     struct keyspace *keyspace;
     pthread_mutex_t
         lock; /* guards all below but the configuration, which changes in exclusive sections */
+    struct change change;
     enum eviction_policy policy;
     unsigned samples, tenacity;
     uint32_t next_database;
@@ -73,6 +74,7 @@ struct evictor {
 struct evictor *evictor_create(struct keyspace *keyspace) {
     struct evictor *evictor = memory_calloc(1, sizeof *evictor);
     evictor->keyspace = keyspace;
+    change_init(&evictor->change, &keyspace->door, VIEW_PRIMARY);
     evictor->policy = EVICTION_NONE;
     evictor->samples = 5;
     evictor->choices = memory_calloc(keyspace->databases, sizeof *evictor->choices);
@@ -96,6 +98,7 @@ static void pool_clear(struct evictor *evictor) {
 
 void evictor_destroy(struct evictor *evictor) {
     pool_clear(evictor);
+    change_destroy(&evictor->change);
     for (unsigned i = 0; i < evictor->keyspace->databases; i++)
         memory_free(evictor->choices[i]);
     memory_free(evictor->choices);
@@ -267,7 +270,6 @@ static bool evict(struct evictor *evictor, uint32_t physical, const struct key *
     struct keyspace *keyspace = evictor->keyspace;
     unsigned database = keyspace->database_map_inverse[physical];
     struct slot *slot = &keyspace->slots[key->slot];
-    struct effect_log *log = keyspace->log;
     bool done = false;
     if (!slot_try_acquire(slot)) {
         evictor->busy++;
@@ -277,14 +279,10 @@ static bool evict(struct evictor *evictor, uint32_t physical, const struct key *
     const struct object *object = keyspace_find_raw(keyspace, database, key);
     if (may_go(evictor, object, score)) {
         evictor->evicted_bytes = object_total_bytes(object);
-        struct effect_argument arguments[2] = {{"DEL", 3}, {key->data, key->length}};
-        uint64_t number = log ? log->begin(log->context) : 0;
-        if (log)
-            log->append(log->context, database, arguments, 2);
-        done = keyspace_delete(keyspace, database, key);
-        if (log)
-            log->end(log->context, number);
-        COUNTER_ADD(keyspace_counters_mine(keyspace)->evicted, 1);
+        change_begin(&evictor->change);
+        keyspace_evict(&evictor->change, database, key);
+        change_commit(&evictor->change);
+        done = true;
     }
     slot_release(slot);
     return done;

@@ -40,6 +40,7 @@
 /* A group of a slot's keys: those with a hash up to last, from the group's first on. */
 struct group {
     struct keyspace *keyspace;
+    struct change *change;
     struct deadlines *deadlines;
     unsigned database;
     uint32_t slot;
@@ -79,8 +80,8 @@ static void collect(struct object *object, uint64_t hash, void *context) {
 /* Under the token. unchanged: nothing has happened in the slot since it was looked at. Ends early
  * when the token has been held for long: a deletion may have to move many keys, since what is left
  * of a giant slot is crowded at the end of its hash order. false: not all were done. */
-static bool delete_collected(struct keyspace *keyspace, unsigned database, uint32_t slot,
-                             bool unchanged, struct collected *c) {
+static bool delete_collected(struct keyspace *keyspace, struct change *change, unsigned database,
+                             uint32_t slot, bool unchanged, struct collected *c) {
     size_t deleted = 0, i = 0;
     uint64_t start = clock_ticks();
     for (; i < c->count && clock_ticks_to_ns(clock_ticks() - start) < EXPIRY_HOLD_NS; i++) {
@@ -90,7 +91,7 @@ static bool delete_collected(struct keyspace *keyspace, unsigned database, uint3
         if (!unchanged && (keyspace_find_raw(keyspace, database, &key) != object ||
                            !object_expired_at(object, c->now_ms)))
             continue; /* replaced, deleted, or made to live longer */
-        keyspace_expire_now(keyspace, database, &key);
+        keyspace_expire(change, database, &key);
         deleted++;
     }
     bool all = i == c->count;
@@ -138,8 +139,9 @@ static enum looked look_at_group(const struct group *group) {
             uint64_t now = version_of(atomic_load_explicit(&slot->word, memory_order_relaxed));
             bool all = c.found == c.count;
             settled &= now == version;
-            all &=
-                delete_collected(group->keyspace, group->database, group->slot, now == version, &c);
+            all &= delete_collected(group->keyspace, group->change, group->database, group->slot,
+                                    now == version, &c);
+            change_commit(group->change);
             version = now + 1; /* which it has after the release */
             slot_release(slot);
             if (!all ||
@@ -162,6 +164,7 @@ static enum looked look_at_group(const struct group *group) {
 
 struct step {
     struct keyspace *keyspace;
+    struct change *change;
     struct expiry_cursor *cursor;
     uint64_t end_us;
     int64_t now_ms, revisit_ms;
@@ -223,6 +226,7 @@ static bool expire_slot(const struct step *step, struct deadlines *deadlines) {
         if (!regroup(step, deadlines, root))
             break;
         struct group group = {step->keyspace,
+                              step->change,
                               deadlines,
                               database,
                               cursor->slot,
@@ -260,9 +264,16 @@ static bool expire_database(const struct step *step, unsigned worker, unsigned w
     return true;
 }
 
-bool expiry_step(struct keyspace *keyspace, struct expiry_cursor *cursor, unsigned worker,
-                 unsigned workers, unsigned effort, uint64_t budget_us) {
-    const struct step step = {keyspace, cursor, clock_monotonic_us() + budget_us, clock_now_ms(),
+bool expiry_step(struct keyspace *keyspace, struct change *change, struct expiry_cursor *cursor,
+                 unsigned worker, unsigned workers, unsigned effort, uint64_t budget_us) {
+    change_begin(change);
+    if (!view_may_expire(&change->view))
+        return false;
+    const struct step step = {keyspace,
+                              change,
+                              cursor,
+                              clock_monotonic_us() + budget_us,
+                              view_now_ms(&change->view),
                               EXPIRY_REVISIT_MS / (int64_t)effort};
     /* Once round all databases, what was left of the first one included, and no further. */
     for (unsigned n = 0; n <= keyspace->databases; n++) {

@@ -18,10 +18,11 @@ struct expiry_cursor {
  * 50 us, so the step as a whole may pass budget_us by a few such pieces. effort 1..10 as
  * active-expire-effort: how soon a place where keys expire all the time is looked at again. Returns
  * true if there is more to delete (call again soon), false if there is no hurry. Counts expired and
- * expire_limit_reached, not the time. The caller holds no token and is a registered reader, online.
- */
+ * expire_limit_reached, not the time. Nothing is deleted where the view forbids it (a replica,
+ * CLIENT PAUSE). The caller holds no token and is a registered reader, online; its change is
+ * between two units. */
 #define EXPIRY_DELETIONS_MAX 64
-bool expiry_step(struct keyspace *keyspace, struct expiry_cursor *cursor, unsigned worker,
-                 unsigned workers, unsigned effort, uint64_t budget_us);
+bool expiry_step(struct keyspace *keyspace, struct change *change, struct expiry_cursor *cursor,
+                 unsigned worker, unsigned workers, unsigned effort, uint64_t budget_us);
 
 #endif

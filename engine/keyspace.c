@@ -14,6 +14,8 @@
 #include "engine/deadline.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
+#include "engine/object_private.h"
+#include "engine/snapshot.h"
 #include "engine/watch.h"
 
 #define COUNT_TRIES 100 /* of a sum that others' changes come between */
@@ -36,6 +38,7 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     memset(k->slots, 0, SLOT_COUNT * sizeof *k->slots);
     for (uint32_t i = 0; i < SLOT_COUNT; i++)
         atomic_init(&k->slots[i].word, SLOT_SERVING);
+    k->door.slots = k->slots;
     k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
     k->deadlines = memory_calloc(databases, sizeof *k->deadlines);
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
@@ -173,8 +176,9 @@ bool keyspace_count_at_once(const struct keyspace *keyspace, unsigned database, 
 }
 
 void keyspace_destroy(struct keyspace *keyspace) {
-    struct keyspace_garbage *garbage = keyspace_clear(keyspace, -1);
-    keyspace_garbage_free(garbage, false);
+    struct change change;
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     for (uint32_t i = 0; i < SLOT_COUNT; i++)
         memory_free(atomic_load(&keyspace->slots[i].databases));
     for (unsigned i = 0; i < keyspace->databases; i++)
@@ -306,18 +310,11 @@ static inline void table_after(struct keyspace *keyspace, unsigned physical, uin
         bit_change(keyspace->rebuilding, slot, true);
 }
 
-static inline void changed(struct keyspace *keyspace, unsigned database, const struct key *key) {
-    uint64_t word = atomic_load_explicit(&keyspace->slots[key->slot].word, memory_order_relaxed);
-    if (UNLIKELY(word & SLOT_WATCHED))
-        watch_touch(keyspace, database, key);
+static inline struct keyspace *keyspace_of(const struct change *change) {
+    return (struct keyspace *)(void *)((char *)change->door - offsetof(struct keyspace, door));
 }
 
 /* --- Lookups ---------------------------------------------------------------------------------- */
-
-bool object_is_expired(const struct object *object) {
-    int64_t expiry_ms = object_expiry(object);
-    return UNLIKELY(expiry_ms != OBJECT_NO_EXPIRY) && expiry_ms <= clock_now_ms();
-}
 
 struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database,
                                  const struct key *key) {
@@ -325,45 +322,26 @@ struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned datab
     return LIKELY(root != NULL) ? table_find(root, key->hash, key->data, key->length) : NULL;
 }
 
-struct object *keyspace_find(struct keyspace *keyspace, unsigned database, const struct key *key,
-                             bool may_delete, bool touch) {
-    struct object *object = keyspace_find_raw(keyspace, database, key);
-    if (!object)
-        return NULL;
-    if (UNLIKELY(object->flags & OBJECT_HAS_EXPIRY) && object_is_expired(object)) {
-        if (may_delete) {
-            keyspace_expire_now(keyspace, database, key);
-        }
-        return NULL;
-    }
-    if (touch)
-        access_note(keyspace, object);
-    return object;
-}
-
-void keyspace_expire_now(struct keyspace *keyspace, unsigned database, const struct key *key) {
-    if (UNLIKELY(keyspace->log != NULL)) {
-        struct effect_argument arguments[2] = {{"DEL", 3}, {key->data, key->length}};
-        uint64_t number = keyspace->log->begin(keyspace->log->context);
-        keyspace->log->append(keyspace->log->context, database, arguments, 2);
-        keyspace_delete(keyspace, database, key);
-        keyspace->log->end(keyspace->log->context, number);
-    } else {
-        keyspace_delete(keyspace, database, key);
-    }
-    COUNTER_ADD(keyspace_counters_mine(keyspace)->expired, 1);
+struct object *keyspace_find_write(struct change *change, unsigned database,
+                                   const struct key *key) {
+    struct object *object = keyspace_find_raw(keyspace_of(change), database, key);
+    if (LIKELY(!object || !view_is_expired(&change->view, object)))
+        return object;
+    keyspace_expire(change, database, key);
+    return NULL;
 }
 
 /* --- Changes ---------------------------------------------------------------------------------- */
 
 static inline void stamp(struct keyspace *keyspace, struct object *object, bool fresh) {
-    object->flags = (uint8_t)((object->flags & ~OBJECT_PARITY) | keyspace->parity);
+    object_set_snapshot_id(object, keyspace->door.snapshot_id);
     if (fresh)
         atomic_store_explicit(&object->access, access_initial(keyspace), memory_order_relaxed);
 }
 
-void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key,
-                  struct object *object) {
+void keyspace_add(struct change *change, unsigned database, const struct key *key,
+                  struct object *object, enum change_event event) {
+    struct keyspace *keyspace = keyspace_of(change);
     unsigned physical = keyspace->database_map[database];
     table_root *root = keyspace_root_make(keyspace, database, key->slot);
     stamp(keyspace, object, atomic_load_explicit(&object->access, memory_order_relaxed) == 0);
@@ -371,12 +349,15 @@ void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key
     table_insert(root, key->hash, object);
     table_after(keyspace, physical, key->slot, root, before);
     note_expiry(keyspace, physical, key, root, object);
-    changed(keyspace, database, key);
+    change_after(change, database, key, event);
 }
 
-static void replace_in_table(struct keyspace *keyspace, unsigned database, const struct key *key,
-                             struct object *old, struct object *object) {
+/* In the table, and the door. */
+static inline void exchange(struct change *change, unsigned database, const struct key *key,
+                            struct object *old, struct object *object, enum change_event event) {
+    struct keyspace *keyspace = keyspace_of(change);
     table_root *root = keyspace_root(keyspace, database, key->slot);
+    change_before(change, database, key, old);
     if (LIKELY(object_expiry(old) == OBJECT_NO_EXPIRY &&
                object_expiry(object) == OBJECT_NO_EXPIRY)) {
         table_replace(root, key->hash, old, object); /* changes no number */
@@ -387,11 +368,12 @@ static void replace_in_table(struct keyspace *keyspace, unsigned database, const
         table_after(keyspace, physical, key->slot, root, before);
         note_expiry(keyspace, physical, key, root, object);
     }
-    changed(keyspace, database, key);
+    change_after(change, database, key, event);
 }
 
-void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct key *key,
-                      struct object *old, struct object *object) {
+void keyspace_replace(struct change *change, unsigned database, const struct key *key,
+                      struct object *old, struct object *object, enum change_event event) {
+    struct keyspace *keyspace = keyspace_of(change);
     if (keyspace->track_lfu) {
         /* Redis keeps the counter of an overwritten key. */
         stamp(keyspace, object, false);
@@ -401,66 +383,84 @@ void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct
     } else {
         stamp(keyspace, object, true);
     }
-    replace_in_table(keyspace, database, key, old, object);
+    exchange(change, database, key, old, object, event);
     object_retire(old);
 }
 
-void keyspace_replace_shell(struct keyspace *keyspace, unsigned database, const struct key *key,
-                            struct object *old, struct object *object) {
-    stamp(keyspace, object, false);
-    replace_in_table(keyspace, database, key, old, object);
-    if (object_needs_token(old))
-        object_retire_shell(old);
-    else
-        object_retire(old);
-}
-
-struct object *keyspace_take(struct keyspace *keyspace, unsigned database, const struct key *key) {
+struct object *keyspace_take(struct change *change, unsigned database, const struct key *key,
+                             enum change_event event) {
+    struct keyspace *keyspace = keyspace_of(change);
     table_root *root = keyspace_root(keyspace, database, key->slot);
     if (!root)
         return NULL;
+    if (UNLIKELY(change->door->snapshot != NULL)) {
+        struct object *present = keyspace_find_raw(keyspace, database, key);
+        if (present)
+            change_before(change, database, key, present);
+    }
     struct table_numbers before = table_before(root);
     struct object *object = table_remove(root, key->hash, key->data, key->length);
     if (!object)
         return NULL;
     table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
-    changed(keyspace, database, key);
+    change_after(change, database, key, event);
     return object;
 }
 
-bool keyspace_delete(struct keyspace *keyspace, unsigned database, const struct key *key) {
-    struct object *object = keyspace_take(keyspace, database, key);
+bool keyspace_delete(struct change *change, unsigned database, const struct key *key,
+                     enum change_event event) {
+    struct object *object = keyspace_take(change, database, key, event);
     if (!object)
         return false;
     object_retire(object);
     return true;
 }
 
-void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct key *key) {
-    changed(keyspace, database, key);
+void keyspace_expire(struct change *change, unsigned database, const struct key *key) {
+    change_append_deletion(
+        change, database, key,
+        atomic_load_explicit(&change->door->unlink_expired, memory_order_relaxed));
+    keyspace_delete(change, database, key, CHANGE_EXPIRED);
+    COUNTER_ADD(keyspace_counters_mine(keyspace_of(change))->expired, 1);
 }
 
-struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
-                                   const struct key *key, struct object *object,
-                                   int64_t expiry_ms) {
+void keyspace_evict(struct change *change, unsigned database, const struct key *key) {
+    change_append_deletion(
+        change, database, key,
+        atomic_load_explicit(&change->door->unlink_evicted, memory_order_relaxed));
+    keyspace_delete(change, database, key, CHANGE_EVICTED);
+    COUNTER_ADD(keyspace_counters_mine(keyspace_of(change))->evicted, 1);
+}
+
+struct object *keyspace_set_expiry(struct change *change, unsigned database, const struct key *key,
+                                   struct object *object, int64_t expiry_ms) {
+    struct keyspace *keyspace = keyspace_of(change);
+    enum change_event event = expiry_ms == OBJECT_NO_EXPIRY ? CHANGE_PERSIST : CHANGE_EXPIRE;
     if (object_expiry(object) == expiry_ms) {
         if (expiry_ms != OBJECT_NO_EXPIRY)
-            changed(keyspace, database, key);
+            change_after(change, database, key, event);
         return object;
     }
-    if (object->flags & OBJECT_HAS_EXPIRY) {
+    if (object_flags(object) & OBJECT_HAS_EXPIRY) {
         table_root *root = keyspace_root(keyspace, database, key->slot);
         unsigned physical = keyspace->database_map[database];
         struct table_numbers before = table_before(root);
+        change_before(change, database, key, object);
         object_set_expiry(object, expiry_ms);
         table_note_expiry(root, key->hash, object);
         table_after(keyspace, physical, key->slot, root, before);
         note_expiry(keyspace, physical, key, root, object);
-        changed(keyspace, database, key);
+        change_after(change, database, key, event);
         return object;
     }
+    /* It gets a field for the expiry; the value moves over if it is behind a pointer. */
     struct object *remade = object_remake(object, key->data, key->length, expiry_ms);
-    keyspace_replace_shell(keyspace, database, key, object, remade);
+    stamp(keyspace, remade, false);
+    exchange(change, database, key, object, remade, event);
+    if (object_needs_token(object))
+        object_retire_shell(object);
+    else
+        object_retire(object);
     return remade;
 }
 
@@ -519,14 +519,19 @@ static void clear_physical(struct keyspace *keyspace, unsigned physical,
                -(int64_t)sum_of(keyspace, physical, true));
 }
 
-struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database) {
+struct keyspace_garbage *keyspace_clear(struct change *change, int database) {
+    struct keyspace *keyspace = keyspace_of(change);
     struct keyspace_garbage *garbage = memory_calloc(1, sizeof *garbage);
     garbage->deadlines = memory_calloc(keyspace->databases, sizeof *garbage->deadlines);
     garbage->databases = keyspace->databases;
-    watch_touch_database(keyspace, database, -1);
+    const struct snapshot *snapshot = change->door->snapshot;
+    if (snapshot)
+        snapshot->clear(snapshot->context, database);
+    watch_touch_database(keyspace, &change->view, database, -1);
     for (unsigned i = 0; i < keyspace->databases; i++)
         if (database < 0 || keyspace->database_map[database] == i)
             clear_physical(keyspace, i, garbage);
+    change_mark(change);
     return garbage;
 }
 
@@ -550,12 +555,14 @@ void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous) 
         garbage_free_now(garbage);
 }
 
-void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b) {
-    watch_touch_database(keyspace, (int)a, (int)b);
-    watch_touch_database(keyspace, (int)b, (int)a);
+void keyspace_swap(struct change *change, unsigned a, unsigned b) {
+    struct keyspace *keyspace = keyspace_of(change);
+    watch_touch_database(keyspace, &change->view, (int)a, (int)b);
+    watch_touch_database(keyspace, &change->view, (int)b, (int)a);
     uint16_t physical = keyspace->database_map[a];
     keyspace->database_map[a] = keyspace->database_map[b];
     keyspace->database_map[b] = physical;
     keyspace->database_map_inverse[keyspace->database_map[a]] = (uint16_t)a;
     keyspace->database_map_inverse[keyspace->database_map[b]] = (uint16_t)b;
+    change_mark(change);
 }

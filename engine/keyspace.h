@@ -1,6 +1,6 @@
-/* Keyspace: 16384 slots of up to 16 databases (or as many as configured), their tables, and every
- * change of a key. All changes of the data set go through keyspace_add/replace/delete/touch, which
- * keep the counts, mark watchers and retire what was replaced.
+/* Keyspace: 16384 slots of up to 16 databases (or as many as configured), their tables, lookups,
+ * and the changes of keys: they keep the counts, go through the door (change.h) and retire what was
+ * replaced.
  *
  * Unless said otherwise a function that changes something requires the token of the key's slot (or
  * an exclusive section); one that reads requires it too or runs inside slot_read_begin/validate.
@@ -8,24 +8,14 @@
 #ifndef SLOTWISE_ENGINE_KEYSPACE_H
 #define SLOTWISE_ENGINE_KEYSPACE_H
 
-#include "engine/crc16.h"
-#include "engine/effect_log.h"
+#include "engine/change.h"
+#include "engine/key.h"
 #include "engine/object.h"
 #include "engine/slot.h"
 #include "engine/table.h"
+#include "engine/view.h"
 
 #define KEYSPACE_THREADS_MAX 256
-
-struct key {
-    const char *data;
-    size_t length;
-    uint64_t hash;
-    uint32_t slot;
-};
-
-static inline struct key key_make(const char *data, size_t length) {
-    return (struct key){data, length, table_hash(data, length), slot_of_key(data, length)};
-}
 
 /* Slots with keys and with volatile keys of one database, a bit per slot, changed under the slot's
  * token (or in an exclusive section) by atomic or/and. An occupied bit may outlast the last key, so
@@ -66,15 +56,14 @@ struct keyspace_counters {
                           memory_order_relaxed)
 
 struct keyspace {
-    struct slot *slots;                    /* SLOT_COUNT, 64-byte aligned */
+    struct door door;   /* first: keyspace.c finds the keyspace of a change by it */
+    struct slot *slots; /* SLOT_COUNT, 64-byte aligned */
     struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
     struct deadlines *_Atomic *deadlines;  /* one per database in which a key ever had a TTL */
     unsigned databases;
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
     uint16_t *database_map;
     uint16_t *database_map_inverse; /* physical to logical */
-    struct effect_log *log; /* NULL: nothing is logged; changes only in an exclusive section */
-    uint8_t parity;         /* OBJECT_PARITY or 0; flips only in an exclusive section */
     bool track_access; /* access clocks are wanted (maxmemory policy); set in exclusive sections */
     bool track_lfu;
     int lfu_log_factor, lfu_decay_minutes;
@@ -108,43 +97,39 @@ table_root *keyspace_root_make(struct keyspace *keyspace, unsigned database, uin
 struct object *keyspace_find_raw(const struct keyspace *keyspace, unsigned database,
                                  const struct key *key);
 
-/* As commands see it. reading: an expired key is absent but stays; with tokens (may_delete) it is
- * deleted (logged as DEL, counted). Notes the access for LRU/LFU when touch is true. Does not count
- * hits. */
-struct object *keyspace_find(struct keyspace *keyspace, unsigned database, const struct key *key,
-                             bool may_delete, bool touch);
-bool object_is_expired(
-    const struct object *object); /* reads the clock only if there is an expiry */
+/* For a command that will write, under the token: a key that has expired for this unit is deleted
+ * first, whatever the view's mode, since who writes needs its place. NULL: absent. */
+struct object *keyspace_find_write(struct change *change, unsigned database, const struct key *key);
 
-/* Deletes an expired key: logged as DEL, counted as expired. The key's bytes may be those of the
- * object itself (they are not used after its retirement), here and in keyspace_delete. */
-void keyspace_expire_now(struct keyspace *keyspace, unsigned database, const struct key *key);
+/* The key has expired for this unit and is deleted: logged as DEL or UNLINK beside the effects of
+ * the command, counted as expired. Only if view_may_expire. Here and in keyspace_evict and
+ * keyspace_delete the key's bytes may be those of the object itself (they are not used after its
+ * retirement). */
+void keyspace_expire(struct change *change, unsigned database, const struct key *key);
+/* The same for a key that makes room, counted as evicted. It is there, expired or not. */
+void keyspace_evict(struct change *change, unsigned database, const struct key *key);
 
 /* Publication. The object belongs to the caller and nobody else has ever seen it: it is stamped
- * with the snapshot parity and, if its access clock is 0, with a fresh one. What keyspace_take gave
+ * with the snapshot id and, if its access clock is 0, with a fresh one. What keyspace_take gave
  * back may still be read by others, so it is never published again: object_remake makes a new
- * shell. add: the key is absent (delete it first if it is expired). replace: old is there, whether
+ * one. add: the key is absent (delete it first if it is expired). replace: old is there, whether
  * or not it has expired; it is retired, and dead on return if this is the only reader. Its access
  * clock starts anew under LRU and is old's under LFU, as in Redis. */
-void keyspace_add(struct keyspace *keyspace, unsigned database, const struct key *key,
-                  struct object *object);
-void keyspace_replace(struct keyspace *keyspace, unsigned database, const struct key *key,
-                      struct object *old, struct object *object);
-/* As replace, but the value moved from old to object (object_remake): if it is behind a pointer
- * only old's shell is retired. object keeps its own access clock. */
-void keyspace_replace_shell(struct keyspace *keyspace, unsigned database, const struct key *key,
-                            struct object *old, struct object *object);
+void keyspace_add(struct change *change, unsigned database, const struct key *key,
+                  struct object *object, enum change_event event);
+void keyspace_replace(struct change *change, unsigned database, const struct key *key,
+                      struct object *old, struct object *object, enum change_event event);
 /* true if it was there. */
-bool keyspace_delete(struct keyspace *keyspace, unsigned database, const struct key *key);
+bool keyspace_delete(struct change *change, unsigned database, const struct key *key,
+                     enum change_event event);
 /* Takes the key out and hands the object to the caller (RENAME, MOVE), who retires it
  * (object_retire, or object_retire_shell if a pointer moved to another object). */
-struct object *keyspace_take(struct keyspace *keyspace, unsigned database, const struct key *key);
-/* After any change of an object in place. */
-void keyspace_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
-/* OBJECT_NO_EXPIRY removes it. Counts as a change for WATCH, except that there is nothing to
- * remove. May replace the object: use the returned one, the other is retired. */
-struct object *keyspace_set_expiry(struct keyspace *keyspace, unsigned database,
-                                   const struct key *key, struct object *object, int64_t expiry_ms);
+struct object *keyspace_take(struct change *change, unsigned database, const struct key *key,
+                             enum change_event event);
+/* OBJECT_NO_EXPIRY removes it. Counts as a change, except that there is nothing to remove. May
+ * replace the object: use the returned one, the other is retired. */
+struct object *keyspace_set_expiry(struct change *change, unsigned database, const struct key *key,
+                                   struct object *object, int64_t expiry_ms);
 
 /* Numbers of keys. A thread publishes what it has added and removed all at once, while it holds the
  * tokens of what it did: at once after each change, or between hold and publish (one command or
@@ -167,9 +152,9 @@ uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot); /*
  * thread, else it has been freed on return. No grace period is due, since everybody was at a
  * command boundary. swap exchanges two databases. */
 struct keyspace_garbage;
-struct keyspace_garbage *keyspace_clear(struct keyspace *keyspace, int database /* -1: all */);
+struct keyspace_garbage *keyspace_clear(struct change *change, int database /* -1: all */);
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous);
-void keyspace_swap(struct keyspace *keyspace, unsigned a, unsigned b);
+void keyspace_swap(struct change *change, unsigned a, unsigned b);
 
 /* SCAN (engine/scan.c). A list belongs to one thread; zero-initialised, freed by scan_list_free.
  * What it lists is valid until the end of the command. */
@@ -193,8 +178,8 @@ bool keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t *curso
 
 /* A random key that has not expired, fair over keys whatever the slots' sizes; *object NULL: at one
  * moment there was none. false: as keyspace_scan. */
-bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusive,
-                     const struct object **object);
+bool keyspace_random(struct keyspace *keyspace, struct view *view, unsigned database,
+                     bool exclusive, const struct object **object);
 
 /* --- Access clocks (engine/access.c); Redis's LRU and LFU arithmetic -------------------------- */
 uint32_t access_lru_now(void); /* seconds, 24 bits */

@@ -1,7 +1,7 @@
 /* Objects and blobs: making, copying, freeing. Layout and who may read what: object.h.
  *
  * Invariant: an object's layout (flags, lengths, type) never changes after publication; only the
- * expiry word, the body word and the access clock do, each one atomic store. */
+ * expiry word, the body word, the snapshot id and the access clock do, each one atomic store. */
 #include "engine/object.h"
 #include "engine/background.h"
 
@@ -10,6 +10,7 @@
 #include "engine/assert.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
+#include "engine/object_private.h"
 
 #define WIDE_KEY_MARK         0xffff
 #define BLOB_BACKGROUND_BYTES (256 * 1024) /* larger ones are freed on the background thread */
@@ -41,7 +42,7 @@ static struct object *object_new(struct layout *l, uint8_t type_encoding, uint8_
     l->key = key_length;
     struct object *o = memory_alloc(layout_bytes(l));
     o->type_encoding = type_encoding;
-    o->flags = flags;
+    atomic_init(&o->flags, flags);
     o->key_length = (flags & OBJECT_WIDE_KEY) ? WIDE_KEY_MARK : (uint16_t)key_length;
     atomic_init(&o->access, 0);
     uint8_t *p = o->payload;
@@ -81,12 +82,13 @@ const char *object_wide_key(const struct object *o, size_t *length) {
     uint32_t wide;
     memcpy(&wide, p, 4);
     *length = wide;
-    return (const char *)p + 4 + code_bytes((o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT);
+    return (const char *)p + 4 +
+           code_bytes((object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT);
 }
 
 static inline size_t embedded_length(const struct object *o) {
-    const uint8_t *p = object_lengths(o) + ((o->flags & OBJECT_WIDE_KEY) ? 4 : 0);
-    switch ((o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT) {
+    const uint8_t *p = object_lengths(o) + ((object_flags(o) & OBJECT_WIDE_KEY) ? 4 : 0);
+    switch ((object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT) {
     case 1:
         return *p;
     case 2: {
@@ -122,7 +124,7 @@ const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUF
                           size_t *length) {
     if (object_encoding(o) == ENCODING_INT)
         return integer_text(object_integer(o), buffer, length);
-    if (UNLIKELY(o->flags & OBJECT_POINTER)) {
+    if (UNLIKELY(object_flags(o) & OBJECT_POINTER)) {
         const struct blob *blob = object_pointer(o);
         *length = blob->length;
         return blob->data;
@@ -181,9 +183,8 @@ static struct object *make_embedded(const char *key, size_t key_length, size_t l
 struct object *object_make_integer(const char *key, size_t key_length, int64_t value,
                                    int64_t expiry_ms) {
     struct layout l = {.body = 8};
-    uint8_t flags = value >= 0 && value < 10000 ? OBJECT_SHARED : 0;
-    struct object *o = object_new(&l, (uint8_t)(OBJECT_STRING | ENCODING_INT << 4), flags, key,
-                                  key_length, expiry_ms);
+    struct object *o =
+        object_new(&l, (uint8_t)(OBJECT_STRING | ENCODING_INT << 4), 0, key, key_length, expiry_ms);
     atomic_init(object_body(o), value);
     return o;
 }
@@ -231,8 +232,8 @@ struct object *object_make_string(const char *key, size_t key_length, const char
 static struct object *remake_with(const struct object *o, const char *key, size_t key_length,
                                   int64_t expiry_ms, int64_t body) {
     struct layout l = {0};
-    unsigned code = (o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
-    uint8_t kept = o->flags & (OBJECT_POINTER | OBJECT_LENGTH_MASK | OBJECT_SHARED);
+    unsigned code = (object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
+    uint8_t kept = object_flags(o) & (OBJECT_POINTER | OBJECT_LENGTH_MASK);
     bool has_body = object_has_body(o);
     l.body = has_body ? 8 : 0;
     l.length_width = code_bytes(code);
@@ -258,7 +259,7 @@ struct object *object_remake(const struct object *o, const char *key, size_t key
 struct object *object_duplicate(const struct object *o, const char *key, size_t key_length,
                                 int64_t expiry_ms) {
     int64_t body = object_has_body(o) ? object_integer(o) : 0;
-    if (o->flags & OBJECT_POINTER) {
+    if (object_flags(o) & OBJECT_POINTER) {
         ASSERT(object_type(o) == OBJECT_STRING);
         const struct blob *blob = object_pointer(o);
         struct blob *copy = blob_make(blob->length, blob->length);
@@ -272,13 +273,13 @@ struct object *object_duplicate(const struct object *o, const char *key, size_t 
 static inline size_t shell_bytes(const struct object *o) {
     const uint8_t *lengths = object_lengths(o);
     size_t key = o->key_length;
-    unsigned code = (o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
-    if (UNLIKELY(o->flags & OBJECT_WIDE_KEY)) {
+    unsigned code = (object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
+    if (UNLIKELY(object_flags(o) & OBJECT_WIDE_KEY)) {
         object_key(o, &key);
         key += 4;
     }
     size_t value = LIKELY(code == 1) ? *lengths : 0;
-    if (UNLIKELY(code > 1 || (o->flags & OBJECT_WIDE_KEY)))
+    if (UNLIKELY(code > 1 || (object_flags(o) & OBJECT_WIDE_KEY)))
         value = embedded_length(o);
     return (size_t)(lengths - (const uint8_t *)o) + code_bytes(code) + key + value;
 }
@@ -310,7 +311,7 @@ static void blob_return_job(void *pointer) {
 }
 
 void object_free(struct object *o) {
-    if (o->flags & OBJECT_POINTER) {
+    if (object_flags(o) & OBJECT_POINTER) {
         ASSERT(object_type(o) == OBJECT_STRING);
         struct blob *blob = object_pointer(o);
         if (blob->capacity >= BLOB_BACKGROUND_BYTES) {

@@ -2,7 +2,7 @@
  *
  *   offset  bytes
  *   0       1        type and encoding
- *   1       1        flags
+ *   1       1        flags, snapshot id
  *   2       2        key length
  *   4       4        access clock
  *   8       0 or 8   expiry (HAS_EXPIRY)
@@ -46,17 +46,20 @@ enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COL
 #define OBJECT_EMBSTR_MAX_BYTES 44        /* Redis's limit between embstr and raw */
 #define OBJECT_NO_EXPIRY        INT64_MIN /* no command can set this time */
 
-#define OBJECT_HAS_EXPIRY   0x01 /* the expiry field is there */
-#define OBJECT_PARITY       0x02 /* snapshot parity at publication */
-#define OBJECT_POINTER      0x04 /* the body is a pointer */
-#define OBJECT_WIDE_KEY     0x08 /* 32-bit key length after the body */
-#define OBJECT_LENGTH_SHIFT 4    /* two bits: width of the value length: 0, 1, 2, 4 bytes */
-#define OBJECT_LENGTH_MASK  0x30
-#define OBJECT_SHARED       0x40 /* Redis would use a shared integer: OBJECT REFCOUNT only */
+#define OBJECT_HAS_EXPIRY     0x01 /* the expiry field is there */
+#define OBJECT_POINTER        0x04 /* the body is a pointer */
+#define OBJECT_WIDE_KEY       0x08 /* 32-bit key length after the body */
+#define OBJECT_LENGTH_SHIFT   4    /* two bits: width of the value length: 0, 1, 2, 4 bytes */
+#define OBJECT_LENGTH_MASK    0x30
+/* Two bits: which cut of a snapshot the object is newer than (snapshot.h); alone of all flags they
+ * change after publication, by an atomic store under the token. */
+#define OBJECT_SNAPSHOT_SHIFT 6
+#define OBJECT_SNAPSHOT_MASK  0xc0
+#define OBJECT_SNAPSHOT_IDS   4
 
 struct object {
     uint8_t type_encoding; /* type | encoding << 4 */
-    uint8_t flags;
+    _Atomic uint8_t flags;
     uint16_t key_length;
     _Atomic uint32_t access; /* LRU clock (unix seconds) or LFU (16 bit minutes << 8 | counter) */
     _Alignas(8) uint8_t payload[];
@@ -72,6 +75,12 @@ struct blob {
     char data[];
 };
 
+static inline uint8_t object_flags(const struct object *o) {
+    return atomic_load_explicit(&o->flags, memory_order_relaxed);
+}
+static inline unsigned object_snapshot_id(const struct object *o) {
+    return object_flags(o) >> OBJECT_SNAPSHOT_SHIFT;
+}
 static inline enum object_type object_type(const struct object *o) {
     return (enum object_type)(o->type_encoding & 15);
 }
@@ -79,10 +88,10 @@ static inline enum object_encoding object_encoding(const struct object *o) {
     return (enum object_encoding)(o->type_encoding >> 4);
 }
 static inline uint8_t *object_after_expiry(const struct object *o) {
-    return (uint8_t *)o->payload + ((o->flags & OBJECT_HAS_EXPIRY) ? 8 : 0);
+    return (uint8_t *)o->payload + ((object_flags(o) & OBJECT_HAS_EXPIRY) ? 8 : 0);
 }
 static inline bool object_has_body(const struct object *o) {
-    return (o->flags & OBJECT_POINTER) || (o->type_encoding >> 4) == ENCODING_INT;
+    return (object_flags(o) & OBJECT_POINTER) || (o->type_encoding >> 4) == ENCODING_INT;
 }
 static inline _Atomic int64_t *object_body(const struct object *o) {
     return (_Atomic int64_t *)object_after_expiry(o);
@@ -94,7 +103,7 @@ static inline void *object_pointer(const struct object *o) {
     return (void *)(intptr_t)atomic_load_explicit(object_body(o), memory_order_relaxed);
 }
 static inline int64_t object_expiry(const struct object *o) {
-    return (o->flags & OBJECT_HAS_EXPIRY)
+    return (object_flags(o) & OBJECT_HAS_EXPIRY)
                ? atomic_load_explicit((_Atomic int64_t *)o->payload, memory_order_relaxed)
                : OBJECT_NO_EXPIRY;
 }
@@ -105,12 +114,14 @@ static inline bool object_expired_at(const struct object *o, int64_t now_ms) {
 }
 const char *object_wide_key(const struct object *o, size_t *length);
 static inline const char *object_key(const struct object *o, size_t *length) {
-    if (__builtin_expect(o->flags & OBJECT_WIDE_KEY, 0))
+    uint8_t flags = object_flags(o);
+    if (__builtin_expect(flags & OBJECT_WIDE_KEY, 0))
         return object_wide_key(o, length);
-    const uint8_t *p = object_after_expiry(o) + (object_has_body(o) ? 8 : 0);
-    uint32_t width = (o->flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
+    bool has_body = (flags & OBJECT_POINTER) || (o->type_encoding >> 4) == ENCODING_INT;
+    uint32_t width = (flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
     *length = o->key_length;
-    return (const char *)p + (width == 3 ? 4 : width);
+    return (const char *)o->payload + ((flags & OBJECT_HAS_EXPIRY) ? 8 : 0) + (has_body ? 8 : 0) +
+           (width == 3 ? 4 : width);
 }
 static inline bool object_key_equals(const struct object *o, const char *key, size_t length) {
     size_t n;
@@ -128,7 +139,7 @@ const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUF
 size_t object_string_length(const struct object *o);
 /* true: only the token protects this value (blob or collection). */
 static inline bool object_needs_token(const struct object *o) {
-    return o->flags & OBJECT_POINTER;
+    return object_flags(o) & OBJECT_POINTER;
 }
 
 /* --- Making them. The result is unpublished and belongs to the caller ------------------------- */
@@ -160,14 +171,6 @@ struct object *object_remake(const struct object *o, const char *key, size_t key
 struct object *object_duplicate(const struct object *o, const char *key, size_t key_length,
                                 int64_t expiry_ms);
 
-/* Changes an expiry in place: only if OBJECT_HAS_EXPIRY. Under the token. */
-static inline void object_set_expiry(struct object *o, int64_t expiry_ms) {
-    atomic_store_explicit((_Atomic int64_t *)o->payload, expiry_ms, memory_order_relaxed);
-}
-static inline void object_set_integer(struct object *o, int64_t value) {
-    atomic_store_explicit(object_body(o), value, memory_order_relaxed);
-}
-
 /* Bytes of the allocation itself, and with everything it points to (MEMORY USAGE, eviction). */
 size_t object_shell_bytes(const struct object *o);
 size_t object_total_bytes(const struct object *o);
@@ -184,10 +187,6 @@ void object_free(struct object *o);         /* never published */
 struct blob *blob_make(size_t length, size_t capacity);
 struct blob *blob_lend(struct blob *blob); /* under the token; any thread may return it */
 void blob_return(struct blob *blob);       /* the last one frees it */
-/* Under the token: the object's blob, not lent to anybody and with room for capacity bytes (copied
- * or grown if need be, and the object's body updated); its length is unchanged. */
-struct blob *object_blob_writable(struct object *o, size_t capacity);
-
 const char *object_type_name(enum object_type type);
 const char *object_encoding_name(const struct object *o);
 

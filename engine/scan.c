@@ -52,6 +52,7 @@ struct scan_walk {
     size_t count; /* keys wanted */
     bool exclusive;
     struct scan_list *list;
+    struct view *view; /* RANDOMKEY only: SCAN tells nobody's time */
 };
 
 static void list_push(struct scan_list *list, const struct object *object) {
@@ -214,7 +215,8 @@ bool keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t *curso
         database,
         count,
         exclusive,
-        list};
+        list,
+        NULL};
     size_t few = count < SCAN_EXCLUSIVE_KEYS ? count : SCAN_EXCLUSIVE_KEYS;
     list->count = list->part_count = 0;
     *cursor &= ((uint64_t)1 << (SLOT_BITS + BOUND_BITS)) - 1;
@@ -256,24 +258,29 @@ static uint64_t *random_state(void) {
 }
 
 /* A live key of the slot, NULL: there was none, or somebody changed it. */
-static const struct object *random_of_slot(const struct keyspace *keyspace, unsigned database,
-                                           uint32_t slot, bool exclusive) {
+static const struct object *random_of_slot(const struct keyspace *keyspace, struct view *view,
+                                           unsigned database, uint32_t slot, bool exclusive) {
     uint64_t word = 0, *random = random_state();
     if (!exclusive && !slot_read_begin(&keyspace->slots[slot], &word))
         return NULL;
     const table_root *root = keyspace_root(keyspace, database, slot);
     const struct object *object =
         root ? table_random(root, random_next(random), random_next(random)) : NULL;
-    if (!object || object_is_expired(object))
+    if (!object || view_is_expired(view, object))
         return NULL;
     return exclusive || slot_read_validate(&keyspace->slots[slot], word) ? object : NULL;
 }
 
+struct live {
+    struct view *view;
+    const struct object *object;
+};
+
 static void live_visit(struct object *object, uint64_t hash, void *context) {
-    const struct object **live = context;
+    struct live *live = context;
     (void)hash;
-    if (!*live && !object_is_expired(object))
-        *live = object;
+    if (!live->object && !view_is_expired(live->view, object))
+        live->object = object;
 }
 
 /* The first live key in hash order; parts as in SCAN. *object NULL: none. false: the slot is held
@@ -288,10 +295,11 @@ static bool first_live(const struct scan_walk *walk, uint32_t slot, const struct
     *object = NULL;
     if (empty)
         return true;
+    struct live live = {walk->view, NULL};
     do
-        table_walk(root, next, 0, SIZE_MAX, RANDOM_BUCKETS, false, live_visit, (void *)object,
-                   &next);
-    while (next != 0 && !*object);
+        table_walk(root, next, 0, SIZE_MAX, RANDOM_BUCKETS, false, live_visit, &live, &next);
+    while (next != 0 && !live.object);
+    *object = live.object;
     return !*object || walk->exclusive || slot_read_validate(&walk->keyspace->slots[slot], word);
 }
 
@@ -333,8 +341,8 @@ static bool random_by_walk(const struct scan_walk *walk, const struct object **o
     return settled;
 }
 
-bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusive,
-                     const struct object **object) {
+bool keyspace_random(struct keyspace *keyspace, struct view *view, unsigned database,
+                     bool exclusive, const struct object **object) {
     static _Thread_local struct slot_choice choice;
     struct scan_list list = {0};
     struct scan_walk walk = {
@@ -344,7 +352,8 @@ bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusiv
         database,
         0,
         exclusive,
-        &list};
+        &list,
+        view};
     uint64_t count;
     *object = NULL;
     if (!walk.bitmaps)
@@ -354,7 +363,7 @@ bool keyspace_random(struct keyspace *keyspace, unsigned database, bool exclusiv
         uint32_t slot = slot_choice_pick(&choice, random_state());
         if (slot == SLOT_COUNT)
             slot_choice_make(&choice, keyspace, database, false);
-        else if ((*object = random_of_slot(keyspace, database, slot, exclusive)))
+        else if ((*object = random_of_slot(keyspace, view, database, slot, exclusive)))
             return true;
     }
     if (!exclusive && keyspace_count_at_once(keyspace, database, &count) && count == 0)

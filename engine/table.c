@@ -162,7 +162,7 @@ static inline __attribute__((always_inline)) bool short_key_is(const struct obje
                                                                const char *key, size_t length) {
     if (UNLIKELY(length > SHORT_KEY_BYTES || o->key_length != length))
         return false;
-    if (o->flags & OBJECT_WIDE_KEY)
+    if (object_flags(o) & OBJECT_WIDE_KEY)
         __builtin_unreachable(); /* such a key has more bytes than that */
     size_t n;
     const char *k = object_key(o, &n);

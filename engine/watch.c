@@ -97,13 +97,13 @@ static void table_end(struct watcher *watcher) {
                      ~((uint64_t)1 << (watcher->slot & 63)));
 }
 
-void watcher_link(struct watcher *watcher) {
+void watcher_link(struct watcher *watcher, struct view *view) {
     struct watch_table *table = table_begin(watcher);
     struct key key = watcher_key(watcher);
     struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
     ASSERT(!watcher->linked);
     watcher->linked = true;
-    watcher->expired = object && object_is_expired(object);
+    watcher->expired = object && view_is_expired(view, object);
     size_t compared = 0;
     struct watcher *ring =
         find_ring(table, watcher->by_key.hash, watcher->database, &key, &compared);
@@ -152,24 +152,24 @@ struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
     return NULL;
 }
 
-bool watcher_is_expired(const struct watcher *watcher) {
+bool watcher_is_expired(const struct watcher *watcher, struct view *view) {
     if (watcher->expired)
         return false;
     struct key key = watcher_key(watcher);
     struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
-    return object && object_is_expired(object);
+    return object && view_is_expired(view, object);
 }
 
-size_t watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key) {
+size_t watch_touch(const struct slot *slot, unsigned database, const struct key *key, bool absent) {
     size_t seen = 0;
-    struct watcher *first = find_ring(keyspace->slots[key->slot].watchers, mix(key->hash, database),
-                                      database, key, &seen);
+    struct watcher *first =
+        find_ring(slot->watchers, mix(key->hash, database), database, key, &seen);
     struct watcher *w = first;
     if (!first)
         return seen;
     do {
         seen++;
-        if (w->expired && !keyspace_find_raw(keyspace, database, key))
+        if (w->expired && absent)
             /* It was absent for the client already; its deletion changes nothing for it. */
             w->expired = false;
         else
@@ -180,7 +180,7 @@ size_t watch_touch(struct keyspace *keyspace, unsigned database, const struct ke
 }
 
 /* The database of a watcher is emptied, or exchanged for another one. */
-static void touch_whole(struct watcher *w, int replaced_by) {
+static void touch_whole(struct watcher *w, struct view *view, int replaced_by) {
     struct key key = watcher_key(w);
     struct object *before = keyspace_find_raw(w->keyspace, w->database, &key);
     struct object *after =
@@ -189,7 +189,7 @@ static void touch_whole(struct watcher *w, int replaced_by) {
         return;
     /* Absent for the client at the time of WATCH, and absent afterwards: nothing has changed for
      * it. */
-    if ((w->expired || !before) && (!after || object_is_expired(after))) {
+    if ((w->expired || !before) && (!after || view_is_expired(view, after))) {
         w->expired = after != NULL;
         return;
     }
@@ -197,23 +197,25 @@ static void touch_whole(struct watcher *w, int replaced_by) {
 }
 
 /* All watchers of one slot. */
-static void touch_slot(const struct watch_table *table, int database, int replaced_by) {
+static void touch_slot(const struct watch_table *table, struct view *view, int database,
+                       int replaced_by) {
     for (size_t i = 0; i < table->by_owner.buckets; i++) {
         struct watch_node *node = watch_index_bucket(&table->by_owner, i);
         for (; node; node = node->next) {
             struct watcher *watcher = WATCHER_OF(node, by_owner);
             if (database < 0 || watcher->database == (unsigned)database)
-                touch_whole(watcher, replaced_by);
+                touch_whole(watcher, view, replaced_by);
         }
     }
 }
 
-void watch_touch_database(struct keyspace *keyspace, int database, int replaced_by) {
+void watch_touch_database(struct keyspace *keyspace, struct view *view, int database,
+                          int replaced_by) {
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
         uint64_t bits = atomic_load_explicit(&keyspace->watched[word], memory_order_relaxed);
         for (; bits; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            touch_slot(keyspace->slots[slot].watchers, database, replaced_by);
+            touch_slot(keyspace->slots[slot].watchers, view, database, replaced_by);
         }
     }
 }

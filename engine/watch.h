@@ -29,7 +29,7 @@ struct watcher *watcher_make(struct keyspace *keyspace, unsigned database, const
                              _Atomic bool *dirty);
 /* Under the token of its slot, both in constant time. Link sets SLOT_WATCHED; the last unlink
  * clears it. Does not free. An owner watches a key once (ask watch_find before). */
-void watcher_link(struct watcher *watcher);
+void watcher_link(struct watcher *watcher, struct view *view);
 void watcher_unlink(struct watcher *watcher);
 void watcher_free(struct watcher *watcher);
 
@@ -38,16 +38,18 @@ void watcher_free(struct watcher *watcher);
 struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
                            const struct key *key, const _Atomic bool *dirty);
 
-/* Under the token: called by the keyspace for each change when the slot's word has SLOT_WATCHED.
+/* Under the token: called by change_after when the slot's word has SLOT_WATCHED. absent: the key is
+ * gone now.
  * Returns how many watchers it looked at. */
-size_t watch_touch(struct keyspace *keyspace, unsigned database, const struct key *key);
+size_t watch_touch(const struct slot *slot, unsigned database, const struct key *key, bool absent);
 /* Exclusive section, before the change: FLUSHDB (replaced_by -1), FLUSHALL (database -1, too),
  * SWAPDB (once for each of the two). A watcher becomes dirty if its key exists before or
  * afterwards, unless it is absent for clients both times because it has expired. Looks at watched
  * slots only. */
-void watch_touch_database(struct keyspace *keyspace, int database, int replaced_by);
+void watch_touch_database(struct keyspace *keyspace, struct view *view, int database,
+                          int replaced_by);
 /* Under the token of its slot: true if the watched key has expired since (Redis fails EXEC then).
  */
-bool watcher_is_expired(const struct watcher *watcher);
+bool watcher_is_expired(const struct watcher *watcher, struct view *view);
 
 #endif

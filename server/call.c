@@ -12,21 +12,21 @@
 
 #include "engine/assert.h"
 #include "server/numbers.h"
-#include "server/server.h"
 #include "server/session.h"
 
 /* --- Lookups ---------------------------------------------------------------------------------- */
 
-/* An expired key is absent for everybody; with the tokens it is deleted. Without them the command
- * runs again with them, so that the memory of what is read too late comes back at once. */
+/* An expired key is absent for everybody; with the tokens it is deleted if the view allows it.
+ * Without them the command runs again with them, so that the memory of what is read too late comes
+ * back at once. */
 static struct object *find_live(struct call *call, const struct key *key) {
     struct object *object = keyspace_find_raw(call->keyspace, call->database, key);
-    if (LIKELY(!object || !(object->flags & OBJECT_HAS_EXPIRY) || !object_is_expired(object)))
+    if (LIKELY(!object || !view_is_expired(&call->change->view, object)))
         return object;
-    if (call->server && pause_is_on(&call->server->pause))
-        return NULL; /* nothing is deleted during a pause */
+    if (!view_may_expire(&call->change->view))
+        return NULL;
     if (call->tokens)
-        keyspace_expire_now(call->keyspace, call->database, key);
+        keyspace_expire(call->change, call->database, key);
     else
         call->met_expired = true;
     return NULL;
@@ -48,7 +48,11 @@ struct object *call_find_read_quietly(struct call *call, const struct key *key) 
 }
 
 struct object *call_find_write(struct call *call, const struct key *key) {
-    return keyspace_find(call->keyspace, call->database, key, true, !call->session->no_touch);
+    ASSERT(call->tokens);
+    struct object *object = keyspace_find_write(call->change, call->database, key);
+    if (object && !call->session->no_touch)
+        access_note(call->keyspace, object);
+    return object;
 }
 
 /* --- Arguments -------------------------------------------------------------------------------- */
@@ -66,9 +70,17 @@ bool argument_integer(struct call *call, int index, int64_t *value) {
 }
 
 void call_propagate(struct call *call, const struct effect_argument *arguments, size_t count) {
-    struct effect_log *log = call->keyspace->log;
-    if (log)
-        log->append(log->context, call->database, arguments, count);
+    change_append(call->change, call->database, arguments, count);
+}
+
+void call_done_logged(struct call *call) {
+    _Static_assert(sizeof(struct argument) == sizeof(struct effect_argument) &&
+                       offsetof(struct argument, length) ==
+                           offsetof(struct effect_argument, length),
+                   "arguments are logged as they are");
+    change_command_done(call->change, call->database,
+                        (const struct effect_argument *)(const void *)call->argv,
+                        (size_t)call->argc);
 }
 
 /* --- Containers of subcommands ---------------------------------------------------------------- */

@@ -18,10 +18,19 @@ bool argument_is(const struct argument *argument, const char *lower_case_word);
 /* An integer; false: Redis's error is replied. */
 bool argument_integer(struct call *call, int index, int64_t *value);
 
-/* What to propagate instead of argv (deterministic form). No-op without a log. */
+/* What to propagate instead of the command's arguments (deterministic form). No-op without a log.
+ */
 void call_propagate(struct call *call, const struct effect_argument *arguments, size_t count);
 static inline bool call_is_logged(const struct call *call) {
-    return __builtin_expect(call->keyspace->log != NULL, 0);
+    return change_is_logged(call->change);
+}
+
+/* The handler has returned: what it changed is logged as its arguments unless it has propagated
+ * something else. For whoever runs handlers, each time that it is true that the command has run. */
+void call_done_logged(struct call *call);
+static inline void call_done(struct call *call) {
+    if (call_is_logged(call))
+        call_done_logged(call);
 }
 
 /* What X HELP replies: a heading, the lines (NULL-terminated; two per subcommand), HELP itself. */

@@ -3,7 +3,6 @@
 
 #include <limits.h>
 
-#include "engine/clock.h"
 #include "server/config.h"
 #include "server/numbers.h"
 
@@ -32,7 +31,7 @@ bool data_expiry_argument(struct call *call, int index, bool seconds, bool relat
     if (!argument_integer(call, index, &value))
         return false;
     if (value <= 0 || (seconds && __builtin_mul_overflow(value, 1000, &value)) ||
-        (relative && __builtin_add_overflow(value, clock_now_ms(), &value))) {
+        (relative && __builtin_add_overflow(value, data_now_ms(call), &value))) {
         data_reply_bad_expiry(call);
         return false;
     }
@@ -63,6 +62,12 @@ bool data_database_exists(struct call *call, int number) {
         return true;
     reply_error(call->reply, "ERR DB index is out of range");
     return false;
+}
+
+void data_expire_at_once(struct call *call, const struct key *key) {
+    keyspace_delete(call->change, call->database, key, CHANGE_DEL);
+    bool unlink = atomic_load_explicit(&call->change->door->unlink_expired, memory_order_relaxed);
+    data_propagate_key(call, unlink ? "UNLINK" : "DEL", key);
 }
 
 void data_propagate_key(struct call *call, const char *name, const struct key *key) {

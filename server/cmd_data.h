@@ -23,11 +23,11 @@ static inline struct object *data_find_untouched(struct call *call, const struct
 
 /* Publishes object in place of old, or as a new key when old is NULL. Needs the token. */
 static inline void data_publish(struct call *call, const struct key *key, struct object *old,
-                                struct object *object) {
+                                struct object *object, enum change_event event) {
     if (old)
-        keyspace_replace(call->keyspace, call->database, key, old, object);
+        keyspace_replace(call->change, call->database, key, old, object, event);
     else
-        keyspace_add(call->keyspace, call->database, key, object);
+        keyspace_add(call->change, call->database, key, object, event);
 }
 
 /* false: not a string, and the error is replied. */
@@ -41,6 +41,11 @@ static inline bool data_is_string(struct call *call, const struct object *object
 /* The value is one that only the token protects, and the command runs without: CALL_NEED_TOKENS. */
 static inline bool data_is_protected(const struct call *call, const struct object *object) {
     return UNLIKELY(object_needs_token(object)) && !call->tokens;
+}
+
+/* The time of this unit of work. */
+static inline int64_t data_now_ms(struct call *call) {
+    return view_now_ms(&call->change->view);
 }
 
 /* The latest time that fits beside the mark for "no expiry". A user who asks for INT64_MAX gets a
@@ -69,6 +74,9 @@ bool data_int_argument(struct call *call, int index, const char *message, int *v
 
 /* A number of a database; false: error replied. */
 bool data_database_exists(struct call *call, int number);
+
+/* A key whose new time to live is over already: it goes, and is propagated as a deletion. */
+void data_expire_at_once(struct call *call, const struct key *key);
 
 /* Propagation: name key, and name key integer. No-ops without a log. */
 void data_propagate_key(struct call *call, const char *name, const struct key *key);

@@ -3,8 +3,9 @@
  * Run by: any worker; TTL ... PEXPIRETIME also without token (the expiry is one atomic word). */
 #include <limits.h>
 
-#include "engine/clock.h"
+#include "engine/memory.h"
 #include "server/cmd_data.h"
+#include "server/numbers.h"
 
 enum {
     CONDITION_NX = 1 << 0, /* only if there is no expiry */
@@ -57,8 +58,24 @@ static bool conditions_hold(unsigned conditions, int64_t current, int64_t wanted
     return true;
 }
 
+/* PEXPIREAT key ms, with the conditions: as in Redis they stay, although they are fulfilled. */
+static void propagate_expiry(struct call *call, const struct key *key, int64_t expiry_ms) {
+    if (!call_is_logged(call))
+        return;
+    char text[NUMBER_INT64_SIZE];
+    struct effect_argument *arguments =
+        memory_alloc((size_t)call->argc * sizeof(struct effect_argument));
+    arguments[0] = (struct effect_argument){"PEXPIREAT", 9};
+    arguments[1] = (struct effect_argument){key->data, key->length};
+    arguments[2] = (struct effect_argument){text, number_write_int64(text, expiry_ms)};
+    for (int i = 3; i < call->argc; i++)
+        arguments[i] = (struct effect_argument){call->argv[i].data, call->argv[i].length};
+    call_propagate(call, arguments, (size_t)call->argc);
+    memory_free(arguments);
+}
+
 /* base_ms is added to the argument: now, or 0 for absolute times. */
-static enum call_result expire(struct call *call, int64_t now_ms, int64_t base_ms, bool seconds) {
+static enum call_result expire(struct call *call, int64_t base_ms, bool seconds) {
     const struct key *key = &call->key;
     unsigned conditions;
     int64_t expiry_ms;
@@ -75,33 +92,30 @@ static enum call_result expire(struct call *call, int64_t now_ms, int64_t base_m
         reply_integer(call->reply, 0);
         return CALL_DONE;
     }
-    if (expiry_ms <= now_ms) {
-        keyspace_delete(call->keyspace, call->database, key);
-        data_propagate_key(call, "DEL", key);
+    if (view_is_over(&call->change->view, expiry_ms)) {
+        data_expire_at_once(call, key);
     } else {
-        keyspace_set_expiry(call->keyspace, call->database, key, object, expiry_ms);
-        data_propagate_key_integer(call, "PEXPIREAT", key, expiry_ms);
+        keyspace_set_expiry(call->change, call->database, key, object, expiry_ms);
+        propagate_expiry(call, key, expiry_ms);
     }
     reply_integer(call->reply, 1);
     return CALL_DONE;
 }
 
 enum call_result cmd_expire(struct call *call) {
-    int64_t now_ms = clock_now_ms();
-    return expire(call, now_ms, now_ms, true);
+    return expire(call, data_now_ms(call), true);
 }
 
 enum call_result cmd_pexpire(struct call *call) {
-    int64_t now_ms = clock_now_ms();
-    return expire(call, now_ms, now_ms, false);
+    return expire(call, data_now_ms(call), false);
 }
 
 enum call_result cmd_expireat(struct call *call) {
-    return expire(call, clock_now_ms(), 0, true);
+    return expire(call, 0, true);
 }
 
 enum call_result cmd_pexpireat(struct call *call) {
-    return expire(call, clock_now_ms(), 0, false);
+    return expire(call, 0, false);
 }
 
 static enum call_result time_to_live(struct call *call, bool seconds, bool absolute) {
@@ -113,7 +127,7 @@ static enum call_result time_to_live(struct call *call, bool seconds, bool absol
         result = -1;
     } else {
         if (!absolute)
-            result -= clock_now_ms();
+            result -= data_now_ms(call);
         if (result < 0)
             result = 0;
         if (seconds) /* rounded to the nearest, without overflow at the end of time */
@@ -143,7 +157,7 @@ enum call_result cmd_persist(struct call *call) {
     struct object *object = call_find_write(call, &call->key);
     bool persists = object && object_expiry(object) != OBJECT_NO_EXPIRY;
     if (persists)
-        keyspace_set_expiry(call->keyspace, call->database, &call->key, object, OBJECT_NO_EXPIRY);
+        keyspace_set_expiry(call->change, call->database, &call->key, object, OBJECT_NO_EXPIRY);
     reply_integer(call->reply, persists);
     return CALL_DONE;
 }

@@ -30,7 +30,7 @@ static enum call_result flush(struct call *call, int database) {
     bool asynchronous;
     if (!flush_mode_parse(call, &asynchronous))
         return CALL_DONE;
-    struct keyspace_garbage *garbage = keyspace_clear(call->keyspace, database);
+    struct keyspace_garbage *garbage = keyspace_clear(call->change, database);
     /* A transaction may flush more than once; only the first keeps its place after the section. */
     if (!asynchronous && call->after && !call->after->run)
         *call->after = (struct call_after){free_after_section, garbage};
@@ -56,7 +56,7 @@ enum call_result cmd_swapdb(struct call *call) {
         !data_database_exists(call, a) || !data_database_exists(call, b))
         return CALL_DONE;
     if (a != b)
-        keyspace_swap(call->keyspace, (unsigned)a, (unsigned)b);
+        keyspace_swap(call->change, (unsigned)a, (unsigned)b);
     reply_ok(call->reply);
     return CALL_DONE;
 }

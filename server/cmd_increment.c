@@ -4,6 +4,7 @@
  * the new number and validate. Run by: any worker, under the key's token. */
 #include <math.h>
 
+#include "engine/types/string.h"
 #include "server/cmd_data.h"
 #include "server/numbers.h"
 
@@ -34,11 +35,11 @@ static enum call_result increment(struct call *call, int64_t amount) {
         return CALL_DONE;
     }
     if (LIKELY(old && object_encoding(old) == ENCODING_INT)) {
-        object_set_integer(old, value);
-        keyspace_touch(call->keyspace, call->database, key);
+        string_set_integer(call->change, call->database, key, old, value, CHANGE_INCRBY);
     } else {
         int64_t expiry_ms = old ? object_expiry(old) : OBJECT_NO_EXPIRY;
-        data_publish(call, key, old, object_make_integer(key->data, key->length, value, expiry_ms));
+        data_publish(call, key, old, object_make_integer(key->data, key->length, value, expiry_ms),
+                     CHANGE_INCRBY);
     }
     reply_integer(call->reply, value);
     return CALL_DONE;
@@ -105,7 +106,8 @@ enum call_result cmd_incrbyfloat(struct call *call) {
     size_t length = number_write_long_double(text, value);
     int64_t expiry_ms = old ? object_expiry(old) : OBJECT_NO_EXPIRY;
     data_publish(call, key, old,
-                 object_make_string(key->data, key->length, text, length, expiry_ms, STRING_PLAIN));
+                 object_make_string(key->data, key->length, text, length, expiry_ms, STRING_PLAIN),
+                 CHANGE_INCRBYFLOAT);
     propagate_float(call, text, length);
     reply_bulk(call->reply, text, length);
     return CALL_DONE;

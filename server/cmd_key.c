@@ -13,8 +13,8 @@ enum call_result cmd_del(struct call *call) {
     for (int i = 1; i < call->argc; i++) {
         struct key key = call_key(call, i);
         /* An expired key goes too, but as one that expired. */
-        if (keyspace_find(call->keyspace, call->database, &key, true, false))
-            deleted += keyspace_delete(call->keyspace, call->database, &key);
+        if (keyspace_find_write(call->change, call->database, &key))
+            deleted += keyspace_delete(call->change, call->database, &key, CHANGE_DEL);
     }
     reply_integer(call->reply, deleted);
     return CALL_DONE;
@@ -68,26 +68,30 @@ struct place {
 
 static struct place place_find(struct call *call, unsigned database, int index) {
     struct place place = {database, call_key(call, index), NULL};
-    place.object = keyspace_find(call->keyspace, database, &place.key, true, false);
+    place.object = keyspace_find_write(call->change, database, &place.key);
     return place;
 }
 
-static void place_put(struct call *call, const struct place *target, struct object *object) {
+static void place_put(struct call *call, const struct place *target, struct object *object,
+                      enum change_event event) {
     /* A key that appears starts a new life for LRU and LFU. */
     atomic_store_explicit(&object->access, 0, memory_order_relaxed);
     if (target->object)
-        keyspace_replace(call->keyspace, target->database, &target->key, target->object, object);
+        keyspace_replace(call->change, target->database, &target->key, target->object, object,
+                         event);
     else
-        keyspace_add(call->keyspace, target->database, &target->key, object);
+        keyspace_add(call->change, target->database, &target->key, object, event);
 }
 
 /* The object in source becomes the object in target, with its expiry. Published objects are never
  * changed, so it gets a new shell; a value behind a pointer moves over. */
-static void place_move(struct call *call, const struct place *source, const struct place *target) {
+static void place_move(struct call *call, const struct place *source, const struct place *target,
+                       enum change_event from, enum change_event to) {
     const struct key *key = &target->key;
     place_put(call, target,
-              object_remake(source->object, key->data, key->length, object_expiry(source->object)));
-    struct object *shell = keyspace_take(call->keyspace, source->database, &source->key);
+              object_remake(source->object, key->data, key->length, object_expiry(source->object)),
+              to);
+    struct object *shell = keyspace_take(call->change, source->database, &source->key, from);
     if (object_needs_token(shell))
         object_retire_shell(shell);
     else
@@ -110,7 +114,7 @@ static enum call_result rename_key(struct call *call, bool only_if_absent) {
         struct place target = place_find(call, call->database, 2);
         refused = only_if_absent && target.object;
         if (!refused)
-            place_move(call, &source, &target);
+            place_move(call, &source, &target, CHANGE_RENAME_FROM, CHANGE_RENAME_TO);
     }
     if (only_if_absent)
         reply_integer(call->reply, !refused);
@@ -140,7 +144,7 @@ enum call_result cmd_move(struct call *call) {
     if (source.object) {
         struct place target = place_find(call, (unsigned)database, 1);
         if (!target.object) {
-            place_move(call, &source, &target);
+            place_move(call, &source, &target, CHANGE_MOVE_FROM, CHANGE_MOVE_TO);
             reply_integer(call->reply, 1);
             return CALL_DONE;
         }
@@ -187,7 +191,8 @@ enum call_result cmd_copy(struct call *call) {
     if (copies)
         place_put(
             call, &target,
-            object_duplicate(object, target.key.data, target.key.length, object_expiry(object)));
+            object_duplicate(object, target.key.data, target.key.length, object_expiry(object)),
+            CHANGE_COPY_TO);
     reply_integer(call->reply, copies);
     return CALL_DONE;
 }

@@ -47,11 +47,11 @@ static void reply_key(struct call *call, const struct object *object) {
 }
 
 /* Moves the expired ones to the end; returns how many of the list come before them. */
-static size_t expired_to_end(struct scan_list *list) {
+static size_t expired_to_end(struct view *view, struct scan_list *list) {
     size_t live = list->count;
     for (size_t i = 0; i < live;) {
         const struct object *object = list->objects[i];
-        if (!object_is_expired(object)) {
+        if (!view_is_expired(view, object)) {
             i++;
             continue;
         }
@@ -76,6 +76,8 @@ static void reply_keys(struct call *call, const struct filter *filter, struct sc
 /* SCAN deletes the expired keys that it met, as in Redis. A slot that somebody else holds is left
  * alone: the expiry duty comes by. */
 static void delete_expired(struct call *call, const struct object *const *objects, size_t n) {
+    if (n == 0 || !view_may_expire(&call->change->view))
+        return;
     for (size_t i = 0; i < n; i++) {
         const struct object *object = objects[i];
         size_t length;
@@ -86,10 +88,12 @@ static void delete_expired(struct call *call, const struct object *const *object
             continue;
         /* Meanwhile it may have been replaced, or made to live longer in place. */
         if (keyspace_find_raw(call->keyspace, call->database, &key) == object &&
-            object_is_expired(object))
-            keyspace_expire_now(call->keyspace, call->database, &key);
-        if (!call->tokens)
-            slot_release(slot);
+            view_is_expired(&call->change->view, object))
+            keyspace_expire(call->change, call->database, &key);
+        if (call->tokens)
+            continue;
+        change_commit(call->change);
+        slot_release(slot);
     }
 }
 
@@ -167,7 +171,7 @@ enum call_result cmd_scan(struct call *call) {
     if (settled) {
         reply_array(call->reply, 2);
         reply_bulk_integer(call->reply, (int64_t)cursor);
-        size_t live = expired_to_end(&list);
+        size_t live = expired_to_end(&call->change->view, &list);
         reply_keys(call, &filter, &list, live);
         delete_expired(call, list.objects + live, list.count - live);
     }
@@ -187,7 +191,8 @@ enum call_result cmd_keys(struct call *call) {
     do {
         keyspace_scan(call->keyspace, call->database, &cursor, SIZE_MAX, true, &list);
         for (size_t i = 0; i < list.count; i++)
-            if (!object_is_expired(list.objects[i]) && filter_matches(&filter, list.objects[i])) {
+            if (!view_is_expired(&call->change->view, list.objects[i]) &&
+                filter_matches(&filter, list.objects[i])) {
                 reply_key(call, list.objects[i]);
                 matches++;
             }
@@ -199,7 +204,8 @@ enum call_result cmd_keys(struct call *call) {
 
 enum call_result cmd_randomkey(struct call *call) {
     const struct object *object;
-    if (!keyspace_random(call->keyspace, call->database, call->tokens, &object))
+    if (!keyspace_random(call->keyspace, &call->change->view, call->database, call->tokens,
+                         &object))
         return CALL_NEED_EXCLUSIVE;
     if (object)
         reply_key(call, object);

@@ -5,12 +5,10 @@
  * which only holders of the token see; APPEND and SETRANGE change it in place.
  *
  * Run by: any worker, see command.h. Readers (GET, MGET, STRLEN, GETRANGE) also without tokens. */
-#include "engine/clock.h"
+#include "engine/memory.h"
+#include "engine/types/string.h"
 #include "server/cmd_data.h"
 #include "server/numbers.h"
-
-/* A blob that grows gets as much again, at most this much: appending is linear, waste bounded. */
-#define BLOB_GROWTH_BYTES_MAX ((size_t)1024 * 1024)
 
 /* --- Options of SET and GETEX ----------------------------------------------------------------- */
 
@@ -84,29 +82,49 @@ static bool options_expiry(struct call *call, unsigned flags, int time_index, in
 
 /* --- SET -------------------------------------------------------------------------------------- */
 
-/* What a conditional or dated SET was: SET key value [KEEPTTL | PXAT ms]. */
-static void propagate_set(struct call *call, const struct key *key, const struct argument *value,
-                          bool keep_ttl, int64_t expiry_ms) {
+/* SET key value PXAT ms. */
+static void propagate_dated(struct call *call, const struct key *key, const struct argument *value,
+                            int64_t expiry_ms) {
     if (!call_is_logged(call))
         return;
     char text[NUMBER_INT64_SIZE];
-    size_t count = 3;
-    struct effect_argument arguments[5] = {
-        {"SET", 3}, {key->data, key->length}, {value->data, value->length}};
-    if (keep_ttl) {
-        arguments[count++] = (struct effect_argument){"KEEPTTL", 7};
-    } else if (expiry_ms != OBJECT_NO_EXPIRY) {
-        arguments[count++] = (struct effect_argument){"PXAT", 4};
-        arguments[count++] = (struct effect_argument){text, number_write_int64(text, expiry_ms)};
-    }
+    size_t length = number_write_int64(text, expiry_ms);
+    struct effect_argument arguments[5] = {{"SET", 3},
+                                           {key->data, key->length},
+                                           {value->data, value->length},
+                                           {"PXAT", 4},
+                                           {text, length}};
+    call_propagate(call, arguments, 5);
+}
+
+/* SET key value, without the options GET, which asks for a reply only. */
+static void propagate_without_get(struct call *call) {
+    if (!call_is_logged(call))
+        return;
+    struct effect_argument few[8], *arguments = few;
+    size_t count = 0;
+    if ((size_t)call->argc > sizeof few / sizeof *few)
+        arguments = memory_alloc((size_t)call->argc * sizeof *arguments);
+    for (int i = 0; i < call->argc; i++)
+        if (i < 3 || !argument_is(&call->argv[i], "get"))
+            arguments[count++] = (struct effect_argument){call->argv[i].data, call->argv[i].length};
     call_propagate(call, arguments, count);
+    if (arguments != few)
+        memory_free(arguments);
 }
 
 static inline void store(struct call *call, const struct key *key, struct object *old,
                          const struct argument *value, int64_t expiry_ms) {
     struct object *object = object_make_string(key->data, key->length, value->data, value->length,
                                                expiry_ms, STRING_SET);
-    data_publish(call, key, old, object);
+    data_publish(call, key, old, object, CHANGE_SET);
+}
+
+/* The same with a time to live of its own. */
+static void store_dated(struct call *call, const struct key *key, struct object *old,
+                        const struct argument *value, int64_t expiry_ms) {
+    store(call, key, old, value, expiry_ms);
+    change_also(call->change, call->database, key, CHANGE_EXPIRE);
 }
 
 /* The old value is the reply. *old as call_find_write gives it. false: error replied. */
@@ -143,8 +161,15 @@ static void set_with_options(struct call *call) {
     }
     if ((flags & OPTION_KEEPTTL) && old)
         expiry_ms = object_expiry(old);
-    store(call, key, old, &call->argv[2], expiry_ms);
-    propagate_set(call, key, &call->argv[2], flags & OPTION_KEEPTTL, expiry_ms);
+    if (flags & OPTIONS_WITH_TIME) {
+        store_dated(call, key, old, &call->argv[2], expiry_ms);
+        if (!(flags & OPTION_PXAT))
+            propagate_dated(call, key, &call->argv[2], expiry_ms);
+    } else {
+        store(call, key, old, &call->argv[2], expiry_ms);
+        if (flags & OPTION_GET)
+            propagate_without_get(call);
+    }
     if (!(flags & OPTION_GET))
         reply_ok(call->reply);
 }
@@ -173,8 +198,8 @@ static enum call_result set_dated(struct call *call, bool seconds) {
     if (!data_expiry_argument(call, 2, seconds, true, &expiry_ms))
         return CALL_DONE;
     struct object *old = call_find_write(call, &call->key);
-    store(call, &call->key, old, &call->argv[3], expiry_ms);
-    propagate_set(call, &call->key, &call->argv[3], false, expiry_ms);
+    store_dated(call, &call->key, old, &call->argv[3], expiry_ms);
+    propagate_dated(call, &call->key, &call->argv[3], expiry_ms);
     reply_ok(call->reply);
     return CALL_DONE;
 }
@@ -192,7 +217,9 @@ enum call_result cmd_getset(struct call *call) {
     if (!reply_old_value(call, &old))
         return CALL_DONE;
     store(call, &call->key, old, &call->argv[2], OBJECT_NO_EXPIRY);
-    propagate_set(call, &call->key, &call->argv[2], false, OBJECT_NO_EXPIRY);
+    struct effect_argument arguments[3] = {
+        {"SET", 3}, {call->key.data, call->key.length}, {call->argv[2].data, call->argv[2].length}};
+    call_propagate(call, arguments, 3);
     return CALL_DONE;
 }
 
@@ -276,7 +303,7 @@ enum call_result cmd_getdel(struct call *call) {
     if (!data_is_string(call, object))
         return CALL_DONE;
     reply_bulk_object(call->reply, object);
-    keyspace_delete(call->keyspace, call->database, &call->key);
+    keyspace_delete(call->change, call->database, &call->key, CHANGE_DEL);
     data_propagate_key(call, "DEL", &call->key);
     return CALL_DONE;
 }
@@ -296,14 +323,13 @@ enum call_result cmd_getex(struct call *call) {
     if (!data_is_string(call, object) || !options_expiry(call, flags, time_index, &expiry_ms))
         return CALL_DONE;
     reply_bulk_object(call->reply, object);
-    if ((flags & (OPTION_EXAT | OPTION_PXAT)) && expiry_ms <= clock_now_ms()) {
-        keyspace_delete(call->keyspace, call->database, key);
-        data_propagate_key(call, "DEL", key);
+    if ((flags & (OPTION_EXAT | OPTION_PXAT)) && view_is_over(&call->change->view, expiry_ms)) {
+        data_expire_at_once(call, key);
     } else if (flags & OPTIONS_WITH_TIME) {
-        keyspace_set_expiry(call->keyspace, call->database, key, object, expiry_ms);
+        keyspace_set_expiry(call->change, call->database, key, object, expiry_ms);
         data_propagate_key_integer(call, "PEXPIREAT", key, expiry_ms);
     } else if ((flags & OPTION_PERSIST) && object_expiry(object) != OBJECT_NO_EXPIRY) {
-        keyspace_set_expiry(call->keyspace, call->database, key, object, OBJECT_NO_EXPIRY);
+        keyspace_set_expiry(call->change, call->database, key, object, OBJECT_NO_EXPIRY);
         data_propagate_key(call, "PERSIST", key);
     }
     return CALL_DONE;
@@ -361,42 +387,10 @@ enum call_result cmd_substr(struct call *call) {
     return cmd_getrange(call);
 }
 
-/* A blob that nobody else sees, with room for length bytes. */
-static struct blob *blob_for_length(struct object *object, size_t length) {
-    const struct blob *blob = object_pointer(object);
-    size_t capacity = length;
-    if (capacity > blob->capacity)
-        capacity += length < BLOB_GROWTH_BYTES_MAX ? length : BLOB_GROWTH_BYTES_MAX;
-    return object_blob_writable(object, capacity);
-}
-
-/* Writes value at offset into a string that exists; bytes between its end and offset become zeros.
- * The encoding becomes RAW, as in Redis. Returns the new length. */
 static size_t write_range(struct call *call, struct object *old, size_t offset,
-                          const struct argument *value) {
-    const struct key *key = &call->key;
-    char buffer[OBJECT_INTEGER_BUFFER];
-    size_t old_length, end = offset + value->length;
-    const char *text = object_string(old, buffer, &old_length);
-    size_t length = end > old_length ? end : old_length;
-    if (object_needs_token(old)) {
-        struct blob *blob = blob_for_length(old, length);
-        if (offset > old_length)
-            memset(blob->data + old_length, 0, offset - old_length);
-        memcpy(blob->data + offset, value->data, value->length);
-        blob->length = length;
-        keyspace_touch(call->keyspace, call->database, key);
-        return length;
-    }
-    char *content;
-    struct object *object =
-        object_make_buffer(key->data, key->length, length, object_expiry(old), false, &content);
-    memcpy(content, text, old_length);
-    if (offset > old_length)
-        memset(content + old_length, 0, offset - old_length);
-    memcpy(content + offset, value->data, value->length);
-    keyspace_replace(call->keyspace, call->database, key, old, object);
-    return length;
+                          const struct argument *value, enum change_event event) {
+    return string_write_range(call->change, call->database, &call->key, old, offset, value->data,
+                              value->length, event);
 }
 
 enum call_result cmd_append(struct call *call) {
@@ -411,7 +405,7 @@ enum call_result cmd_append(struct call *call) {
         return CALL_DONE;
     size_t length = object_string_length(old);
     if (data_length_is_allowed(call, length, value->length))
-        reply_integer(call->reply, (int64_t)write_range(call, old, length, value));
+        reply_integer(call->reply, (int64_t)write_range(call, old, length, value, CHANGE_APPEND));
     return CALL_DONE;
 }
 
@@ -435,7 +429,8 @@ enum call_result cmd_setrange(struct call *call) {
     if (!data_length_is_allowed(call, (size_t)offset, value->length))
         return CALL_DONE;
     if (old) {
-        reply_integer(call->reply, (int64_t)write_range(call, old, (size_t)offset, value));
+        reply_integer(call->reply,
+                      (int64_t)write_range(call, old, (size_t)offset, value, CHANGE_SETRANGE));
         return CALL_DONE;
     }
     char *content;
@@ -444,7 +439,7 @@ enum call_result cmd_setrange(struct call *call) {
         object_make_buffer(key->data, key->length, length, OBJECT_NO_EXPIRY, false, &content);
     memset(content, 0, (size_t)offset);
     memcpy(content + offset, value->data, value->length);
-    keyspace_add(call->keyspace, call->database, key, object);
+    keyspace_add(call->change, call->database, key, object, CHANGE_SETRANGE);
     reply_integer(call->reply, (int64_t)length);
     return CALL_DONE;
 }

@@ -173,6 +173,7 @@ struct call {
     struct session *session;
     struct server *server;
     struct keyspace *keyspace;
+    struct change *change; /* of the unit of work that this call is part of; its view */
     unsigned database;
     bool tokens;    /* the tokens of all keys are held (or all is stopped): changes are allowed */
     bool exclusive; /* all workers are stopped */

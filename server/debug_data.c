@@ -141,6 +141,12 @@ static size_t saved_bytes(const struct object *object) {
     return length + (length < 64 ? 1 : length < 16384 ? 2 : length <= UINT32_MAX ? 5 : 9);
 }
 
+/* Whether Redis would use one of its shared integers. */
+static bool is_shared(const struct object *object) {
+    return object_encoding(object) == ENCODING_INT && object_integer(object) >= 0 &&
+           object_integer(object) < 10000;
+}
+
 void debug_object(struct call *call) {
     struct key key = key_make(call->argv[2].data, call->argv[2].length);
     char line[256];
@@ -150,7 +156,7 @@ void debug_object(struct call *call) {
         snprintf(line, sizeof line,
                  "Value at:%p refcount:%d encoding:%s serializedlength:%zu lru:%u "
                  "lru_seconds_idle:%llu",
-                 (const void *)object, object->flags & OBJECT_SHARED ? INT32_MAX : 1,
+                 (const void *)object, is_shared(object) ? INT32_MAX : 1,
                  object_encoding_name(object), saved_bytes(object),
                  atomic_load_explicit(&object->access, memory_order_relaxed) & 0xffffff,
                  (unsigned long long)(access_idle_ms(object) / 1000));
@@ -186,10 +192,16 @@ static void populate_one(struct call *call, const struct argument *prefix, int64
     size_t length = value_bytes ? value_bytes : text_length;
     memcpy(value, text, length < text_length ? length : text_length);
     key_lock(call, &key);
-    if (!keyspace_find(call->keyspace, call->database, &key, true, false))
-        keyspace_add(call->keyspace, call->database, &key,
+    if (!keyspace_find_write(call->change, call->database, &key)) {
+        struct effect_argument arguments[3] = {{"SET", 3}, {key.data, key.length}, {value, length}};
+        keyspace_add(call->change, call->database, &key,
                      object_make_string(name, (size_t)name_length, value, length, OBJECT_NO_EXPIRY,
-                                        STRING_PLAIN));
+                                        STRING_PLAIN),
+                     CHANGE_SET);
+        call_propagate(call, arguments, 3);
+    }
+    if (!call->tokens)
+        change_commit(call->change);
     key_unlock(call, &key);
 }
 

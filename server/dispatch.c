@@ -203,6 +203,8 @@ enum dispatch_result dispatch_execute(struct execution *execution, struct wait *
                                       struct call *call, int next_slot) {
     struct session *session = call->session;
     call->database = session->database;
+    call->change = &execution->change;
+    change_begin(call->change);
     if (UNLIKELY(atomic_load_explicit(&exclusive_gate.requested, memory_order_acquire))) {
         execution_give_back(execution);
         exclusive_stop();

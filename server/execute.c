@@ -20,6 +20,7 @@
 #include "engine/clock.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "server/call.h"
 #include "server/execution.h"
 #include "server/latency.h"
 #include "server/session.h"
@@ -43,6 +44,7 @@ void execution_destroy(struct execution *execution) {
         memory_free(execution->statistics[id].latency);
         memory_free(execution->statistics[id].kept_latency);
     }
+    change_destroy(&execution->change);
     memory_free(execution->statistics);
     memory_free(execution->slots);
     memory_free(execution->words);
@@ -102,6 +104,7 @@ static inline enum dispatch_result finished(enum call_result result) {
 enum call_result execution_call(struct execution *execution, struct call *call) {
     uint64_t errors = call->reply->errors;
     enum call_result result = run_handler(execution, call);
+    call_done(call);
     account_now(execution, call, errors);
     return result;
 }
@@ -252,6 +255,8 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
     uint64_t errors = call->reply->errors;
     keyspace_counts_hold(call->keyspace);
     enum call_result result = run_handler(execution, call);
+    call_done(call);
+    change_commit(call->change);
     keyspace_counts_publish(call->keyspace);
     uint64_t now = clock_ticks();
     if (own_slot >= 0 && next_slot == own_slot &&
@@ -296,6 +301,7 @@ struct section {
 static void call_in_section(void *context) {
     struct section *section = context;
     section->result = execution_call(section->execution, section->call);
+    change_commit(section->call->change);
 }
 
 void execution_run_section(struct execution *execution, void (*function)(void *), void *context) {
@@ -327,6 +333,7 @@ enum dispatch_result execution_plain(struct execution *execution, struct wait *w
         reply_rewind(call->reply, mark);
         return execution_exclusive(execution, wait, call);
     }
+    call_done(call);
     account_now(execution, call, mark.errors);
     return finished(result);
 }

@@ -36,8 +36,9 @@ struct execution {
     struct keyspace *keyspace;
     struct evictor *evictor;
     struct pause *pause;
-    int held_slot; /* token kept for the next entry of the batch, -1: none */
-    bool kept;     /* the entry that runs keeps its token for the next one */
+    struct change change; /* of the unit of work that runs */
+    int held_slot;        /* token kept for the next entry of the batch, -1: none */
+    bool kept;            /* the entry that runs keeps its token for the next one */
     uint64_t held_since_ticks;
     uint64_t hold_ticks;                     /* no token is kept for longer */
     uint64_t last_ticks;                     /* when the last command ended, or the batch began */

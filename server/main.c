@@ -74,6 +74,8 @@ static void apply_published(const struct config *now, void *context) {
     statistics_configure(server, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
+    atomic_store(&server->keyspace->door.unlink_expired, now->lazyfree_lazy_expire);
+    atomic_store(&server->keyspace->door.unlink_evicted, now->lazyfree_lazy_eviction);
     memory_set_limit(now->maxmemory, (unsigned)now->io_threads);
     evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy,
                       (unsigned)now->maxmemory_samples, (unsigned)now->maxmemory_eviction_tenacity,
@@ -276,6 +278,7 @@ static int set_up_server(struct server *server) {
     if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
+    server->pause.view = &server->keyspace->door.view;
     server->evictor = evictor_create(server->keyspace);
     server->slowlog = slowlog_create();
     latency_monitor_init(&server->latency_monitor);

@@ -4,16 +4,24 @@
 #include "engine/clock.h"
 #include "server/command.h"
 
+/* While it lasts no expired key is deleted. */
+static void tell_view(struct pause *pause, bool paused) {
+    if (pause->view)
+        atomic_store_explicit(&pause->view->paused, paused, memory_order_relaxed);
+}
+
 void pause_begin(struct pause *pause, uint64_t until_us, bool all) {
     bool on = pause_is_on(pause);
     /* One that holds everybody back is not turned into one that only holds writers back. */
     pause->all = all || (on && pause->all);
     if (!on || atomic_load(&pause->until_us) < until_us)
         atomic_store(&pause->until_us, until_us);
+    tell_view(pause, true);
 }
 
 void pause_end(struct pause *pause) {
     atomic_store(&pause->until_us, 0);
+    tell_view(pause, false);
 }
 
 bool pause_is_on(const struct pause *pause) {
@@ -33,5 +41,6 @@ uint64_t pause_end_us(const struct pause *pause) {
 void pause_tick(struct pause *pause) {
     uint64_t until_us = atomic_load_explicit(&pause->until_us, memory_order_relaxed);
     if (until_us != 0 && clock_monotonic_us() >= until_us)
-        atomic_compare_exchange_strong(&pause->until_us, &until_us, 0);
+        if (atomic_compare_exchange_strong(&pause->until_us, &until_us, 0))
+            tell_view(pause, false);
 }

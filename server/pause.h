@@ -11,11 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/view.h"
+
 /* One for the process. */
 struct pause {
     _Atomic uint64_t until_us; /* monotonic; 0: nobody is paused. Set in exclusive sections, cleared
                                   by whoever sees that it is over */
     bool all;                  /* else writes only; exclusive sections */
+    struct view_state *view;   /* is told; set once before threads exist, NULL: nobody is */
 };
 
 /* In an exclusive section. A pause that lasts longer already stays. */

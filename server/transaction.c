@@ -139,7 +139,7 @@ static void execute(void *context) {
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
     for (const struct watcher *watcher = session->watchers; watcher && !dirty;
          watcher = watcher->next_of_owner)
-        dirty = watcher_is_expired(watcher);
+        dirty = watcher_is_expired(watcher, &unit->call->change->view);
     transaction_unwatch(session);
     if (dirty) {
         reply_null_array(reply);
@@ -152,6 +152,7 @@ static void execute(void *context) {
     reply_array(reply, transaction.count);
     for (size_t i = 0; i < transaction.count; i++)
         run_queued(unit, &transaction.commands[i]);
+    change_commit(unit->call->change); /* its effects refer to what was queued */
     session->transaction = transaction;
     session_discard(session);
 }
@@ -241,7 +242,7 @@ enum call_result cmd_watch(struct call *call) {
             continue;
         struct watcher *watcher =
             watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
-        watcher_link(watcher);
+        watcher_link(watcher, &call->change->view);
         watcher->next_of_owner = session->watchers;
         session->watchers = watcher;
     }

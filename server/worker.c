@@ -110,9 +110,9 @@ static void expire_some(struct worker *worker) {
         pause_is_on(&server->pause))
         return;
     const struct config *config = config_current();
-    worker->expiry_hurry =
-        expiry_step(server->keyspace, &worker->expiry, worker->loop.number, server->loop_count,
-                    (unsigned)config->active_expire_effort, EXPIRY_STEP_US);
+    worker->expiry_hurry = expiry_step(server->keyspace, &worker->loop.execution.change,
+                                       &worker->expiry, worker->loop.number, server->loop_count,
+                                       (unsigned)config->active_expire_effort, EXPIRY_STEP_US);
     uint64_t spent_us = clock_monotonic_us() - start_us;
     COUNTER_ADD(keyspace_counters_mine(server->keyspace)->expire_cycle_us, spent_us);
     latency_monitor_note(&server->latency_monitor, LATENCY_EXPIRE_CYCLE, spent_us);
@@ -326,6 +326,7 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     loop->yield_ticks = clock_us_to_ticks(YIELD_US);
     execution_init(&loop->execution, server);
     loop->execution.keyspace = server->keyspace;
+    change_init(&loop->execution.change, &server->keyspace->door, VIEW_PRIMARY);
     loop->execution.evictor = server->evictor;
     loop->execution.pause = &server->pause;
     worker->reclaim_due_us = UINT64_MAX;

@@ -12,7 +12,7 @@ static void insert(struct world *world, const struct key *key, struct object *ob
     struct slot *slot = &world->keyspace->slots[key->slot];
     while (!slot_try_acquire(slot)) {
     }
-    keyspace_add(world->keyspace, 0, key, object);
+    world_add_owned(key, object);
     slot_release(slot);
 }
 

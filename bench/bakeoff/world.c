@@ -12,6 +12,8 @@
 #include "engine/epoch.h"
 
 static char value_text[WORLD_VALUE_BYTES];
+static struct door *door; /* of the keyspace; set by world_start */
+static _Thread_local struct change change;
 
 void world_start(struct world *world, uint64_t keys) {
     char text[WORLD_KEY_BYTES + 1];
@@ -21,6 +23,7 @@ void world_start(struct world *world, uint64_t keys) {
     if (epoch_start(0, NULL, NULL) != 0 || keyspace_create(1, &world->keyspace) != 0) {
         die("the engine does not start");
     }
+    door = &world->keyspace->door;
     world->keys = keys;
     world->key_text = malloc(keys * WORLD_KEY_BYTES);
     for (uint64_t i = 0; i < keys; i++) {
@@ -31,6 +34,7 @@ void world_start(struct world *world, uint64_t keys) {
 
 void world_thread_enter(unsigned number) {
     keyspace_thread_set(number);
+    change_init(&change, door, VIEW_PRIMARY);
     epoch_reader_enter();
 }
 
@@ -49,12 +53,16 @@ static void acquire(struct slot *slot) {
     }
 }
 
+void world_add_owned(const struct key *key, struct object *object) {
+    keyspace_add(&change, 0, key, object, CHANGE_SET);
+}
+
 void world_fill(struct world *world) {
     for (uint64_t i = 0; i < world->keys; i++) {
         struct key key = world_key(world, i);
         struct slot *slot = &world->keyspace->slots[key.slot];
         acquire(slot);
-        keyspace_add(world->keyspace, 0, &key, new_object(&key));
+        world_add_owned(&key, new_object(&key));
         slot_release(slot);
         if (i % WORLD_BATCH == 0) {
             epoch_quiescent();
@@ -94,9 +102,9 @@ bool world_get(struct world *world, const struct key *key, char *reply) {
 void world_set_owned(struct world *world, const struct key *key) {
     struct object *old = keyspace_find_raw(world->keyspace, 0, key);
     if (old == NULL) {
-        keyspace_add(world->keyspace, 0, key, new_object(key));
+        keyspace_add(&change, 0, key, new_object(key), CHANGE_SET);
     } else {
-        keyspace_replace(world->keyspace, 0, key, old, new_object(key));
+        keyspace_replace(&change, 0, key, old, new_object(key), CHANGE_SET);
     }
 }
 

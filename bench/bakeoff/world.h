@@ -32,6 +32,8 @@ void world_fill(struct world *world);
 
 /* Registers the calling thread as worker `number`, and takes it back. */
 void world_thread_enter(unsigned number);
+/* A key that is not there yet; under its token. */
+void world_add_owned(const struct key *key, struct object *object);
 void world_thread_leave(void);
 
 static inline struct key world_key(const struct world *world, uint64_t number) {

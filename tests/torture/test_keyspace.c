@@ -22,6 +22,7 @@
 #include "engine/keyspace.h"
 #include "engine/memory.h"
 #include "engine/random_slot.h"
+#include "engine/types/string.h"
 #include "engine/watch.h"
 #include "tests/unit/engine/deadline_check.h"
 
@@ -34,6 +35,7 @@
 #define BATCH       8    /* operations between two quiescent states */
 
 static struct keyspace *keyspace;
+static _Thread_local struct change change;
 static struct evictor *evictor;
 static _Atomic bool stop;
 static _Atomic uint64_t transfers, sums, scans, draws, watches, sections, evictions, steps;
@@ -52,6 +54,7 @@ static void note(_Atomic uint64_t *counter) {
 
 static void enter(unsigned number) {
     keyspace_thread_set(number);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
     epoch_reader_enter();
     exclusive_join();
 }
@@ -59,6 +62,7 @@ static void enter(unsigned number) {
 static void boundary(void) {
     epoch_quiescent();
     epoch_reclaim(100);
+    change_begin(&change);
     exclusive_point();
 }
 
@@ -72,25 +76,24 @@ static void leave(void) {
 /* An account under its token: in place, by replacement, or away and back. */
 static void account_set(unsigned i, int64_t value, uint64_t how) {
     const struct key *key = &accounts[i];
-    struct object *old = keyspace_find(keyspace, 0, key, true, true);
+    struct object *old = keyspace_find_write(&change, 0, key);
     cr_assert_not_null(old);
     generation[i]++;
     if (how % 16 == 4) {
         /* Expired in between, which nobody may see, and nobody may act upon. */
-        old = keyspace_set_expiry(keyspace, 0, key, old, 1);
-        old = keyspace_set_expiry(keyspace, 0, key, old, OBJECT_NO_EXPIRY);
+        old = keyspace_set_expiry(&change, 0, key, old, 1);
+        old = keyspace_set_expiry(&change, 0, key, old, OBJECT_NO_EXPIRY);
     }
     if (how % 4 == 0) {
-        object_set_integer(old, value);
-        keyspace_touch(keyspace, 0, key);
+        string_set_integer(&change, 0, key, old, value, CHANGE_INCRBY);
         return;
     }
     struct object *object = object_make_integer(key->data, key->length, value, OBJECT_NO_EXPIRY);
     if (how % 4 == 1) {
-        keyspace_delete(keyspace, 0, key);
-        keyspace_add(keyspace, 0, key, object);
+        keyspace_delete(&change, 0, key, CHANGE_DEL);
+        keyspace_add(&change, 0, key, object, CHANGE_SET);
     } else {
-        keyspace_replace(keyspace, 0, key, old, object);
+        keyspace_replace(&change, 0, key, old, object, CHANGE_SET);
     }
 }
 
@@ -128,22 +131,26 @@ static void change_volatile(uint64_t *random) {
     int64_t expiry_ms = clock_now_ms() + (int64_t)random_below(random, 60) - 10;
     if (!slot_try_acquire(slot))
         return;
-    struct object *old = keyspace_find(keyspace, database, &key, id % 3 != 0, true);
+    struct object *old = keyspace_find_raw(keyspace, database, &key);
+    if (old && view_is_expired(&change.view, old)) {
+        if (id % 3 != 0)
+            keyspace_expire(&change, database, &key);
+        old = NULL;
+    }
     uint64_t what = random_below(random, 8);
     if (old && what < 2) {
-        keyspace_delete(keyspace, database, &key);
+        keyspace_delete(&change, database, &key, CHANGE_DEL);
     } else if (old && what < 4) {
-        keyspace_set_expiry(keyspace, database, &key, old,
-                            what == 2 ? OBJECT_NO_EXPIRY : expiry_ms);
+        keyspace_set_expiry(&change, database, &key, old, what == 2 ? OBJECT_NO_EXPIRY : expiry_ms);
     } else {
         old = keyspace_find_raw(keyspace, database, &key);
         struct object *object =
             object_make_string(name, length, "a value of some length", 22,
                                what == 5 ? OBJECT_NO_EXPIRY : expiry_ms, STRING_PLAIN);
         if (old)
-            keyspace_replace(keyspace, database, &key, old, object);
+            keyspace_replace(&change, database, &key, old, object, CHANGE_SET);
         else
-            keyspace_add(keyspace, database, &key, object);
+            keyspace_add(&change, database, &key, object, CHANGE_SET);
     }
     slot_release(slot);
 }
@@ -172,7 +179,9 @@ static void sum_accounts(void) {
             return;
     unsigned found = 0;
     for (unsigned i = 0; i < ACCOUNTS; i++) {
-        struct object *object = keyspace_find(keyspace, 0, &accounts[i], false, true);
+        struct object *object = keyspace_find_raw(keyspace, 0, &accounts[i]);
+        if (object && view_is_expired(&change.view, object))
+            object = NULL;
         found += object != NULL;
         sum += object ? object_integer(object) : 0;
     }
@@ -267,7 +276,7 @@ static void scan_volatile(uint64_t *random) {
 
 static void draw(void) {
     const struct object *object;
-    if (!keyspace_random(keyspace, 0, false, &object))
+    if (!keyspace_random(keyspace, &change.view, 0, false, &object))
         return;
     cr_assert_not_null(object);
     see(object);
@@ -281,7 +290,7 @@ static void watch_account(uint64_t *random) {
     struct slot *slot = &keyspace->slots[accounts[i].slot];
     struct watcher *watcher = watcher_make(keyspace, 0, &accounts[i], &dirty);
     slot_acquire_waiting(slot);
-    watcher_link(watcher);
+    watcher_link(watcher, &change.view);
     uint64_t then = generation[i];
     slot_release(slot);
     for (int n = 0; n < 3; n++) {
@@ -351,10 +360,10 @@ static void in_section(void *context) {
     cr_assert_eq(sum, (int64_t)ACCOUNTS * START);
     check_database((unsigned)(section->what % DATABASES));
     if (section->what % 3 == 0) {
-        section->garbage = keyspace_clear(keyspace, 1 + (int)(section->what / 3 % (DATABASES - 1)));
+        section->garbage = keyspace_clear(&change, 1 + (int)(section->what / 3 % (DATABASES - 1)));
     } else {
         unsigned a = 1 + (unsigned)(section->what / 3 % (DATABASES - 1));
-        keyspace_swap(keyspace, a, a % (DATABASES - 1) + 1);
+        keyspace_swap(&change, a, a % (DATABASES - 1) + 1);
     }
     check_database(1);
 }
@@ -365,7 +374,7 @@ static void *do_duties(void *context) {
     enter((unsigned)(uintptr_t)context);
     while (running()) {
         for (int i = 0; i < 20 && running(); i++) {
-            expiry_step(keyspace, &cursor, 0, 1, 10, 500);
+            expiry_step(keyspace, &change, &cursor, 0, 1, 10, 500);
             note(&steps);
             boundary();
             int64_t limit = (int64_t)memory_live_bytes() - (int64_t)random_below(&random, 1000);
@@ -392,8 +401,8 @@ static void add(unsigned database, const char *name, int64_t value) {
     struct key key = key_make(name, strlen(name));
     struct slot *slot = &keyspace->slots[key.slot];
     cr_assert(slot_try_acquire(slot));
-    keyspace_add(keyspace, database, &key,
-                 object_make_integer(name, key.length, value, OBJECT_NO_EXPIRY));
+    keyspace_add(&change, database, &key,
+                 object_make_integer(name, key.length, value, OBJECT_NO_EXPIRY), CHANGE_SET);
     slot_release(slot);
 }
 
@@ -417,6 +426,7 @@ static void run(enum eviction_policy policy) {
     epoch_reader_enter();
     uint64_t used = memory_used_bytes();
     cr_assert_eq(keyspace_create(DATABASES, &keyspace), 0);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
     evictor = evictor_create(keyspace);
     evictor_configure(evictor, policy, 5, 10, 10, 1);
     fill();
@@ -471,8 +481,8 @@ static void *toggle(void *context) {
         if (slot_try_acquire(slot)) {
             struct object *object = keyspace_find_raw(keyspace, 0, &key);
             cr_assert_not_null(object, "%s was taken for expired", name);
-            object = keyspace_set_expiry(keyspace, 0, &key, object, 1);
-            keyspace_set_expiry(keyspace, 0, &key, object, OBJECT_NO_EXPIRY);
+            object = keyspace_set_expiry(&change, 0, &key, object, 1);
+            keyspace_set_expiry(&change, 0, &key, object, OBJECT_NO_EXPIRY);
             slot_release(slot);
             note(&transfers);
         }
@@ -487,7 +497,7 @@ static void *expire(void *context) {
     struct expiry_cursor cursor = {0};
     enter(2);
     while (running()) {
-        expiry_step(keyspace, &cursor, 0, 1, 10, 500);
+        expiry_step(keyspace, &change, &cursor, 0, 1, 10, 500);
         boundary();
     }
     leave();
@@ -500,13 +510,14 @@ Test(keyspace_threads, a_ttl_that_is_gone_by_the_end_of_the_command) {
     cr_assert_eq(epoch_start(0, NULL, NULL), 0);
     epoch_reader_enter();
     cr_assert_eq(keyspace_create(DATABASES, &keyspace), 0);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
     for (unsigned i = 0; i < TOGGLED + FILLERS; i++) {
         char name[32];
         snprintf(name, sizeof name, "{one}:%u", i);
         add(0, name, i);
         if (i >= TOGGLED) { /* what the walk comes by for */
             struct key key = key_make(name, strlen(name));
-            keyspace_set_expiry(keyspace, 0, &key, keyspace_find_raw(keyspace, 0, &key), INT64_MAX);
+            keyspace_set_expiry(&change, 0, &key, keyspace_find_raw(keyspace, 0, &key), INT64_MAX);
         }
     }
     epoch_offline();

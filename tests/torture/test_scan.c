@@ -21,6 +21,7 @@
 #define MOVERS      2
 
 static struct keyspace *keyspace;
+static _Thread_local struct change change;
 static unsigned stay; /* keys that never move */
 static _Atomic bool stop;
 static _Atomic uint64_t moves, begun, grown, looks;
@@ -31,12 +32,14 @@ static bool running(void) {
 
 static void enter(unsigned number) {
     keyspace_thread_set(number);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
     epoch_reader_enter();
     exclusive_join();
 }
 
 static void boundary(void) {
     epoch_quiescent();
+    change_begin(&change);
     epoch_reclaim(100);
     exclusive_point();
 }
@@ -51,8 +54,9 @@ static void add(unsigned database, const char *name) {
     struct slot *slot = &keyspace->slots[key.slot];
     while (!slot_try_acquire(slot))
         ;
-    keyspace_add(keyspace, database, &key,
-                 object_make_string(name, key.length, "v", 1, OBJECT_NO_EXPIRY, STRING_SET));
+    keyspace_add(&change, database, &key,
+                 object_make_string(name, key.length, "v", 1, OBJECT_NO_EXPIRY, STRING_SET),
+                 CHANGE_SET);
     slot_release(slot);
 }
 
@@ -66,9 +70,10 @@ static void move(const struct key *from, const struct key *to) {
     while (!slots_try_acquire(keyspace->slots, slots, 2, &busy))
         ;
     keyspace_counts_hold(keyspace);
-    cr_assert(keyspace_delete(keyspace, 0, from));
-    keyspace_add(keyspace, 0, to,
-                 object_make_string(to->data, to->length, "v", 1, OBJECT_NO_EXPIRY, STRING_SET));
+    cr_assert(keyspace_delete(&change, 0, from, CHANGE_DEL));
+    keyspace_add(&change, 0, to,
+                 object_make_string(to->data, to->length, "v", 1, OBJECT_NO_EXPIRY, STRING_SET),
+                 CHANGE_SET);
     keyspace_counts_publish(keyspace);
     slots_release(keyspace->slots, slots, 2);
     atomic_fetch_add_explicit(&moves, 1, memory_order_relaxed);
@@ -169,7 +174,7 @@ static void scan_everything(void *context) {
 static void draw(void *context) {
     struct look *look = context;
     const struct object *object;
-    look->settled = keyspace_random(keyspace, 0, look->exclusive, &object);
+    look->settled = keyspace_random(keyspace, &change.view, 0, look->exclusive, &object);
     cr_assert(!look->settled || object);
 }
 
@@ -208,6 +213,7 @@ static void run(void *(*look)(void *)) {
     cr_assert_eq(epoch_start(0, NULL, NULL), 0);
     epoch_reader_enter();
     cr_assert_eq(keyspace_create(2, &keyspace), 0);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
     char name[32];
     for (unsigned i = 0; i < stay; i++) {
         snprintf(name, sizeof name, "stay:%u", i);

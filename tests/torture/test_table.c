@@ -17,6 +17,7 @@
 #include "engine/epoch.h"
 #include "engine/memory.h"
 #include "engine/object.h"
+#include "engine/object_private.h"
 #include "engine/slot.h"
 #include "engine/table.h"
 #include "engine/table_internal.h"
@@ -191,7 +192,7 @@ static void write_one(struct random *r, bool grow) {
     } else if (!grow || random_below(r, 20) == 0) {
         cr_assert_eq(table_remove(root, hash, (const char *)&id, KEY_BYTES), old);
     } else {
-        if (old->flags & OBJECT_HAS_EXPIRY) {
+        if (object_flags(old) & OBJECT_HAS_EXPIRY) {
             object_set_expiry(old, random_below(r, 2) ? FAR_EXPIRY : OBJECT_NO_EXPIRY);
             table_note_expiry(root, hash, old);
         }

@@ -23,6 +23,7 @@
 #define FAR_AWAY  4000000000000
 
 static struct keyspace *keyspace;
+static struct change change;
 static uint64_t used_before_keyspace;
 
 static void keyspace_begin(void) {
@@ -33,10 +34,12 @@ static void keyspace_begin(void) {
     keyspace_thread_set(0);
     used_before_keyspace = memory_used_bytes();
     keyspace_create(DATABASES, &keyspace);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
 }
 
 /* Everything that a keyspace took must be back. */
 static void keyspace_end(void) {
+    change_destroy(&change);
     keyspace_destroy(keyspace);
     epoch_reader_leave();
     epoch_stop();
@@ -56,7 +59,9 @@ static inline struct key key_of(const char *name) {
     return key_make(name, strlen(name));
 }
 
+/* A unit of work begins with it. */
 static inline struct slot *token_of(const struct key *key) {
+    change_begin(&change);
     struct slot *slot = &keyspace->slots[key->slot];
     cr_assert(slot_try_acquire(slot));
     return slot;
@@ -70,9 +75,9 @@ static inline void put(unsigned database, const char *name, const char *value, i
     struct object *object =
         object_make_string(name, strlen(name), value, strlen(value), expiry_ms, STRING_SET);
     if (old)
-        keyspace_replace(keyspace, database, &key, old, object);
+        keyspace_replace(&change, database, &key, old, object, CHANGE_SET);
     else
-        keyspace_add(keyspace, database, &key, object);
+        keyspace_add(&change, database, &key, object, CHANGE_SET);
     slot_release(slot);
 }
 
@@ -81,10 +86,17 @@ static inline struct object *raw(unsigned database, const char *name) {
     return keyspace_find_raw(keyspace, database, &key);
 }
 
+/* As a client that reads sees it. */
+static inline struct object *live(unsigned database, const char *name) {
+    change_begin(&change);
+    struct object *object = raw(database, name);
+    return object && !view_is_expired(&change.view, object) ? object : NULL;
+}
+
 static inline bool remove_key(unsigned database, const char *name) {
     struct key key = key_of(name);
     struct slot *slot = token_of(&key);
-    bool deleted = keyspace_delete(keyspace, database, &key);
+    bool deleted = keyspace_delete(&change, database, &key, CHANGE_DEL);
     slot_release(slot);
     return deleted;
 }

@@ -15,8 +15,7 @@ Test(access, nothing_is_written_while_no_policy_wants_it) {
     put(0, "k", "v", NEVER);
     struct object *object = raw(0, "k");
     atomic_store(&object->access, 7);
-    struct key key = key_of("k");
-    cr_assert_eq(keyspace_find(keyspace, 0, &key, false, true), object);
+    access_note(keyspace, object);
     cr_assert_eq(access_of(object), 7);
 }
 
@@ -25,11 +24,9 @@ Test(access, a_read_sets_the_lru_clock) {
     put(0, "k", "v", NEVER);
     struct object *object = raw(0, "k");
     cr_assert_eq(access_of(object), access_lru_now(), "fresh at publication");
-    struct key key = key_of("k");
     atomic_store(&object->access, access_lru_now() - 100);
-    keyspace_find(keyspace, 0, &key, false, false);
     cr_assert_eq(access_idle_ms(object), 100000, "not touched");
-    keyspace_find(keyspace, 0, &key, false, true);
+    access_note(keyspace, object);
     cr_assert_eq(access_idle_ms(object), 0);
 }
 
@@ -94,7 +91,7 @@ Test(access, a_new_expiry_keeps_the_clock) {
     atomic_store(&raw(0, "k")->access, access_lru_now() - 50);
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
-    keyspace_set_expiry(keyspace, 0, &key, raw(0, "k"), FAR_AWAY);
+    keyspace_set_expiry(&change, 0, &key, raw(0, "k"), FAR_AWAY);
     slot_release(slot);
     cr_assert_eq(access_idle_ms(raw(0, "k")), 50000);
 }

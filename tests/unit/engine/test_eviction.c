@@ -116,7 +116,7 @@ Test(eviction, every_policy_keeps_the_limit_and_its_own_keys) {
         cr_assert(!is_volatile || left(0, "ever", 0, 2000) == 2000, "policy %d", p);
         cr_assert_lt(left(3, "ttl", 0, 2000), 2000, "all databases (policy %d)", p);
         check_keyspace();
-        keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+        keyspace_garbage_free(keyspace_clear(&change, -1), false);
     }
 }
 
@@ -299,10 +299,10 @@ Test(eviction, a_swapped_and_a_flushed_database) {
     put_many(0, "a", 500, NEVER);
     put_many(1, "b", 10, NEVER);
     evict_keys(5);
-    keyspace_swap(keyspace, 0, 1);
+    keyspace_swap(&change, 0, 1);
     evict_keys(100);
     check_keyspace();
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     put_many(2, "c", 10, NEVER);
     evict_keys(10);
     check_keyspace();
@@ -418,7 +418,7 @@ Test(eviction, retired_memory_is_waited_for_and_costs_no_further_key) {
         cr_assert(make_room(limit));
         cr_assert_eq(evicted_total(), evicted);
         memory_set_limit(0, 1);
-        keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+        keyspace_garbage_free(keyspace_clear(&change, -1), false);
     }
 }
 

@@ -10,7 +10,7 @@ TestSuite(expiry, .init = keyspace_begin, .fini = keyspace_end, .timeout = 120);
 static struct expiry_cursor cursor;
 
 static bool step(uint64_t budget_us) {
-    bool more = expiry_step(keyspace, &cursor, 0, 1, 1, budget_us);
+    bool more = expiry_step(keyspace, &change, &cursor, 0, 1, 1, budget_us);
     epoch_quiescent();
     return more;
 }
@@ -46,7 +46,7 @@ Test(expiry, each_worker_has_its_home_slots) {
     put_many(0, "gone", 2000, LONG_AGO);
     struct expiry_cursor other = {0};
     for (int i = 0; i < 100; i++)
-        expiry_step(keyspace, &other, 2, 3, 1, PLENTY_US);
+        expiry_step(keyspace, &change, &other, 2, 3, 1, PLENTY_US);
     uint64_t left = 0;
     for (uint32_t slot = 0; slot < SLOT_COUNT; slot++) {
         uint64_t n = keyspace_slot_count(keyspace, slot);
@@ -60,7 +60,7 @@ Test(expiry, each_worker_has_its_home_slots) {
 Test(expiry, a_swapped_database_is_expired_under_its_name) {
     put_many(4, "gone", 10, LONG_AGO);
     put_many(4, "stay", 10, FAR_AWAY);
-    keyspace_swap(keyspace, 4, 9);
+    keyspace_swap(&change, 4, 9);
     for (int i = 0; i < 50; i++)
         step(PLENTY_US);
     cr_assert_eq(keyspace_count(keyspace, 9), 10);
@@ -129,9 +129,9 @@ Test(expiry, a_ttl_that_is_changed_or_taken_away_is_looked_after) {
     put_many(0, "{tag}", 3000, FAR_AWAY);
     struct key shorter = key_of("{tag}7"), longer = key_of("{tag}8"), none = key_of("{tag}9");
     struct slot *slot = token_of(&shorter);
-    keyspace_set_expiry(keyspace, 0, &shorter, raw(0, "{tag}7"), LONG_AGO);
-    keyspace_set_expiry(keyspace, 0, &longer, raw(0, "{tag}8"), FAR_AWAY + 1);
-    keyspace_set_expiry(keyspace, 0, &none, raw(0, "{tag}9"), NEVER);
+    keyspace_set_expiry(&change, 0, &shorter, raw(0, "{tag}7"), LONG_AGO);
+    keyspace_set_expiry(&change, 0, &longer, raw(0, "{tag}8"), FAR_AWAY + 1);
+    keyspace_set_expiry(&change, 0, &none, raw(0, "{tag}9"), NEVER);
     slot_release(slot);
     put(0, "{tag}10", "v", LONG_AGO);
     put(0, "{tag}new", "v", LONG_AGO);
@@ -168,7 +168,7 @@ Test(expiry, a_place_where_keys_expire_is_left_for_a_while) {
     cr_assert(due_ms >= now_ms + 500 && due_ms <= clock_now_ms() + 500);
     /* With more effort a shorter time. */
     put(0, "{tag}6", "v", LONG_AGO);
-    expiry_step(keyspace, &cursor, 0, 1, 10, PLENTY_US);
+    expiry_step(keyspace, &change, &cursor, 0, 1, 10, PLENTY_US);
     cr_assert_lt(deadline_of_slot(deadlines, key.slot), due_ms);
 }
 

@@ -9,26 +9,20 @@ TestSuite(keyspace, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60)
 static char logged[1000];
 static uint64_t log_number;
 
-static uint64_t log_begin(void *context) {
-    (void)context;
-    strcat(logged, "(");
-    return ++log_number;
-}
-static void log_append(void *context, unsigned database, const struct effect_argument *arguments,
-                       size_t count) {
+static uint64_t log_commit(void *context, const struct effect *effects, size_t count) {
     (void)context;
     char *end = logged + strlen(logged);
-    end += sprintf(end, "%u:", database);
-    for (size_t i = 0; i < count; i++)
-        end += sprintf(end, "%.*s%s", (int)arguments[i].length, arguments[i].data,
-                       i + 1 < count ? " " : "");
+    end += sprintf(end, "(");
+    for (size_t i = 0; i < count; i++) {
+        end += sprintf(end, "%s%u:", i ? ", " : "", effects[i].database);
+        for (unsigned j = 0; j < effects[i].count; j++)
+            end += sprintf(end, "%s%.*s", j ? " " : "", (int)effects[i].arguments[j].length,
+                           effects[i].arguments[j].data);
+    }
+    sprintf(end, ")");
+    return ++log_number;
 }
-static void log_end(void *context, uint64_t number) {
-    (void)context;
-    cr_assert_eq(number, log_number);
-    strcat(logged, ")");
-}
-static struct effect_log test_log = {.begin = log_begin, .append = log_append, .end = log_end};
+static struct effect_log test_log = {.commit = log_commit};
 
 /* --- One key ---------------------------------------------------------------------------------- */
 
@@ -61,17 +55,17 @@ Test(keyspace, an_expiry_is_added_changed_and_removed) {
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
     struct object *object = raw(0, "k");
-    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, NEVER), object);
-    object = keyspace_set_expiry(keyspace, 0, &key, object, FAR_AWAY);
+    cr_assert_eq(keyspace_set_expiry(&change, 0, &key, object, NEVER), object);
+    object = keyspace_set_expiry(&change, 0, &key, object, FAR_AWAY);
     cr_assert_eq(raw(0, "k"), object);
     cr_assert_eq(object_expiry(object), FAR_AWAY);
     check_keyspace();
-    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, FAR_AWAY + 1), object, "in place");
+    cr_assert_eq(keyspace_set_expiry(&change, 0, &key, object, FAR_AWAY + 1), object, "in place");
     cr_assert_eq(object_expiry(object), FAR_AWAY + 1);
-    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, NEVER), object, "in place");
+    cr_assert_eq(keyspace_set_expiry(&change, 0, &key, object, NEVER), object, "in place");
     check_keyspace();
     cr_assert_eq(keyspace_expiring_count(keyspace, 0), 0);
-    cr_assert_eq(keyspace_set_expiry(keyspace, 0, &key, object, FAR_AWAY), object);
+    cr_assert_eq(keyspace_set_expiry(&change, 0, &key, object, FAR_AWAY), object);
     check_keyspace();
     cr_assert_eq(keyspace_expiring_count(keyspace, 0), 1);
     slot_release(slot);
@@ -84,7 +78,7 @@ Test(keyspace, a_large_value_moves_with_its_shell) {
     const void *blob = object_pointer(raw(0, "k"));
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
-    struct object *object = keyspace_set_expiry(keyspace, 0, &key, raw(0, "k"), FAR_AWAY);
+    struct object *object = keyspace_set_expiry(&change, 0, &key, raw(0, "k"), FAR_AWAY);
     cr_assert_eq(object_pointer(object), blob);
     slot_release(slot);
     cr_assert(remove_key(0, "k"));
@@ -93,14 +87,16 @@ Test(keyspace, a_large_value_moves_with_its_shell) {
 Test(keyspace, an_expired_key_is_absent_and_goes_with_a_token) {
     put(0, "k", "v", LONG_AGO);
     struct key key = key_of("k");
-    cr_assert_null(keyspace_find(keyspace, 0, &key, false, true));
+    cr_assert_null(live(0, "k"));
     cr_assert_not_null(raw(0, "k"), "without the token it stays");
     cr_assert_eq(expired_total(), 0);
-    keyspace->log = &test_log;
+    keyspace->door.log = &test_log;
     struct slot *slot = token_of(&key);
-    cr_assert_null(keyspace_find(keyspace, 0, &key, true, true));
+    cr_assert_null(keyspace_find_write(&change, 0, &key));
+    cr_assert_eq(change_commit(&change), 1);
+    cr_assert_eq(change_commit(&change), 0, "nothing more");
     slot_release(slot);
-    keyspace->log = NULL;
+    keyspace->door.log = NULL;
     cr_assert_null(raw(0, "k"));
     cr_assert_eq(expired_total(), 1);
     cr_assert_str_eq(logged, "(0:DEL k)");
@@ -112,30 +108,30 @@ Test(keyspace, taking_out_leaves_the_object_to_the_caller) {
     struct object *object = raw(0, "k");
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
-    cr_assert_eq(keyspace_take(keyspace, 0, &key), object);
-    cr_assert_null(keyspace_take(keyspace, 0, &key));
-    cr_assert_null(keyspace_take(keyspace, 9, &key));
+    cr_assert_eq(keyspace_take(&change, 0, &key, CHANGE_RENAME_FROM), object);
+    cr_assert_null(keyspace_take(&change, 0, &key, CHANGE_RENAME_FROM));
+    cr_assert_null(keyspace_take(&change, 9, &key, CHANGE_RENAME_FROM));
     slot_release(slot);
     check_keyspace();
     cr_assert(object_key_equals(object, "k", 1));
     object_retire(object);
 }
 
-Test(keyspace, publication_stamps_the_parity) {
+Test(keyspace, publication_stamps_the_snapshot_id) {
     put(0, "a", "v", NEVER);
-    keyspace->parity = OBJECT_PARITY;
+    keyspace->door.snapshot_id = 1;
     put(0, "b", "v", NEVER);
     put(0, "c", "v", NEVER);
-    cr_assert_not(raw(0, "a")->flags & OBJECT_PARITY);
-    cr_assert(raw(0, "b")->flags & OBJECT_PARITY);
+    cr_assert_eq(object_snapshot_id(raw(0, "a")), 0);
+    cr_assert_eq(object_snapshot_id(raw(0, "b")), 1);
     put(0, "a", "w", NEVER);
-    cr_assert(raw(0, "a")->flags & OBJECT_PARITY);
-    keyspace->parity = 0;
+    cr_assert_eq(object_snapshot_id(raw(0, "a")), 1);
+    keyspace->door.snapshot_id = 2;
     struct key key = key_of("c");
     struct slot *slot = token_of(&key);
-    keyspace_set_expiry(keyspace, 0, &key, raw(0, "c"), FAR_AWAY);
+    keyspace_set_expiry(&change, 0, &key, raw(0, "c"), FAR_AWAY);
     slot_release(slot);
-    cr_assert_not(raw(0, "c")->flags & OBJECT_PARITY, "a new shell is a publication");
+    cr_assert_eq(object_snapshot_id(raw(0, "c")), 2, "a new object for the same value");
 }
 
 Test(keyspace, many_keys_keep_exact_counts) {
@@ -162,15 +158,16 @@ Test(keyspace, one_reader_alone_frees_at_once) {
     put(0, "k", "v", NEVER);
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
-    keyspace_set_expiry(keyspace, 0, &key, raw(0, "k"), LONG_AGO);
+    keyspace_set_expiry(&change, 0, &key, raw(0, "k"), LONG_AGO);
     /* The bytes of the key are the object's own. */
     key.data = object_key(raw(0, "k"), &key.length);
-    keyspace->log = &test_log;
-    keyspace_expire_now(keyspace, 0, &key);
-    keyspace->log = NULL;
+    keyspace->door.log = &test_log;
+    keyspace_expire(&change, 0, &key);
+    change_commit(&change);
+    keyspace->door.log = NULL;
     slot_release(slot);
     check_keyspace();
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     check_keyspace();
     epoch_set_single_reader(false);
 }
@@ -202,7 +199,7 @@ Test(keyspace, counts_are_summed_over_threads) {
     cr_assert_eq(keyspace_count(keyspace, 2), 100);
     cr_assert_eq(keyspace_expiring_count(keyspace, 2), 100);
     check_keyspace();
-    keyspace_garbage_free(keyspace_clear(keyspace, 2), false);
+    keyspace_garbage_free(keyspace_clear(&change, 2), false);
     check_keyspace();
 }
 
@@ -212,13 +209,13 @@ Test(keyspace, clearing_takes_one_database_or_all) {
     put_many(0, "a", 1000, NEVER);
     put_many(1, "b", 1000, FAR_AWAY);
     put_many(2, "{one slot}", 3000, NEVER);
-    keyspace_garbage_free(keyspace_clear(keyspace, 1), true);
+    keyspace_garbage_free(keyspace_clear(&change, 1), true);
     check_keyspace();
     cr_assert_eq(keyspace_count(keyspace, 0), 1000);
     cr_assert_eq(keyspace_count(keyspace, 1), 0);
-    keyspace_garbage_free(keyspace_clear(keyspace, 1), true);
+    keyspace_garbage_free(keyspace_clear(&change, 1), true);
     put_many(1, "b", 10, NEVER);
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     check_keyspace();
     for (unsigned i = 0; i < DATABASES; i++)
         cr_assert_eq(keyspace_count(keyspace, i), 0);
@@ -230,11 +227,11 @@ Test(keyspace, clearing_takes_one_database_or_all) {
 Test(keyspace, clearing_gives_all_memory_back) {
     put(0, "warm", "up", NEVER);
     put(1, "warm", "up", NEVER);
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     uint64_t used = memory_used_bytes();
     put_many(0, "key", 3000, FAR_AWAY);
     put_many(1, "{one}", 30000, FAR_AWAY);
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), true);
+    keyspace_garbage_free(keyspace_clear(&change, -1), true);
     background_drain();
     /* What was retired before takes its grace periods; some of the bookkeeping of that stays. */
     for (int i = 0; i < 2000 && epoch_reclaim(1000) > 0; i++) {
@@ -251,7 +248,7 @@ Test(keyspace, clearing_gives_all_memory_back) {
 Test(keyspace, clearing_does_not_depend_on_the_number_of_keys) {
     put_many(0, "key", 100000, NEVER);
     uint64_t start_us = busy_us();
-    struct keyspace_garbage *garbage = keyspace_clear(keyspace, -1);
+    struct keyspace_garbage *garbage = keyspace_clear(&change, -1);
     uint64_t took_us = busy_us() - start_us;
     keyspace_garbage_free(garbage, false);
     /* 16384 slots; a sanitizer on a busy machine included. Freeing takes several times as long. */
@@ -261,17 +258,17 @@ Test(keyspace, clearing_does_not_depend_on_the_number_of_keys) {
 Test(keyspace, swapping_exchanges_names_and_not_keys) {
     put_many(0, "zero", 500, NEVER);
     put_many(1, "one", 300, FAR_AWAY);
-    keyspace_swap(keyspace, 0, 1);
+    keyspace_swap(&change, 0, 1);
     check_keyspace();
     cr_assert_eq(keyspace_count(keyspace, 0), 300);
     cr_assert_eq(keyspace_count(keyspace, 1), 500);
     cr_assert_not_null(raw(1, "zero7"));
     cr_assert_null(raw(0, "zero7"));
-    keyspace_swap(keyspace, 1, 15);
+    keyspace_swap(&change, 1, 15);
     cr_assert_eq(keyspace_count(keyspace, 15), 500);
     cr_assert_eq(keyspace_count(keyspace, 1), 0);
     put(1, "new", "v", NEVER);
-    keyspace_garbage_free(keyspace_clear(keyspace, 15), false);
+    keyspace_garbage_free(keyspace_clear(&change, 15), false);
     check_keyspace();
     cr_assert_eq(keyspace_count(keyspace, 1), 1);
     cr_assert_eq(keyspace_count(keyspace, 0), 300);

@@ -1,5 +1,6 @@
 /* Objects: layout of every combination, copies, blobs and their lending. */
 #include "engine/background.h"
+#include "engine/object_private.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
 TestSuite(object, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60);

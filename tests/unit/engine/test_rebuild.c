@@ -48,7 +48,7 @@ Test(rebuild, home_slots_only_and_no_waiting) {
 
 Test(rebuild, of_a_table_that_is_gone) {
     uint32_t slot = put_until_rebuild(0, "{a}");
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     while (rebuild_continue(keyspace, 0, 1, 0))
         ;
     cr_assert_not(is_marked(slot));

@@ -195,7 +195,7 @@ Test(scan, an_exclusive_call_is_short) {
 
 static bool random_key(void) {
     const struct object *object;
-    cr_assert(keyspace_random(keyspace, 0, false, &object));
+    cr_assert(keyspace_random(keyspace, &change.view, 0, false, &object));
     if (object) {
         visited++;
         seen[id_of(object)]++;
@@ -226,8 +226,8 @@ Test(scan, whether_there_is_a_random_key_is_not_known_beside_a_busy_slot) {
     put(0, "k1", "v", NEVER);
     struct key key = key_of("k1");
     struct slot *slot = token_of(&key);
-    cr_assert_not(keyspace_random(keyspace, 0, false, &object));
-    cr_assert(keyspace_random(keyspace, 0, true, &object));
+    cr_assert_not(keyspace_random(keyspace, &change.view, 0, false, &object));
+    cr_assert(keyspace_random(keyspace, &change.view, 0, true, &object));
     cr_assert_eq(id_of(object), 1);
     slot_release(slot);
 }

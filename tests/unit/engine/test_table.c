@@ -1,5 +1,6 @@
 /* engine/table.c and table_rebuild.c against the model. Walks and random choice: test_table_walk.c.
  */
+#include "engine/object_private.h"
 #include "tests/unit/engine/table_model.h"
 
 TestSuite(table, .init = model_setup, .fini = model_teardown);
@@ -116,7 +117,7 @@ static void random_operation(struct model *m, unsigned insert_percent) {
         model_replace(m, id, random_below(4) == 0);
         break;
     case 1:
-        if (m->objects[id]->flags & OBJECT_HAS_EXPIRY) {
+        if (object_flags(m->objects[id]) & OBJECT_HAS_EXPIRY) {
             bool was = object_is_volatile(m->objects[id]);
             object_set_expiry(m->objects[id], was ? OBJECT_NO_EXPIRY : FAR_EXPIRY_MS);
             m->volatile_count += was ? -(size_t)1 : 1;

@@ -1,6 +1,7 @@
 /* WATCH: which changes make a watcher dirty. */
 #include <stdlib.h>
 
+#include "engine/object_private.h"
 #include "engine/watch.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
@@ -12,7 +13,7 @@ static struct watcher *watch(unsigned database, const char *name) {
     struct key key = key_of(name);
     struct watcher *watcher = watcher_make(keyspace, database, &key, &dirty);
     struct slot *slot = token_of(&key);
-    watcher_link(watcher);
+    watcher_link(watcher, &change.view);
     slot_release(slot);
     atomic_store(&dirty, false);
     return watcher;
@@ -33,7 +34,7 @@ static bool was_dirty(void) {
 static void set_expiry(const char *name, int64_t expiry_ms) {
     struct key key = key_of(name);
     struct slot *slot = token_of(&key);
-    keyspace_set_expiry(keyspace, 0, &key, raw(0, name), expiry_ms);
+    keyspace_set_expiry(&change, 0, &key, raw(0, name), expiry_ms);
     slot_release(slot);
 }
 
@@ -61,7 +62,7 @@ Test(watch, every_change_of_the_key_counts) {
     set_expiry("k", NEVER);
     cr_assert_not(was_dirty(), "had none to lose");
     struct key key = key_of("k");
-    keyspace_touch(keyspace, 0, &key);
+    change_after(&change, 0, &key, CHANGE_APPEND);
     cr_assert(was_dirty(), "changed in place");
     remove_key(0, "k");
     cr_assert(was_dirty(), "deleted");
@@ -78,9 +79,8 @@ Test(watch, others_do_not_count) {
     put(0, "{k}other", "2", NEVER); /* the same slot */
     remove_key(0, "{k}other");
     put(1, "k", "1", NEVER); /* another database */
-    keyspace_garbage_free(keyspace_clear(keyspace, 1), false);
-    struct key key = key_of("k");
-    keyspace_find(keyspace, 0, &key, false, true);
+    keyspace_garbage_free(keyspace_clear(&change, 1), false);
+    live(0, "k");
     cr_assert_not(was_dirty());
     unwatch(w);
 }
@@ -114,21 +114,21 @@ Test(watch, an_end_in_an_exclusive_section_needs_no_token) {
 Test(watch, expiry_after_the_watch_counts_and_before_it_does_not) {
     put(0, "k", "v", LONG_AGO);
     struct watcher *w = watch(0, "k"); /* logically absent already */
-    cr_assert_not(watcher_is_expired(w));
+    cr_assert_not(watcher_is_expired(w, &change.view));
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
-    keyspace_expire_now(keyspace, 0, &key);
+    keyspace_expire(&change, 0, &key);
     slot_release(slot);
     cr_assert_not(was_dirty(), "nothing changed for the client");
     put(0, "k", "v", FAR_AWAY);
     cr_assert(was_dirty(), "but now");
     unwatch(w);
     w = watch(0, "k");
-    cr_assert_not(watcher_is_expired(w));
+    cr_assert_not(watcher_is_expired(w, &change.view));
     object_set_expiry(raw(0, "k"), LONG_AGO); /* time passes */
-    cr_assert(watcher_is_expired(w));
+    cr_assert(watcher_is_expired(w, &change.view));
     slot = token_of(&key);
-    keyspace_expire_now(keyspace, 0, &key);
+    keyspace_expire(&change, 0, &key);
     slot_release(slot);
     cr_assert(was_dirty());
     unwatch(w);
@@ -146,13 +146,13 @@ Test(watch, flushing_touches_what_exists) {
     put(0, "there", "v", NEVER);
     put(0, "expired", "v", LONG_AGO);
     struct watcher *absent = watch(0, "absent"), *expired = watch(0, "expired");
-    keyspace_garbage_free(keyspace_clear(keyspace, 0), false);
+    keyspace_garbage_free(keyspace_clear(&change, 0), false);
     cr_assert_not(was_dirty());
     put(0, "there", "v", NEVER);
     struct watcher *there = watch(0, "there");
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     cr_assert(was_dirty());
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     cr_assert_not(was_dirty(), "nothing there any more");
     unwatch(absent);
     unwatch(expired);
@@ -161,13 +161,13 @@ Test(watch, flushing_touches_what_exists) {
 
 /* SWAPDB 0 1 with the key in the state before in database 0 and after in database 1. */
 static bool swap_is_noticed(int64_t before, int64_t after) {
-    keyspace_garbage_free(keyspace_clear(keyspace, -1), false);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
     if (before)
         put(0, "k", "v", before);
     if (after)
         put(1, "k", "w", after);
     struct watcher *w = watch(0, "k");
-    keyspace_swap(keyspace, 0, 1);
+    keyspace_swap(&change, 0, 1);
     bool noticed = was_dirty();
     unwatch(w);
     return noticed;
@@ -189,9 +189,9 @@ Test(watch, swapping_touches_watchers_of_either_number_only) {
     put(2, "k", "v", NEVER);
     put(1, "k", "v", NEVER);
     struct watcher *w = watch(2, "k");
-    keyspace_swap(keyspace, 0, 1);
+    keyspace_swap(&change, 0, 1);
     cr_assert_not(was_dirty());
-    keyspace_swap(keyspace, 2, 7);
+    keyspace_swap(&change, 2, 7);
     cr_assert(was_dirty());
     unwatch(w);
 }
@@ -219,7 +219,7 @@ static size_t changes_look_at(void) {
         snprintf(name, sizeof name, "{k}other%d", i);
         struct key key = key_of(name);
         struct slot *slot = token_of(&key);
-        seen += watch_touch(keyspace, 0, &key);
+        seen += watch_touch(slot, 0, &key, false);
         slot_release(slot);
     }
     return seen;
@@ -236,7 +236,7 @@ Test(watch, a_change_does_not_look_at_the_watchers_of_other_keys) {
     cr_assert_leq(seen, 1000, "%zu looked at with one watcher left", seen);
     struct key key = key_of("{k}29999");
     struct slot *slot = token_of(&key);
-    cr_assert_eq(watch_touch(keyspace, (CROWD - 1) % 3, &key), 1);
+    cr_assert_eq(watch_touch(slot, (CROWD - 1) % 3, &key, false), 1);
     slot_release(slot);
     cr_assert(was_dirty());
     unwatch(crowd[CROWD - 1]);
@@ -252,7 +252,7 @@ Test(watch, an_owner_finds_its_watcher_among_those_of_others) {
         cr_assert_eq(watch_find(keyspace, 0, &key, &owners[i]), NULL);
         watchers[i] = watcher_make(keyspace, 0, &key, &owners[i]);
         struct slot *slot = token_of(&key);
-        watcher_link(watchers[i]);
+        watcher_link(watchers[i], &change.view);
         slot_release(slot);
     }
     /* Every third goes, the first of the ring among them. */

@@ -13,6 +13,7 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
+#include "server/call.h"
 #include "server/command.h"
 #include "server/config.h"
 #include "server/server.h"
@@ -33,6 +34,7 @@ __attribute__((weak)) void server_request_shutdown(struct server *server) {
 }
 
 static struct keyspace *keyspace;
+static struct change change;
 static struct session session;
 static unsigned database;
 static bool with_tokens;
@@ -53,6 +55,7 @@ static void commands_setup(void) {
     command_table_init();
     keyspace_thread_set(0);
     cr_assert_eq(keyspace_create(16, &keyspace), 0);
+    change_init(&change, &keyspace->door, VIEW_PRIMARY);
     session_init(&session, 1, true);
     database = 0;
     with_tokens = true;
@@ -62,6 +65,7 @@ static void commands_setup(void) {
 static void commands_teardown(void) {
     free(replied);
     session_destroy(&session);
+    change_destroy(&change);
     keyspace_destroy(keyspace);
     epoch_reader_leave();
     epoch_stop();
@@ -85,6 +89,7 @@ static struct output_block *run_blocks(enum call_result *result, const struct ar
                         .reply = &reply,
                         .session = &session,
                         .keyspace = keyspace,
+                        .change = &change,
                         .database = database,
                         .tokens = with_tokens};
     int indexes[ARGUMENTS_MAX];
@@ -93,7 +98,11 @@ static struct output_block *run_blocks(enum call_result *result, const struct ar
         call.first_key = indexes[0];
         call.key = key_make(argv[indexes[0]].data, argv[indexes[0]].length);
     }
+    change_begin(&change);
     *result = command->handler(&call);
+    if (*result == CALL_DONE)
+        call_done(&call);
+    change_commit(&change);
     struct output_block *blocks = reply_take(&reply);
     reply_clear(&reply);
     return blocks;

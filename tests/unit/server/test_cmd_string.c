@@ -264,23 +264,16 @@ Test(cmd_string, lcs_is_longest) {
 
 static char logged[1024];
 
-static uint64_t log_begin(void *context) {
+static uint64_t log_commit(void *context, const struct effect *effects, size_t count) {
     (void)context;
-    return 1;
-}
-
-static void log_append(void *context, unsigned number, const struct effect_argument *arguments,
-                       size_t count) {
-    (void)context;
-    (void)number;
     for (size_t i = 0; i < count; i++)
-        snprintf(logged + strlen(logged), sizeof logged - strlen(logged), "%s%.*s", i ? " " : "",
-                 (int)arguments[i].length, arguments[i].data);
-}
-
-static void log_end(void *context, uint64_t number) {
-    (void)context;
-    (void)number;
+        for (unsigned j = 0; j < effects[i].count; j++)
+            snprintf(logged + strlen(logged), sizeof logged - strlen(logged), "%s%.*s",
+                     j   ? " "
+                     : i ? "; "
+                         : "",
+                     (int)effects[i].arguments[j].length, effects[i].arguments[j].data);
+    return 1;
 }
 
 /* expected ends in a time that is not compared when it ends in '#'. */
@@ -294,11 +287,13 @@ static void log_end(void *context, uint64_t number) {
     } while (0)
 
 Test(cmd_string, propagates_what_does_not_depend_on_the_time) {
-    static struct effect_log log = {log_begin, log_append, log_end, NULL};
-    keyspace->log = &log;
+    static struct effect_log log = {log_commit, NULL};
+    keyspace->door.log = &log;
     LOGS("SET k v PXAT #", "SET", "k", "v", "EX", "100");
-    LOGS("SET k v PXAT 4000000000000", "SET", "k", "v", "PXAT", "4000000000000", "GET");
-    LOGS("SET k w KEEPTTL", "SET", "k", "w", "XX", "KEEPTTL");
+    LOGS("SET k v PXAT 4000000000000 GET", "SET", "k", "v", "PXAT", "4000000000000", "GET");
+    LOGS("SET k w XX KEEPTTL", "SET", "k", "w", "XX", "KEEPTTL");
+    LOGS("", "SET", "k", "w", "NX");
+    LOGS("SET k w KEEPTTL", "SET", "k", "w", "GET", "KEEPTTL", "get");
     LOGS("SET k x", "SET", "k", "x", "GET");
     LOGS("SET k 1 PXAT #", "SETEX", "k", "100", "1");
     LOGS("SET k 1.5 KEEPTTL", "INCRBYFLOAT", "k", "0.5");
@@ -311,5 +306,5 @@ Test(cmd_string, propagates_what_does_not_depend_on_the_time) {
     LOGS("SET k y", "GETSET", "k", "y");
     LOGS("DEL k", "GETDEL", "k");
     LOGS("", "GETDEL", "k");
-    keyspace->log = NULL;
+    keyspace->door.log = NULL;
 }

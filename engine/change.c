@@ -1,0 +1,179 @@
+/* See change.h.
+ *
+ * Effects. They and what they point to lie in memory that the change keeps: a chain of blocks whose
+ * addresses do not move, of which the first is reused by the next unit. Nothing is allocated before
+ * the first effect, and so never where nothing is logged. */
+#include "engine/change.h"
+
+#include <string.h>
+
+#include "engine/memory.h"
+#include "engine/object_private.h"
+#include "engine/snapshot.h"
+#include "engine/watch.h"
+
+#define MEMORY_BLOCK_BYTES ((size_t)16 * 1024)
+#define EFFECTS_KEPT       1024 /* room for more is given back after the commit */
+
+const struct change_event_description change_events[CHANGE_EVENTS] = {
+    [CHANGE_APPEND] = {"append", '$', false},
+    [CHANGE_COPY_TO] = {"copy_to", 'g', false},
+    [CHANGE_DEL] = {"del", 'g', true},
+    [CHANGE_EVICTED] = {"evicted", 'e', true},
+    [CHANGE_EXPIRE] = {"expire", 'g', false},
+    [CHANGE_EXPIRED] = {"expired", 'x', true},
+    [CHANGE_INCRBY] = {"incrby", '$', false},
+    [CHANGE_INCRBYFLOAT] = {"incrbyfloat", '$', false},
+    [CHANGE_MOVE_FROM] = {"move_from", 'g', true},
+    [CHANGE_MOVE_TO] = {"move_to", 'g', false},
+    [CHANGE_PERSIST] = {"persist", 'g', false},
+    [CHANGE_RENAME_FROM] = {"rename_from", 'g', true},
+    [CHANGE_RENAME_TO] = {"rename_to", 'g', false},
+    [CHANGE_SET] = {"set", '$', false},
+    [CHANGE_SETRANGE] = {"setrange", '$', false},
+};
+
+struct change_memory {
+    struct change_memory *next;
+    size_t size, used;
+    _Alignas(8) char data[];
+};
+
+void change_init(struct change *change, struct door *door, enum view_mode mode) {
+    *change = (struct change){.door = door};
+    view_init(&change->view, &door->view, mode);
+}
+
+static void memory_free_chain(struct change_memory *block) {
+    while (block) {
+        struct change_memory *next = block->next;
+        memory_free(block);
+        block = next;
+    }
+}
+
+void change_destroy(struct change *change) {
+    ASSERT(change->count == 0);
+    memory_free_chain(change->memory);
+    memory_free(change->effects);
+    change->memory = NULL;
+    change->effects = NULL;
+    change->room = 0;
+}
+
+/* --- Effects ---------------------------------------------------------------------------------- */
+
+/* Bytes that stay where they are until the commit. The newest block is the first of the chain. */
+static void *take(struct change *change, size_t size) {
+    struct change_memory *block = change->memory;
+    size = (size + 7) & ~(size_t)7;
+    if (!block || block->size - block->used < size) {
+        size_t room = size > MEMORY_BLOCK_BYTES ? size : MEMORY_BLOCK_BYTES;
+        block = memory_alloc(sizeof *block + room);
+        block->next = change->memory;
+        block->size = room;
+        block->used = 0;
+        change->memory = block;
+    }
+    void *taken = block->data + block->used;
+    block->used += size;
+    return taken;
+}
+
+static void push(struct change *change, unsigned database, const struct effect_argument *arguments,
+                 size_t count) {
+    if (change->count == change->room) {
+        change->room = change->room ? change->room * 2 : 16;
+        change->effects = memory_realloc(change->effects, change->room * sizeof *change->effects);
+    }
+    change->effects[change->count++] = (struct effect){database, (unsigned)count, arguments};
+}
+
+static void push_copy(struct change *change, unsigned database,
+                      const struct effect_argument *arguments, size_t count) {
+    struct effect_argument *copies = take(change, count * sizeof *copies);
+    for (size_t i = 0; i < count; i++) {
+        char *data = take(change, arguments[i].length);
+        memcpy(data, arguments[i].data, arguments[i].length);
+        copies[i] = (struct effect_argument){data, arguments[i].length};
+    }
+    push(change, database, copies, count);
+}
+
+void change_begin_logged(struct change *change) {
+    ASSERT(change->count == 0); /* the unit before has committed */
+    change->dirty_before = change->dirty;
+    change->own_form = false;
+}
+
+void change_command_logged(struct change *change, unsigned database,
+                           const struct effect_argument *argv, size_t argc) {
+    if (change->dirty != change->dirty_before && !change->own_form) {
+        struct effect_argument *arguments = take(change, argc * sizeof *arguments);
+        memcpy(arguments, argv, argc * sizeof *arguments);
+        push(change, database, arguments, argc);
+    }
+    change->dirty_before = change->dirty;
+    change->own_form = false;
+}
+
+void change_append(struct change *change, unsigned database,
+                   const struct effect_argument *arguments, size_t count) {
+    if (!change_is_logged(change))
+        return;
+    push_copy(change, database, arguments, count);
+    change->own_form = true;
+}
+
+void change_append_deletion(struct change *change, unsigned database, const struct key *key,
+                            bool unlink) {
+    if (!change_is_logged(change))
+        return;
+    struct effect_argument arguments[2] = {{unlink ? "UNLINK" : "DEL", unlink ? 6 : 3},
+                                           {key->data, key->length}};
+    push_copy(change, database, arguments, 2);
+}
+
+uint64_t change_commit_logged(struct change *change) {
+    struct effect_log *log = change->door->log;
+    ASSERT(log);
+    uint64_t number = log->commit(log->context, change->effects, change->count);
+    change->count = 0;
+    if (change->room > EFFECTS_KEPT) {
+        memory_free(change->effects);
+        change->effects = NULL;
+        change->room = 0;
+    }
+    struct change_memory *kept = change->memory;
+    if (kept && kept->size > MEMORY_BLOCK_BYTES) {
+        memory_free_chain(kept);
+        change->memory = NULL;
+    } else if (kept) {
+        memory_free_chain(kept->next);
+        kept->next = NULL;
+        kept->used = 0;
+    }
+    return number;
+}
+
+/* --- One key ---------------------------------------------------------------------------------- */
+
+void change_before_snapshot(struct change *change, unsigned database, const struct key *key,
+                            struct object *object) {
+    const struct door *door = change->door;
+    if (!snapshot_is_due(door, object))
+        return;
+    door->snapshot->take(door->snapshot->context, database, key, object);
+    snapshot_stamp(door, object);
+}
+
+void change_tell(struct change *change, unsigned database, const struct key *key,
+                 enum change_event event) {
+    struct change_listener *listener = change->door->listener;
+    listener->changed(listener->context, database, key, event);
+}
+
+void change_watched(struct change *change, unsigned database, const struct key *key,
+                    enum change_event event) {
+    watch_touch(&change->door->slots[key->slot], database, key, change_events[event].absent);
+}

@@ -1,0 +1,176 @@
+/* Change: the one door through which everything that changes a key goes: commands, expiry when a
+ * key is met, by the duty or by SCAN, eviction, FLUSHDB, SWAPDB, loading, applying a stream.
+ *
+ * One struct change per unit of work (a command, an EXEC, a script, a piece of a background duty).
+ * It belongs to one thread, which uses it for one unit after the other:
+ *
+ *     change_begin      the view is frozen anew
+ *       for each command of the unit:
+ *         changes       keyspace.h's functions and those of types/; each calls change_before with
+ *                       the object as it is and change_after when it is done
+ *         change_append effects in another form than the command's own arguments
+ *         change_command_done
+ *     change_commit     under the unit's tokens, before the first of them is released
+ *
+ * change_commit may be called several times within a unit that takes and releases one token after
+ * the other (SCAN, DEBUG POPULATE, the expiry duty): each time what was gathered since is one entry
+ * of the log.
+ *
+ * Where nobody listens (no log, no snapshot, no listener, no watched key in the slot) the door
+ * costs three tests and an addition. What lies behind it changes in exclusive sections only, so it
+ * stays what it is for the whole of a unit. */
+#ifndef SLOTWISE_ENGINE_CHANGE_H
+#define SLOTWISE_ENGINE_CHANGE_H
+
+#include "engine/assert.h"
+#include "engine/effect_log.h"
+#include "engine/key.h"
+#include "engine/slot.h"
+#include "engine/view.h"
+
+/* What has happened to a key: Redis's keyspace events. */
+enum change_event {
+    CHANGE_APPEND,
+    CHANGE_COPY_TO,
+    CHANGE_DEL,
+    CHANGE_EVICTED,
+    CHANGE_EXPIRE,
+    CHANGE_EXPIRED,
+    CHANGE_INCRBY,
+    CHANGE_INCRBYFLOAT,
+    CHANGE_MOVE_FROM,
+    CHANGE_MOVE_TO,
+    CHANGE_PERSIST,
+    CHANGE_RENAME_FROM,
+    CHANGE_RENAME_TO,
+    CHANGE_SET,
+    CHANGE_SETRANGE,
+    CHANGE_EVENTS
+};
+
+/* Name and class (a letter of notify-keyspace-events) of each. */
+struct change_event_description {
+    const char *name;
+    char class;
+    bool absent; /* the key is gone afterwards */
+};
+extern const struct change_event_description change_events[CHANGE_EVENTS];
+
+struct change;
+struct snapshot; /* snapshot.h */
+
+/* Hears of every change of a key, under its token: notifications, tracking, blocked clients. Must
+ * not change the keyspace. */
+struct change_listener {
+    void (*changed)(void *context, unsigned database, const struct key *key,
+                    enum change_event event);
+    void *context;
+};
+
+/* What stands behind the door; part of the keyspace. All but view is written in exclusive sections
+ * (or before threads exist). */
+struct door {
+    struct slot *slots;
+    struct effect_log *log;           /* NULL: nothing is logged */
+    const struct snapshot *snapshot;  /* NULL: none is being taken */
+    struct change_listener *listener; /* NULL: nobody listens */
+    uint8_t snapshot_id;              /* objects with another one are older than the last cut */
+    uint8_t snapshots_unfinished;     /* given up since the last one that was whole */
+    /* What expiry and eviction are propagated as: UNLINK instead of DEL. */
+    _Atomic bool unlink_expired, unlink_evicted;
+    struct view_state view;
+};
+
+struct change {
+    struct view view;
+    struct door *door;
+    uint64_t dirty; /* changes of keys so far; only grows. Expiry and eviction do not count */
+    /* Used only while there is a log. */
+    uint64_t dirty_before;  /* at the beginning of the command */
+    bool own_form;          /* the command has appended its effects itself */
+    struct effect *effects; /* gathered since the last commit */
+    size_t count, room;
+    struct change_memory *memory; /* what effects point to */
+};
+
+void change_init(struct change *change, struct door *door, enum view_mode mode);
+void change_destroy(struct change *change); /* nothing is gathered */
+
+/* --- The unit --------------------------------------------------------------------------------- */
+
+void change_begin_logged(struct change *change);
+static inline void change_begin(struct change *change) {
+    view_begin(&change->view);
+    if (UNLIKELY(change->door->log != NULL))
+        change_begin_logged(change);
+}
+
+/* A command is done. If it has changed something and has not appended its effects itself, it is
+ * logged as it is; argv is not copied: it lives until the commit. */
+void change_command_logged(struct change *change, unsigned database,
+                           const struct effect_argument *argv, size_t argc);
+static inline void change_command_done(struct change *change, unsigned database,
+                                       const struct effect_argument *argv, size_t argc) {
+    if (UNLIKELY(change->door->log != NULL))
+        change_command_logged(change, database, argv, argc);
+}
+
+/* Hands over what was gathered. Returns the number that it got, 0 if there was nothing. */
+uint64_t change_commit_logged(struct change *change);
+static inline uint64_t change_commit(struct change *change) {
+    return UNLIKELY(change->count > 0) ? change_commit_logged(change) : 0;
+}
+
+/* An effect of the command, instead of its arguments; copied. No-op without a log. */
+void change_append(struct change *change, unsigned database,
+                   const struct effect_argument *arguments, size_t count);
+/* DEL or UNLINK of a key by itself (expiry, eviction): beside the effects of the command. */
+void change_append_deletion(struct change *change, unsigned database, const struct key *key,
+                            bool unlink);
+static inline bool change_is_logged(const struct change *change) {
+    return UNLIKELY(change->door->log != NULL);
+}
+
+/* --- One key, under its token ------------------------------------------------------------------
+ *
+ * For whoever changes a value in place; keyspace.h's functions call both themselves. */
+
+void change_before_snapshot(struct change *change, unsigned database, const struct key *key,
+                            struct object *object);
+/* The object is still as it was; a running snapshot takes it now if it has not yet. */
+static inline void change_before(struct change *change, unsigned database, const struct key *key,
+                                 struct object *object) {
+    if (UNLIKELY(change->door->snapshot != NULL))
+        change_before_snapshot(change, database, key, object);
+}
+
+void change_tell(struct change *change, unsigned database, const struct key *key,
+                 enum change_event event);
+/* A further event of a change that change_after has been called for (SET with a time to live). */
+static inline void change_also(struct change *change, unsigned database, const struct key *key,
+                               enum change_event event) {
+    if (UNLIKELY(change->door->listener != NULL))
+        change_tell(change, database, key, event);
+}
+
+void change_watched(struct change *change, unsigned database, const struct key *key,
+                    enum change_event event);
+/* It is as it is to be, and nobody who has no token has seen it yet. */
+static inline void change_after(struct change *change, unsigned database, const struct key *key,
+                                enum change_event event) {
+    uint64_t word =
+        atomic_load_explicit(&change->door->slots[key->slot].word, memory_order_relaxed);
+    if (event != CHANGE_EXPIRED && event != CHANGE_EVICTED)
+        change->dirty++;
+    if (UNLIKELY(word & SLOT_WATCHED))
+        change_watched(change, database, key, event);
+    change_also(change, database, key, event);
+}
+
+/* A change that is not of single keys (FLUSHDB, SWAPDB), or one that is to be logged although
+ * nothing was there to change. */
+static inline void change_mark(struct change *change) {
+    change->dirty++;
+}
+
+#endif

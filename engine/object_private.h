@@ -1,0 +1,27 @@
+/* Setters of what may change in a published object. Private to engine/: whoever calls them has
+ * called change_before and will call change_after. Under the token; each is one atomic store, so
+ * that readers without it see the old or the new value. */
+#ifndef SLOTWISE_ENGINE_OBJECT_PRIVATE_H
+#define SLOTWISE_ENGINE_OBJECT_PRIVATE_H
+
+#include "engine/object.h"
+
+/* Only if OBJECT_HAS_EXPIRY. */
+static inline void object_set_expiry(struct object *o, int64_t expiry_ms) {
+    atomic_store_explicit((_Atomic int64_t *)o->payload, expiry_ms, memory_order_relaxed);
+}
+static inline void object_set_integer(struct object *o, int64_t value) {
+    atomic_store_explicit(object_body(o), value, memory_order_relaxed);
+}
+/* No read-modify-write: only the token's holder changes this byte. */
+static inline void object_set_snapshot_id(struct object *o, unsigned id) {
+    uint8_t flags = object_flags(o);
+    atomic_store_explicit(&o->flags,
+                          (uint8_t)((flags & ~OBJECT_SNAPSHOT_MASK) | id << OBJECT_SNAPSHOT_SHIFT),
+                          memory_order_relaxed);
+}
+/* The object's blob, not lent to anybody and with room for capacity bytes (copied or grown if need
+ * be, and the object's body updated); its length is unchanged. */
+struct blob *object_blob_writable(struct object *o, size_t capacity);
+
+#endif
