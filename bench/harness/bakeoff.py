@@ -20,7 +20,7 @@ def run_one(context, suite, binary):
     for group in result["groups"]:
         metrics = [Metric(m["key"], m["label"], m.get("unit", ""), m.get("less", True), m.get("digits", 1),
                           ratio=False) for m in result["metrics"]]
-        case = suite.case("%s: %s" % (result["title"], group["name"]), metrics)
+        case = suite.case("%s: %s" % (result["title"], group["name"]), metrics, "contender")
         for row in group["rows"]:
             case.add(row["name"], **row["values"])
 

@@ -38,6 +38,8 @@ class Deadline:
 
     def ahead(self):
         """True while the load goes on. The first call waits until all clients have connected."""
+        if self.progress is None:
+            self.share(1)  # one client, in the process of the test
         if self.end is None:
             self.progress[self.own] = 0
             while min(self.progress) < 0:
