@@ -86,10 +86,14 @@ packages_install_locked() {
     return $failed
 }
 
-# packages_prepare_build <root>: makes build/ in the checkout and sees to it that it and ccache's folder can be written.
+# packages_prepare_build <root>: makes build/ in the checkout and sees to it that it and ccache's folder can be written. Another
+# user (root, say) may have built there before.
 packages_prepare_build() {
-    if ! mkdir -p "$1/build" || ! [ -w "$1/build" ]; then
-        echo "$1/build cannot be written by $(id -un): remove it, or work in a checkout of your own." >&2
+    local locked
+    mkdir -p "$1/build" || return 1
+    locked=$(find "$1/build" -maxdepth 1 ! -writable -print -quit)
+    if [ -n "$locked" ]; then
+        echo "$locked belongs to $(stat -c %U "$locked") and cannot be written by $(id -un): remove $1/build first." >&2
         return 1
     fi
     if [ -z "${CCACHE_DIR:-}" ] && ! [ -w "${HOME:-/nonexistent}" ]; then
