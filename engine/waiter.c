@@ -30,6 +30,32 @@ void waiter_remove(struct waiter_queue *queue, struct waiter *waiter) {
     waiter->linked = false;
 }
 
+bool waiter_enqueue(struct waiter_queue *queue, struct waiter *waiter, const bool *over) {
+    pthread_mutex_lock(&queue->lock);
+    bool waits = !*over;
+    waiter->queue = queue;
+    waiter->slot = NULL;
+    if (waits)
+        waiter_append(queue, waiter);
+    pthread_mutex_unlock(&queue->lock);
+    return waits;
+}
+
+void waiter_queue_end(struct waiter_queue *queue, bool *over) {
+    struct waiter *first = NULL, **end = &first;
+    pthread_mutex_lock(&queue->lock);
+    *over = true;
+    for (struct waiter *waiter; (waiter = queue->first) != NULL; end = &waiter->next) {
+        waiter_remove(queue, waiter);
+        *end = waiter;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    for (struct waiter *waiter = first, *next; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        waiter->resume(waiter);
+    }
+}
+
 bool waiter_cancel(struct waiter *waiter) {
     struct waiter_queue *queue = waiter->queue;
     if (queue == NULL)

@@ -26,7 +26,7 @@ struct waiter {
     struct waiter *previous;
     void (*resume)(struct waiter *waiter);
     struct waiter_queue *queue; /* where it waits or waited last; the thread that waits */
-    struct slot *slot;          /* what it waits for, NULL: patience; the thread that waits */
+    struct slot *slot;          /* what it waits for, NULL: no slot; the thread that waits */
     bool linked;                /* under the queue's lock */
 };
 
@@ -41,6 +41,11 @@ struct waiter_queue {
 /* Under the queue's lock. */
 void waiter_append(struct waiter_queue *queue, struct waiter *waiter);
 void waiter_remove(struct waiter_queue *queue, struct waiter *waiter);
+
+/* Takes the lock; false: *over, which is written under it, is set, and nothing is linked. */
+bool waiter_enqueue(struct waiter_queue *queue, struct waiter *waiter, const bool *over);
+/* What the queue waits for is over: sets *over under the lock and resumes all. */
+void waiter_queue_end(struct waiter_queue *queue, bool *over);
 
 /* Unlinks. true: it was linked, resume will not be called. false: resume has been called or is
  * being called on another thread: the owner must expect it in its mailbox. For patience false also

@@ -1,11 +1,15 @@
 /* Whole databases: FLUSHDB, FLUSHALL, SWAPDB.
  *
- * Run by: any worker, while all others are stopped. Tables are only taken out here. They are freed
- * by the background thread (ASYNC), or by this worker after the section (SYNC): the reply then says
- * that the memory is back, and the other workers go on meanwhile. */
+ * Run by: any worker. Databases are emptied and exchanged while all others are stopped. Tables are
+ * only taken out there; the background thread frees them. With SYNC the connection waits for that:
+ * the reply says that the memory is back, and everybody else goes on meanwhile. Inside a
+ * transaction nothing can wait, and SYNC is as ASYNC. */
+#include "engine/background.h"
+#include "engine/memory.h"
+#include "engine/waiter.h"
 #include "server/cmd_data.h"
 #include "server/config.h"
-#include "server/execution.h"
+#include "server/session.h"
 
 /* false: error replied. */
 static bool flush_mode_parse(struct call *call, bool *asynchronous) {
@@ -22,20 +26,59 @@ static bool flush_mode_parse(struct call *call, bool *asynchronous) {
     return true;
 }
 
-static void free_after_section(void *garbage) {
-    keyspace_garbage_free(garbage, false);
+/* What a client waits for. */
+struct freeing {
+    struct unfinished unfinished; /* first */
+    struct waiter_queue queue;
+    struct keyspace_garbage *garbage;
+    bool done;              /* under the queue's lock */
+    _Atomic unsigned users; /* the session and the background thread; the last one frees it */
+};
+
+static void freeing_leave(struct freeing *freeing) {
+    if (atomic_fetch_sub(&freeing->users, 1) > 1)
+        return;
+    pthread_mutex_destroy(&freeing->queue.lock);
+    memory_free(freeing);
+}
+
+static void freeing_drop(struct unfinished *unfinished) {
+    freeing_leave((struct freeing *)(void *)unfinished);
+}
+
+static void freeing_run(void *context) {
+    struct freeing *freeing = context;
+    keyspace_garbage_free(freeing->garbage, false);
+    waiter_queue_end(&freeing->queue, &freeing->done);
+    freeing_leave(freeing);
+}
+
+static struct unfinished *freeing_begin(struct keyspace_garbage *garbage) {
+    struct freeing *freeing = memory_alloc_aligned(_Alignof(struct freeing), sizeof *freeing);
+    *freeing = (struct freeing){.unfinished = {freeing_drop, &freeing->queue, &freeing->done},
+                                .garbage = garbage,
+                                .users = 2};
+    pthread_mutex_init(&freeing->queue.lock, NULL);
+    background_submit(freeing_run, freeing);
+    return &freeing->unfinished;
 }
 
 static enum call_result flush(struct call *call, int database) {
     bool asynchronous;
     if (!flush_mode_parse(call, &asynchronous))
         return CALL_DONE;
+    if (call->session->unfinished) { /* it has been freed */
+        reply_ok(call->reply);
+        return CALL_DONE;
+    }
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
     struct keyspace_garbage *garbage = keyspace_clear(call->change, database);
-    /* A transaction may flush more than once; only the first keeps its place after the section. */
-    if (!asynchronous && call->after && !call->after->run)
-        *call->after = (struct call_after){free_after_section, garbage};
-    else
-        keyspace_garbage_free(garbage, asynchronous || call->after);
+    if (!asynchronous && !call->in_exec) {
+        call->session->unfinished = freeing_begin(garbage);
+        return CALL_UNFINISHED;
+    }
+    keyspace_garbage_free(garbage, true);
     reply_ok(call->reply);
     return CALL_DONE;
 }

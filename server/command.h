@@ -31,6 +31,8 @@ enum call_result {
     CALL_DONE,
     CALL_NEED_TOKENS, /* only from ACCESS_READ without tokens: a value that only the token protects.
                          The dispatcher rewinds the reply and runs it again with tokens */
+    CALL_UNFINISHED,  /* session->unfinished has what it has done so far (session.h): it waits and
+                         runs again. Not with call->in_exec */
     CALL_NEED_EXCLUSIVE, /* only from ACCESS_NONE, without call->exclusive: nothing has happened;
                             the dispatcher rewinds the reply and runs it again with all workers
                             stopped */
@@ -175,11 +177,10 @@ struct call {
     struct keyspace *keyspace;
     struct change *change; /* of the unit of work that this call is part of; its view */
     unsigned database;
-    bool tokens;    /* the tokens of all keys are held (or all is stopped): changes are allowed */
-    bool exclusive; /* all workers are stopped */
-    bool in_exec;   /* inside EXEC */
-    struct call_after *after; /* what is left to do after an exclusive section (execution.h) */
-    bool met_expired;      /* a lookup without tokens met an expired key: dispatch has it deleted */
+    bool tokens;      /* the tokens of all keys are held (or all is stopped): changes are allowed */
+    bool exclusive;   /* all workers are stopped */
+    bool in_exec;     /* inside EXEC */
+    bool met_expired; /* a lookup without tokens met an expired key: dispatch has it deleted */
     uint32_t hits, misses; /* of its lookups; counted when it is done */
 };
 

@@ -224,8 +224,10 @@ enum dispatch_result dispatch_execute(struct execution *execution, struct wait *
         ASSERT(execution->held_slot < 0 && wait_is_waiting(wait));
         return result;
     }
-    if (UNLIKELY(wait->state != WAIT_NONE))
+    if (UNLIKELY(wait->state != WAIT_NONE)) {
         wait_end(wait);
+        session_drop_unfinished(session); /* only who has waited can have any */
+    }
     if (UNLIKELY(session->reply_mode != REPLY_ON))
         reply_mode_after(session, call->reply);
     return result;

@@ -300,16 +300,22 @@ struct section {
 
 static void call_in_section(void *context) {
     struct section *section = context;
-    section->result = execution_call(section->execution, section->call);
+    uint64_t errors = section->call->reply->errors;
+    section->result = run_handler(section->execution, section->call);
+    call_done(section->call); /* what an unfinished command has changed is done */
+    if (section->result != CALL_UNFINISHED)
+        account_now(section->execution, section->call, errors);
     change_commit(section->call->change);
 }
 
-void execution_run_section(struct execution *execution, void (*function)(void *), void *context) {
-    exclusive_run(function, context);
-    struct call_after after = execution->after;
-    execution->after = (struct call_after){NULL, NULL};
-    if (after.run)
-        after.run(after.context);
+/* The command goes on when what it waits for is there, or in the next turn. */
+static enum dispatch_result wait_unfinished(struct execution *execution, struct wait *wait,
+                                            const struct call *call) {
+    const struct unfinished *unfinished = call->session->unfinished;
+    ASSERT(unfinished);
+    if (!unfinished->queue || !wait_for_work(wait, unfinished->queue, unfinished->done))
+        wait_by_time(wait, &execution->delayed, clock_monotonic_us());
+    return DISPATCH_PARKED;
 }
 
 enum dispatch_result execution_exclusive(struct execution *execution, struct wait *wait,
@@ -319,7 +325,9 @@ enum dispatch_result execution_exclusive(struct execution *execution, struct wai
         return DISPATCH_PARKED;
     call->tokens = call->exclusive = true;
     struct section section = {execution, call, CALL_DONE};
-    execution_run_section(execution, call_in_section, &section);
+    exclusive_run(call_in_section, &section);
+    if (UNLIKELY(section.result == CALL_UNFINISHED))
+        return wait_unfinished(execution, wait, call);
     return finished(section.result);
 }
 
@@ -333,6 +341,8 @@ enum dispatch_result execution_plain(struct execution *execution, struct wait *w
         reply_rewind(call->reply, mark);
         return execution_exclusive(execution, wait, call);
     }
+    if (UNLIKELY(result == CALL_UNFINISHED))
+        return wait_unfinished(execution, wait, call);
     call_done(call);
     account_now(execution, call, mark.errors);
     return finished(result);

@@ -25,12 +25,6 @@ struct command_statistics {
     struct latency_histogram *kept_latency;
 };
 
-/* What a handler leaves to be done after its exclusive section (freeing what it took out). */
-struct call_after {
-    void (*run)(void *context); /* NULL: nothing */
-    void *context;
-};
-
 struct execution {
     struct server *server; /* for call->server */
     struct keyspace *keyspace;
@@ -49,7 +43,6 @@ struct execution {
     _Atomic uint64_t commands;
     _Atomic uint64_t slowest_ticks;
     const struct command *_Atomic slowest_command;
-    struct call_after after;
     struct wait_list paused;  /* CLIENT PAUSE holds them back */
     struct wait_list delayed; /* tried again in a moment: no room under maxmemory, or a slot that is
                                  not served */
@@ -104,9 +97,6 @@ enum dispatch_result execution_exclusive(struct execution *execution, struct wai
 /* Without tokens; exclusively if the handler asks for that. */
 enum dispatch_result execution_plain(struct execution *execution, struct wait *wait,
                                      struct call *call);
-/* The parts of an exclusive run for who brings its own function: runs it in a section, then what it
- * left for afterwards. The caller owns patience. */
-void execution_run_section(struct execution *execution, void (*function)(void *), void *context);
 
 /* Runs the handler of a command inside a transaction, whose tokens are held, and accounts it. */
 enum call_result execution_call(struct execution *execution, struct call *call);

@@ -115,7 +115,6 @@ static inline void entry_prepare(struct batch_entry *entry, struct conn *conn,
     call->session = &conn->session;
     call->server = loop->server;
     call->keyspace = loop->execution.keyspace;
-    call->after = &loop->execution.after;
     call->in_exec = false;
     call->exclusive = false;
     call->tokens = false;

@@ -25,9 +25,17 @@ void session_discard(struct session *session) {
     session->multi_failed = false;
 }
 
+void session_drop_unfinished(struct session *session) {
+    struct unfinished *unfinished = session->unfinished;
+    session->unfinished = NULL;
+    if (unfinished)
+        unfinished->drop(unfinished);
+}
+
 void session_destroy(struct session *session) {
     ASSERT(!session->watchers);
     session_discard(session);
+    session_drop_unfinished(session);
     memory_free(session->name);
     memory_free(session->library_name);
     memory_free(session->library_version);

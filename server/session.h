@@ -15,6 +15,7 @@
 #include "server/command.h"
 
 struct watcher;
+struct waiter_queue;
 
 /* One command queued by MULTI: its arguments copied into one allocation. */
 struct queued_command {
@@ -27,6 +28,15 @@ struct queued_command {
 struct transaction {
     struct queued_command *commands;
     size_t count, capacity, bytes;
+};
+
+/* What a command that goes on later has so far (CALL_UNFINISHED); the command's own structure
+ * begins with it. */
+struct unfinished {
+    /* The command has ended, or will not go on: frees it. */
+    void (*drop)(struct unfinished *unfinished);
+    struct waiter_queue *queue; /* ended when it can go on; NULL: in the next turn */
+    const bool *done;           /* under the queue's lock: it can */
 };
 
 enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIPPING };
@@ -48,12 +58,15 @@ struct session {
     void (*peer_text)(const struct session *session, char *text, size_t size);
     struct watcher *watchers; /* list by next_of_owner */
     struct transaction transaction;
+    struct unfinished *unfinished; /* of the command that waits; NULL: none */
     char *name, *library_name, *library_version;
     const struct command *last_command;
     uint64_t created_ms; /* monotonic */
 };
 
 void session_init(struct session *session, uint64_t id, bool authenticated);
+/* The command that was unfinished has ended. */
+void session_drop_unfinished(struct session *session);
 /* Frees what it owns. Watchers must have been unlinked. */
 void session_destroy(struct session *session);
 /* DISCARD: forgets queued commands (not watches). */

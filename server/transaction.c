@@ -8,6 +8,7 @@
 
 #include "engine/assert.h"
 #include "engine/clock.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
 #include "server/transaction.h"
@@ -194,7 +195,7 @@ enum dispatch_result transaction_exec(struct execution *execution, struct wait *
     } else if (unit.exclusive) {
         if (!wait_for_patience(wait))
             return DISPATCH_PARKED;
-        execution_run_section(execution, execute, &unit);
+        exclusive_run(execute, &unit);
     } else {
         size_t n = collect_slots(execution, session);
         if (n > 0 && !execution_take_tokens(execution, wait, n))

@@ -17,6 +17,7 @@ static void resume_arrived(struct message *message) {
     struct wait *wait = wait_of_message(message);
     switch (wait->state) {
     case WAIT_SLOT:
+    case WAIT_WORK:
         wait->state = WAIT_RETRY;
         break;
     case WAIT_PATIENCE:
@@ -77,6 +78,17 @@ bool wait_for_patience(struct wait *wait) {
     return true;
 }
 
+bool wait_for_work(struct wait *wait, struct waiter_queue *queue, const bool *done) {
+    begin(wait);
+    if (wait->state == WAIT_OWNER)
+        patience_leave(&wait->waiter);
+    wait->state = WAIT_WORK;
+    if (waiter_enqueue(queue, &wait->waiter, done))
+        return true;
+    wait->state = WAIT_RETRY;
+    return false;
+}
+
 void wait_end(struct wait *wait) {
     ASSERT(!wait_is_waiting(wait));
     bool owner = wait->state == WAIT_OWNER;
@@ -125,11 +137,12 @@ bool wait_cancel(struct wait *wait) {
         wait->state = WAIT_NONE;
         break;
     case WAIT_SLOT:
+    case WAIT_WORK:
     case WAIT_PATIENCE:
         if (waiter_cancel(&wait->waiter))
             wait->state = WAIT_NONE;
         else
-            wait->state = wait->state == WAIT_SLOT ? WAIT_DROPPED : WAIT_DROPPED_PATIENCE;
+            wait->state = wait->state == WAIT_PATIENCE ? WAIT_DROPPED_PATIENCE : WAIT_DROPPED;
         break;
     case WAIT_RETRY:
     case WAIT_OWNER:

@@ -1,5 +1,6 @@
 /* Waiting: how whoever runs commands (a connection; later a script, a link) waits for a slot's
- * token, for patience, or for a moment, and how it goes on.
+ * token, for patience, for work that another thread does for it, or for a moment, and how it goes
+ * on.
  *
  * One state for all kinds of waiting, and one function on every arrow (wait.c):
  *
@@ -13,6 +14,7 @@
  * wait_list_run        +-----+----------------> NONE
  *     +------------------> TIME ------------------------------> RETRY          wait_end
  *
+ *   WORK is as SLOT, with wait_for_work and the end of the work.
  *   SLOT, PATIENCE --wait_cancel, and the message is under way already--> DROPPED, DROPPED_PATIENCE
  *   DROPPED, DROPPED_PATIENCE --the message--> NONE (patience goes on to the next)
  *
@@ -29,11 +31,12 @@
 enum wait_state {
     WAIT_NONE,             /* waits for nothing and holds nothing */
     WAIT_SLOT,             /* in a slot's wait list, or its message is under way */
+    WAIT_WORK,             /* in the queue of the work, or its message is under way */
     WAIT_PATIENCE,         /* in patience's queue, or its message is under way */
     WAIT_TIME,             /* in a wait_list */
     WAIT_RETRY,            /* has come back: the command runs again from its start */
     WAIT_OWNER,            /* owns patience: the command runs (again) */
-    WAIT_DROPPED,          /* wait_cancel came too late for a slot: its message will come */
+    WAIT_DROPPED,          /* wait_cancel came too late for a slot or work: its message will come */
     WAIT_DROPPED_PATIENCE, /* the same for patience, which has to be passed on when it comes */
 };
 
@@ -63,6 +66,9 @@ void wait_init(struct wait *wait, struct mailbox *mailbox, void (*resumed)(struc
 bool wait_for_slot(struct wait *wait, struct slot *slots, uint32_t slot_number);
 /* true: it owns patience. false: it waits. No token is held. */
 bool wait_for_patience(struct wait *wait);
+/* Waits until the queue is resumed (waiter_queue_end); gives patience away if it owned it.
+ * false: *done, which is written under the queue's lock, is set: it is over. */
+bool wait_for_work(struct wait *wait, struct waiter_queue *queue, const bool *done);
 /* Waits until due_us (monotonic); gives patience away if it owned it. */
 void wait_by_time(struct wait *wait, struct wait_list *list, uint64_t due_us);
 /* The command has run, or will not: it waits no more and gives patience away. From NONE, RETRY and

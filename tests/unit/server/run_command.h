@@ -91,7 +91,9 @@ static struct output_block *run_blocks(enum call_result *result, const struct ar
                         .keyspace = keyspace,
                         .change = &change,
                         .database = database,
-                        .tokens = with_tokens};
+                        .tokens = with_tokens,
+                        .exclusive = with_tokens,
+                        .in_exec = with_tokens};
     int indexes[ARGUMENTS_MAX];
     if (command->key_spec_count > 0 &&
         command_keys(command, argv, argc, indexes, ARGUMENTS_MAX) > 0) {

@@ -190,7 +190,7 @@ Test(command_table, access_classes) {
         {"getex k", ACCESS_WRITE},
         {"copy a b", ACCESS_WRITE},
         {"set k v", ACCESS_WRITE},
-        {"flushall", ACCESS_EXCLUSIVE},
+        {"flushall", ACCESS_NONE},
         {"config set a b", ACCESS_EXCLUSIVE},
         {"config get a", ACCESS_NONE},
         {"scan 0", ACCESS_NONE},
