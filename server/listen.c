@@ -113,6 +113,7 @@ static int open_unix(struct server *server, const struct config *config) {
     }
     if (config->unixsocketperm)
         chmod(config->unixsocket, (mode_t)config->unixsocketperm);
+    snprintf(server->unix_socket, sizeof server->unix_socket, "%s", config->unixsocket);
     return add_listener(server, fd, false);
 }
 
@@ -189,8 +190,8 @@ void listen_update(struct server *server, struct io *io) {
 
 void listen_close(struct server *server) {
     for (unsigned i = 0; i < server->listener_count; i++) {
-        if (!server->listeners[i].tcp && config_current()->unixsocket)
-            unlink(config_current()->unixsocket);
+        if (!server->listeners[i].tcp)
+            unlink(server->unix_socket);
         close(server->listeners[i].fd);
     }
     server->listener_count = 0;

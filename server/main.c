@@ -292,7 +292,7 @@ static int set_up_server(struct server *server) {
     show_logo(config_current());
     if (listen_open(server) != 0)
         return -1;
-    if (process_write_pid_file() < 0)
+    if (process_write_pid_file(server) < 0)
         return -1;
     process_check_system();
     config_warn_without_effect();
@@ -308,7 +308,7 @@ static void tear_down(struct server *server) {
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
     listen_close(server);
-    process_remove_pid_file();
+    process_remove_pid_file(server);
     process_notify_systemd(server, "STOPPING=1\n");
     log_write(LOG_LEVEL_WARNING, "Slotwise is now ready to exit, bye bye...");
 #ifdef SLOTWISE_ASAN
@@ -333,20 +333,22 @@ int main(int argc, char **argv) {
         return process_print_help(argv[0]);
     if (set_up_process(server, argc, argv) < 0 || set_up_server(server) < 0)
         return 1;
+    /* The configuration is the workers' from here on: this thread is no reader of theirs. */
+    bool tcp = config_current()->port != 0;
     if (create_workers(server) != 0) {
-        process_remove_pid_file();
+        process_remove_pid_file(server);
         return 1;
     }
     atomic_store(&server->startup_bytes, memory_used_bytes());
-    if (config_current()->port)
+    if (tcp)
         log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
-    if (config_current()->unixsocket)
+    if (server->unix_socket[0])
         log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");
     process_notify_systemd(server, "STATUS=Ready to accept connections\nREADY=1\n");
     process_started();
     if (!watchdog_run(server, workers)) {
         listen_close(server);
-        process_remove_pid_file();
+        process_remove_pid_file(server);
         _exit(1);
     }
     tear_down(server);

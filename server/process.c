@@ -166,11 +166,12 @@ void process_started(void) {
     starter = -1;
 }
 
-int process_write_pid_file(void) {
+int process_write_pid_file(struct server *server) {
     const struct config *config = config_current();
     const char *path = config->pidfile;
     if (!path)
         return 0;
+    snprintf(server->pid_file, sizeof server->pid_file, "%s", path);
     FILE *file = fopen(path, "we");
     if (file) {
         fprintf(file, "%d\n", (int)getpid());
@@ -181,12 +182,11 @@ int process_write_pid_file(void) {
     return config->daemonize && strcmp(path, DEFAULT_PID_FILE) != 0 ? -1 : 0;
 }
 
-void process_remove_pid_file(void) {
-    const char *path = config_current()->pidfile;
-    if (!path)
+void process_remove_pid_file(const struct server *server) {
+    if (!server->pid_file[0])
         return;
     log_write(LOG_LEVEL_NOTICE, "Removing the pid file.");
-    unlink(path);
+    unlink(server->pid_file);
 }
 
 /* --- What the system grants

@@ -17,8 +17,8 @@ int process_daemonize(const struct server *server);
 void process_started(void);
 /* 0, or -1 when a daemon cannot write the file that was named, after saying why. Without a daemon,
  * or for the default file, that is only a warning. */
-int process_write_pid_file(void);
-void process_remove_pid_file(void);
+int process_write_pid_file(struct server *server);
+void process_remove_pid_file(const struct server *server);
 /* sd_notify without libsystemd: a datagram to $NOTIFY_SOCKET; nothing if systemd does not
  * supervise.
  */

@@ -42,6 +42,8 @@ struct server {
     char run_id[41];
     char configuration_file[4096]; /* absolute path, "" if none */
     char executable[4096];
+    char pid_file[4096];   /* "" if none; set once, before the workers start */
+    char unix_socket[108]; /* likewise */
     int64_t started_ms;
     uint64_t started_us; /* monotonic */
     _Atomic uint64_t next_client_id;
