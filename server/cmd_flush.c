@@ -100,6 +100,8 @@ enum call_result cmd_swapdb(struct call *call) {
         return CALL_DONE;
     if (a != b)
         keyspace_swap(call->change, (unsigned)a, (unsigned)b);
+    else
+        change_mark(call->change); /* it is propagated as in Redis */
     reply_ok(call->reply);
     return CALL_DONE;
 }
