@@ -100,6 +100,15 @@ def daemon_arguments(directory, port, *more):
             directory / "log", "--pidfile", directory / "pid", "--save", "", *more]
 
 
+def open_files(pid):
+    """What the descriptors of a process are; one may be closed while this looks."""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            yield os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            pass
+
+
 def test_a_daemon_serves_when_the_command_returns(tmp_path):
     port = free_port()
     ended = run(*daemon_arguments(tmp_path, port))
@@ -108,8 +117,7 @@ def test_a_daemon_serves_when_the_command_returns(tmp_path):
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
         with RawClient("127.0.0.1", port) as client:
             assert client.call("PING") == "PONG"
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            assert not os.readlink(f"/proc/{pid}/fd/{name}").startswith("pipe:")
+        assert not [target for target in open_files(pid) if target.startswith("pipe:")]
     finally:
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not (tmp_path / "pid").exists(), what="the end of the daemon")
