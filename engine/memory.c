@@ -25,6 +25,7 @@
 #endif
 
 #include "engine/assert.h"
+#include "engine/slab.h"
 
 #define COUNTERS_MAX 512
 
@@ -222,6 +223,7 @@ void memory_thread_cache_check(void) {
     if (now == seen)
         return;
     seen = now;
+    slab_thread_flush();
     thread_cache_drop();
 }
 
@@ -308,6 +310,43 @@ void memory_free_sized(void *pointer, size_t size_bytes) {
 static unsigned counters_in_use(void) {
     return atomic_load_explicit(&counters_high, memory_order_acquire);
 }
+
+#ifdef SLOTWISE_JEMALLOC
+void *memory_alloc_object(size_t size_bytes) {
+    if (UNLIKELY(size_bytes > SLAB_MAX_BYTES))
+        return memory_alloc(size_bytes);
+    void *pointer = slab_alloc(size_bytes);
+    if (UNLIKELY(!pointer))
+        out_of_memory(size_bytes);
+    account((int64_t)slab_class_bytes(size_bytes));
+    return pointer;
+}
+
+void memory_free_object(void *pointer, size_t size_bytes) {
+    if (UNLIKELY(size_bytes > SLAB_MAX_BYTES)) {
+        memory_free_sized(pointer, size_bytes);
+        return;
+    }
+    account(-(int64_t)slab_class_bytes(size_bytes));
+    slab_free(pointer, size_bytes);
+}
+
+size_t memory_object_bytes(size_t size_bytes) {
+    return size_bytes > SLAB_MAX_BYTES ? class_bytes(size_bytes) : slab_class_bytes(size_bytes);
+}
+#else
+void *memory_alloc_object(size_t size_bytes) {
+    return memory_alloc(size_bytes);
+}
+
+void memory_free_object(void *pointer, size_t size_bytes) {
+    memory_free_sized(pointer, size_bytes);
+}
+
+size_t memory_object_bytes(size_t size_bytes) {
+    return class_bytes(size_bytes);
+}
+#endif
 
 uint64_t memory_used_bytes(void) {
     int64_t sum = 0;

@@ -41,6 +41,13 @@ void memory_free(void *pointer); /* NULL is fine */
 /* As memory_free, cheaper: size_bytes is what was asked for in memory_alloc. */
 void memory_free_sized(void *pointer, size_t size_bytes);
 
+/* The same for objects, up to SLAB_MAX_BYTES in finer size classes (engine/slab.h; all from the
+ * allocator where that is off: sanitizers). Only memory_free_object frees these, with the size that
+ * was asked for. */
+void *memory_alloc_object(size_t size_bytes);
+void memory_free_object(void *pointer, size_t size_bytes);
+size_t memory_object_bytes(size_t size_bytes); /* what it takes */
+
 /* Whether the allocator has a thread of its own that gives unused pages back to the system (without
  * it they go only while somebody allocates or frees). After daemonizing; any thread. Nothing
  * happens where the allocator knows none. */

@@ -40,7 +40,7 @@ static struct object *object_new(struct layout *l, uint8_t type_encoding, uint8_
         l->wide_key = 4;
     }
     l->key = key_length;
-    struct object *o = memory_alloc(layout_bytes(l));
+    struct object *o = memory_alloc_object(layout_bytes(l));
     o->type_encoding = type_encoding;
     atomic_init(&o->flags, flags);
     o->key_length = (flags & OBJECT_WIDE_KEY) ? WIDE_KEY_MARK : (uint16_t)key_length;
@@ -289,7 +289,7 @@ size_t object_shell_bytes(const struct object *o) {
 }
 
 size_t object_total_bytes(const struct object *o) {
-    size_t bytes = memory_class_bytes(shell_bytes(o));
+    size_t bytes = memory_object_bytes(shell_bytes(o));
     if (object_needs_token(o) && object_type(o) == OBJECT_STRING)
         bytes +=
             memory_class_bytes(sizeof(struct blob) + ((struct blob *)object_pointer(o))->capacity);
@@ -300,7 +300,7 @@ size_t object_total_bytes(const struct object *o) {
 
 static void shell_free(void *pointer) {
     struct object *o = pointer;
-    memory_free_sized(o, shell_bytes(o));
+    memory_free_object(o, shell_bytes(o));
 }
 
 static void blob_return_job(void *pointer) {
@@ -333,7 +333,7 @@ void object_retire(struct object *o) {
 }
 
 void object_retire_shell(struct object *o) {
-    epoch_retire(o, memory_class_bytes(shell_bytes(o)), shell_free);
+    epoch_retire(o, memory_object_bytes(shell_bytes(o)), shell_free);
 }
 
 /* --- Blobs ------------------------------------------------------------------------------------ */
