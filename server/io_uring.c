@@ -35,6 +35,7 @@
 #define VECTORS_MAX          32
 #define COMPLETIONS_PER_POLL 256
 #define ACCEPT_RETRY_US      50000
+#define SEND_MAX_BYTES       (256 * 1024) /* of one send: its end tells that the client reads */
 
 /* Low bits of the user data; the rest is the connection, or number and descriptor of what is
  * watched. */
@@ -261,6 +262,18 @@ static void uring_receive_start(struct io *io, struct io_connection *c) {
         arm_receive_later((struct io_ring *)io, c);
 }
 
+/* No more than so many bytes; returns the new number. */
+static int cut_vectors(struct iovec *vectors, int count, size_t bytes) {
+    for (int i = 0; i < count; i++) {
+        if (vectors[i].iov_len >= bytes) {
+            vectors[i].iov_len = bytes;
+            return i + 1;
+        }
+        bytes -= vectors[i].iov_len;
+    }
+    return count;
+}
+
 static void send_output(struct io_ring *r, struct io_connection *c) {
     while (c->output_first && c->output_first->length == 0)
         io_output_advance(c, 0);
@@ -269,13 +282,15 @@ static void send_output(struct io_ring *r, struct io_connection *c) {
     struct io_uring_sqe *sqe = next_sqe(r);
     const struct output_block *first = c->output_first;
     if (!first->next) {
-        io_uring_prep_send(sqe, c->fd, first->data, first->length, MSG_NOSIGNAL | MSG_WAITALL);
+        size_t length = first->length < SEND_MAX_BYTES ? first->length : SEND_MAX_BYTES;
+        io_uring_prep_send(sqe, c->fd, first->data, length, MSG_NOSIGNAL | MSG_WAITALL);
     } else {
         if (!c->extra)
             c->extra = memory_alloc(sizeof(struct vectored_send));
         struct vectored_send *send = c->extra;
         send->header = (struct msghdr){.msg_iov = send->vectors};
-        send->header.msg_iovlen = (size_t)io_output_vectors(c, send->vectors, VECTORS_MAX);
+        send->header.msg_iovlen = (size_t)cut_vectors(
+            send->vectors, io_output_vectors(c, send->vectors, VECTORS_MAX), SEND_MAX_BYTES);
         io_uring_prep_sendmsg(sqe, c->fd, &send->header, MSG_NOSIGNAL | MSG_WAITALL);
     }
     sqe->user_data = connection_data(c, OPERATION_SEND);
