@@ -7,6 +7,8 @@
 #include <time.h>
 
 #include "engine/clock.h"
+#include "engine/epoch.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "engine/patience.h"
 #include "server/call.h"
@@ -73,6 +75,22 @@ void debug_workers_awake(struct call *call) {
 /* --- Held tokens ---------------------------------------------------------------------------------
  */
 
+/* Around a wait for another thread: this worker counts as asleep, so that a section that the other
+ * one waits for can run. Not when all is stopped for the command already. */
+static void worker_sleeps(const struct call *call) {
+    if (call->tokens)
+        return;
+    epoch_offline();
+    exclusive_sleep_begin();
+}
+
+static void worker_wakes(const struct call *call) {
+    if (call->tokens)
+        return;
+    exclusive_sleep_end();
+    epoch_online();
+}
+
 struct hold {
     struct slot *slot; /* NULL: patience */
     int64_t hold_ms;
@@ -125,7 +143,9 @@ static void hold_begin(struct call *call, struct slot *slot, int index) {
         return;
     }
     pthread_detach(thread);
+    worker_sleeps(call);
     sem_wait(&hold->began);
+    worker_wakes(call);
     sem_post(&hold->owned);
     reply_ok(call->reply);
 }
@@ -145,7 +165,10 @@ void debug_slot_serving(struct call *call) {
     struct slot *slot = &call->keyspace->slots[key.slot];
     if (!argument_integer(call, 3, &serving))
         return;
-    slot_acquire_waiting(slot);
+    if (!slot_try_acquire(slot)) {
+        reply_error(call->reply, "ERR the slot is held");
+        return;
+    }
     if (serving)
         slot_set_bits(slot, SLOT_SERVING);
     else
