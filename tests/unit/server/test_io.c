@@ -463,6 +463,33 @@ BACKEND_TEST(clients_are_let_in) {
     cr_expect_eq(times_happened("b:data(world)"), 1, "%s", happened);
 }
 
+BACKEND_TEST(out_of_descriptors) {
+    /* Nobody is let in for a while, at little cost; then all are. */
+    int listener = fake_open(true);
+    cr_assert_eq(io_listen(io, listener), 0);
+    poll_times(1);
+    fake_no_descriptors = true;
+    fake_connect(listener);
+    fake_connect(listener);
+    fake_accept_calls = 0;
+    struct connection *a = connect_one();
+    a->on_data = REACT_ECHO;
+    uint64_t begin_us = clock_monotonic_us();
+    poll_times(2000);
+    uint64_t taken_us = clock_monotonic_us() - begin_us;
+    cr_expect_lt(fake_accept_calls, 20 + taken_us / 1000, "%u attempts in %llu us",
+                 fake_accept_calls, (unsigned long long)taken_us);
+    cr_expect_eq(times_happened("accept("), 0);
+    fake_data(a->io.fd, "served");
+    poll_times(3);
+    cr_expect_str_eq(fake_sent(a->io.fd), "served");
+    fake_no_descriptors = false;
+    begin_us = clock_monotonic_us();
+    while (times_happened("accept(") < 2 && clock_monotonic_us() - begin_us < 5000000)
+        poll_times(1);
+    cr_expect_eq(times_happened("accept("), 2, "%s", happened);
+}
+
 BACKEND_TEST(out_of_descriptors_again_and_again) {
     int listener = fake_open(true);
     cr_assert_eq(io_listen(io, listener), 0);
@@ -488,4 +515,128 @@ BACKEND_TEST(nobody_is_let_in_any_more) {
     poll_times(3);
     cr_expect_eq(times_happened("accept("), 0, "%s", happened);
     fake_socket(late)->open = false;
+}
+
+/* --- Many at random -----------------------------------------------------------------------------
+ */
+
+struct random_peer {
+    struct connection *connection;
+    int fd;
+    unsigned written, sent; /* bytes that the test has put in, and has queued as output */
+};
+
+static unsigned random_state = 1;
+
+static unsigned random_below(unsigned limit) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return (random_state >> 8) % limit;
+}
+
+static void random_step(struct random_peer *peer) {
+    struct connection *c = peer->connection;
+    char text[8];
+    switch (random_below(9)) {
+    case 0:
+    case 1:
+        snprintf(text, sizeof text, "%c%u", c->name, peer->written % 10);
+        fake_data(peer->fd, text);
+        peer->written += 2;
+        break;
+    case 2:
+        if (!c->io.detaching) {
+            send_text(c, "0123456789");
+            peer->sent += 10;
+        }
+        break;
+    case 3:
+        fake_room(peer->fd, random_below(12));
+        break;
+    case 4:
+        fake_room(peer->fd, SIZE_MAX);
+        break;
+    case 5:
+        if (!c->io.detaching)
+            io_receive_stop(io, &c->io);
+        break;
+    case 6:
+        if (!c->io.detaching)
+            io_receive_start(io, &c->io);
+        break;
+    case 7:
+        if (!c->io.detaching && !c->io.output_first && !c->io.sending && random_below(3) == 0)
+            io_detach(io, &c->io);
+        break;
+    default:
+        poll_times(1);
+    }
+}
+
+/* Those that have left come back. */
+static void random_attach(struct random_peer *peers, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        char word[16];
+        snprintf(word, sizeof word, "%c:detached", peers[i].connection->name);
+        if (times_happened(word) > 0)
+            cr_assert_eq(io_attach(io, &peers[i].connection->io), 0);
+    }
+    happened[0] = '\0';
+}
+
+BACKEND_TEST(everything_at_random) {
+    for (unsigned seed = 1; seed <= 40; seed++) {
+        struct random_peer peers[3];
+        random_state = seed;
+        connection_count = 0;
+        for (unsigned i = 0; i < 3; i++) {
+            peers[i] = (struct random_peer){.connection = connect_one()};
+            peers[i].fd = peers[i].connection->io.fd;
+        }
+        for (unsigned step = 0; step < 100; step++) {
+            random_step(&peers[random_below(3)]);
+#ifdef SLOTWISE_IO_URING
+            fake_sends_first = random_below(2);
+            fake_no_buffers = random_below(8) == 0;
+            fake_cancel_too_late = random_below(4) == 0;
+#endif
+            if (random_below(2))
+                poll_times(1);
+            random_attach(peers, 3);
+        }
+#ifdef SLOTWISE_IO_URING
+        fake_no_buffers = fake_cancel_too_late = false;
+#endif
+        uint64_t begin_us = clock_monotonic_us();
+        bool leaving = false;
+        for (unsigned turn = 0;
+             turn < 200 || (leaving && clock_monotonic_us() - begin_us < 2000000); turn++) {
+            leaving = false;
+            for (unsigned i = 0; i < 3; i++) {
+                fake_room(peers[i].fd, SIZE_MAX);
+                if (!peers[i].connection->io.detaching)
+                    io_receive_start(io, &peers[i].connection->io);
+                leaving |= peers[i].connection->io.detaching;
+            }
+            poll_times(1);
+            random_attach(peers, 3);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            cr_expect_eq(peers[i].connection->received, peers[i].written, "seed %u, %c", seed,
+                         peers[i].connection->name);
+            cr_assert_not(peers[i].connection->io.detaching, "seed %u, %c", seed,
+                          peers[i].connection->name);
+            cr_expect_eq(strlen(fake_sent(peers[i].fd)), peers[i].sent, "seed %u, %c", seed,
+                         peers[i].connection->name);
+            close_connection(peers[i].connection);
+        }
+        poll_times(6);
+        cr_expect_eq(times_happened(":closed"), 3, "seed %u: %s", seed, happened);
+        happened[0] = '\0';
+        for (unsigned i = 0; i < 3; i++) {
+            struct fake_socket *s = fake_socket(peers[i].fd);
+            free(s->sent);
+            *s = (struct fake_socket){0};
+        }
+        fake_step_count = 0;
+    }
 }

@@ -76,6 +76,74 @@ Test(uring, out_of_buffers_and_leaving) {
     expect_happened("a:data(one)");
 }
 
+Test(uring, a_cancellation_of_a_leaving_one_comes_too_late) {
+    /* It is tried again: a connection on which nothing comes leaves all the same. */
+    struct connection *a = connect_one();
+    poll_times(1);
+    fake_cancel_too_late = true;
+    io_detach(io, &a->io);
+    poll_times(3);
+    expect_happened("");
+    fake_cancel_too_late = false;
+    uint64_t begin_us = clock_monotonic_us();
+    while (times_happened("a:detached") == 0 && clock_monotonic_us() - begin_us < 2000000)
+        poll_times(1);
+    expect_happened("a:detached");
+}
+
+Test(uring, data_comes_with_a_cancellation_that_is_too_late) {
+    struct connection *a = connect_one();
+    poll_times(1);
+    fake_cancel_too_late = true;
+    fake_data(a->io.fd, "one");
+    io_detach(io, &a->io);
+    poll_times(2);
+    fake_cancel_too_late = false;
+    uint64_t begin_us = clock_monotonic_us();
+    while (times_happened("a:detached") == 0 && clock_monotonic_us() - begin_us < 2000000)
+        poll_times(1);
+    cr_assert_eq(times_happened("a:detached"), 1, "%s", happened);
+    cr_assert_eq(io_attach(io, &a->io), 0);
+    fake_data(a->io.fd, "two");
+    poll_times(3);
+    cr_expect_eq(a->received, 6, "%s", happened);
+}
+
+Test(uring, a_cancellation_of_a_closing_one_comes_too_late) {
+    /* What is in flight ends all the same, and the connection only after it. */
+    struct connection *a = connect_one();
+    fake_room(a->io.fd, 0);
+    send_text(a, "never sent");
+    poll_times(1);
+    fake_cancel_too_late = true;
+    close_connection(a);
+    poll_times(3);
+    fake_cancel_too_late = false;
+    uint64_t begin_us = clock_monotonic_us();
+    while (times_happened("a:closed") == 0 && clock_monotonic_us() - begin_us < 2000000)
+        poll_times(1);
+    expect_happened("a:closed");
+}
+
+Test(uring, a_cancellation_of_a_stopped_one_comes_too_late) {
+    /* Bytes may come once more after io_receive_stop, but not for ever. */
+    struct connection *a = connect_one();
+    poll_times(1);
+    fake_cancel_too_late = true;
+    io_receive_stop(io, &a->io);
+    poll_times(2);
+    fake_cancel_too_late = false;
+    poll_times(2);
+    for (int i = 0; i < 20; i++) {
+        fake_data(a->io.fd, "x");
+        poll_times(2);
+    }
+    cr_expect_leq(a->received, 2);
+    io_receive_start(io, &a->io);
+    poll_times(10);
+    cr_expect_eq(a->received, 20);
+}
+
 Test(uring, a_multishot_receive_that_ends) {
     /* The kernel may end one whenever it likes: without more, with data or without. */
     struct connection *a = connect_one();
