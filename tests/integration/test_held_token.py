@@ -128,20 +128,20 @@ def test_paused(threaded_server):
             client.close()
 
 
-def in_one_turn(server, sends):
+def in_one_turn(sleeper, sends):
     """Lets the only worker sleep while each of (client, commands) is sent, so that it finds all of it at once."""
-    with connect(server) as blocker:
-        blocker.send_command("DEBUG", "SLEEP", "0.1")
-        time.sleep(0.03)
-        for client, commands in sends:
-            client.send(b"".join(encode_command(*command) for command in commands))
-        assert blocker.read() == "OK"
+    sleeper.send_command("DEBUG", "SLEEP", "0.1")
+    time.sleep(0.03)
+    for client, commands in sends:
+        client.send(b"".join(encode_command(*command) for command in commands))
+    assert sleeper.read() == "OK"
 
 
 @pytest.mark.parametrize("then", ["WATCH", "UNWATCH", "EXEC with an argument", "MSET", "FLUSHALL", "QUIT"])
 def test_across_connections(start, backend, then):
     """The next command of the batch is another connection's, which may not or does not run it."""
     server = start(backend=backend, threads=1)
+    sleeper = connect(server)
     for refused in ("NOAUTH", "queued", "closing"):
         writer, second, third = connect(server), connect(server), connect(server)
         for client in (writer, third):
@@ -157,8 +157,8 @@ def test_across_connections(start, backend, then):
             commands = [("SET", "k", "2"), ("GET", "k")]
         else:
             commands = [("QUIT",), ("SET", "k", "never"), ("GET", "k")]
-        in_one_turn(server, [(writer, [("SET", "k", "1")]), (second, commands), (third, THEN[then]),
-                             (writer, [("SET", "k", "1"), ("SET", "k")])])
+        in_one_turn(sleeper, [(writer, [("SET", "k", "1")]), (second, commands), (third, THEN[then]),
+                              (writer, [("SET", "k", "1"), ("SET", "k")])])
         assert writer.read() == "OK"
         for _ in THEN[then]:
             third.read()

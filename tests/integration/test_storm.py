@@ -7,6 +7,7 @@ Environment:
 
 import os
 import random
+import time
 
 import pytest
 
@@ -14,7 +15,7 @@ import debugging
 import harness
 import storm
 from harness import wait_until
-from load import deadline_after, run_clients
+from load import run_clients
 from resp import RawClient, encode_command
 
 SECONDS = float(os.environ.get("SLOTWISE_STORM_SECONDS", "10"))
@@ -58,12 +59,12 @@ def test_storm(start, backend):
     print(f"SLOTWISE_STORM_SEED={SEED}")
     assert server.call("DEBUG", "WORKERS-AWAKE", "2") == "OK"
     # A little of everything first, so that what the server keeps for good is there.
-    storm.run(server.address(), random.Random(SEED), "first", deadline_after(1))
+    storm.run(server.address(), random.Random(SEED), "first", time.monotonic() + 1)
     server.call("FLUSHALL")
     wait_until(lambda: not debugging.client_ids(server), what="the first clients to be gone")
     open_before, memory_before = descriptors(server), used_memory(server)
 
-    deadline = deadline_after(SECONDS)
+    deadline = time.monotonic() + SECONDS
     jobs = [(storm.run, server.address(), random.Random(SEED + number), str(number), deadline)
             for number in range(PROCESSES)]
     jobs.append((storm.run_mover, server.address(), random.Random(SEED - 1), deadline))
