@@ -145,6 +145,7 @@ def test_every_pipeline_gets_its_share(start, backend):
         one.__enter__()
     try:
         keys = [f"flood{number}" for number in range(len(floods))]
+        wait_until(lambda: server.call("EXISTS", *keys) == len(keys), what="all pipelines to flow")
         before = [int(value) for value in server.call("MGET", *keys)]
 
         def shares():
