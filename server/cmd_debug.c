@@ -240,6 +240,9 @@ static void debug_help(struct call *call) {
         "    Hold the token of the key's slot, as a long command does.",
         "SLOT-SERVING <key> <0|1>",
         "    Whether the key's slot is served; commands for one that is not wait.",
+        "TIME-SLICES <0|1>",
+        "    Whether tokens are given back and batches cut short by time; 0 for counting",
+        "    instructions under an instrument that slows everything down.",
         "WORKERS-AWAKE <count>",
         "    Keep so many workers awake whatever the load; 0: as many as it needs.",
         NULL};
@@ -277,6 +280,7 @@ static const struct subcommand {
     {"sleep", 3, 3, debug_sleep, false},
     {"slot-hold", 4, 4, debug_slot_hold, false},
     {"slot-serving", 4, 4, debug_slot_serving, true},
+    {"time-slices", 3, 3, debug_time_slices, true},
     {"workers-awake", 3, 3, debug_workers_awake, false},
 };
 

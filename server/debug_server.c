@@ -72,6 +72,17 @@ void debug_workers_awake(struct call *call) {
     reply_ok(call->reply);
 }
 
+/* Under an instrument that slows the process down (callgrind) what goes by time would go by the
+ * instrument. */
+void debug_time_slices(struct call *call) {
+    int64_t on;
+    if (!argument_integer(call, 2, &on))
+        return;
+    for (unsigned i = 0; i < call->server->loop_count; i++)
+        loop_set_time_slices(call->server->loops[i], on != 0);
+    reply_ok(call->reply);
+}
+
 /* --- Held tokens ---------------------------------------------------------------------------------
  */
 

@@ -10,5 +10,6 @@ void debug_slot_serving(struct call *call); /* all workers are stopped */
 void debug_slot_hold(struct call *call);
 void debug_patience_hold(struct call *call);
 void debug_workers_awake(struct call *call);
+void debug_time_slices(struct call *call); /* all workers are stopped */
 
 #endif

@@ -13,7 +13,7 @@
  * - Exclusive takes patience and stops all threads.
  *
  * A token is kept for the next entry of the batch if that is for the same slot alone, at most for a
- * batch and for HOLD_US. */
+ * batch and for hold_ticks. */
 #include <stdlib.h>
 
 #include "engine/assert.h"
@@ -28,13 +28,11 @@
 
 #define READ_TRIES        3
 #define PATIENCE_AFTER_US 1000
-#define HOLD_US           50
 #define SERVING_RETRY_US  1000
 #define KEY_ROOM_FIRST    64
 
 void execution_init(struct execution *execution, struct server *server) {
     *execution = (struct execution){.server = server, .held_slot = -1};
-    execution->hold_ticks = clock_us_to_ticks(HOLD_US);
     execution->statistics = memory_calloc(command_count(), sizeof *execution->statistics);
     execution_key_room(execution, KEY_ROOM_FIRST);
 }

@@ -292,8 +292,8 @@ void input_parse_kept(struct conn *conn) {
     query->needed = missing ? length - done + missing : 0;
     if (end == PARSE_END_BUDGET)
         yield(conn);
-    else if (!conn->in_batch)
-        query_drop(query, query->parsed);
+    if (!conn->in_batch && query->parsed > query->begin)
+        query_drop(query, query->parsed); /* all of it ran while it was being parsed */
 }
 
 void input_batch_done(struct conn *conn) {

@@ -81,6 +81,8 @@ struct loop {
 
 extern _Thread_local struct loop *loop_self; /* NULL outside workers */
 
+/* Whether tokens are given back and batches cut short by time. */
+void loop_set_time_slices(struct loop *loop, bool on);
 /* Wakes it from any thread. */
 void loop_wake(struct loop *loop);
 

@@ -31,6 +31,7 @@
 #define RECLAIM_AGAIN_US        1000
 #define LEAVING_WAIT_US         1000
 #define CLOSE_ALL_US            1000000
+#define HOLD_US                 50 /* no token is kept longer over commands of a batch */
 #define YIELD_US                200 /* a batch that takes longer runs one command of each connection */
 #define CONNECTION_SAMPLE_TICKS 10
 
@@ -323,8 +324,8 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     struct loop *loop = &worker->loop;
     loop->server = server;
     loop->number = number;
-    loop->yield_ticks = clock_us_to_ticks(YIELD_US);
     execution_init(&loop->execution, server);
+    loop_set_time_slices(loop, true);
     loop->execution.keyspace = server->keyspace;
     change_init(&loop->execution.change, &server->keyspace->door, VIEW_PRIMARY);
     loop->execution.evictor = server->evictor;
@@ -352,6 +353,11 @@ void worker_join(struct worker *worker) {
 void worker_free(struct worker *worker) {
     execution_destroy(&worker->loop.execution);
     memory_free(worker);
+}
+
+void loop_set_time_slices(struct loop *loop, bool on) {
+    loop->yield_ticks = on ? clock_us_to_ticks(YIELD_US) : UINT64_MAX;
+    loop->execution.hold_ticks = on ? clock_us_to_ticks(HOLD_US) : UINT64_MAX;
 }
 
 void loop_wake(struct loop *loop) {

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 
-from . import client
+from . import client, resp
 from .results import Metric, Suite, number
 
 KEYS = 20000
@@ -78,15 +78,27 @@ def missing_tools(suite):
     return False
 
 
+def stop_time_slices(server):
+    """What goes by time would go by the instrument's. A server that cannot do it is measured as it is."""
+    with server.connect(60) as connection:
+        try:
+            connection.call("DEBUG", "TIME-SLICES", "0")
+        except resp.ReplyError:
+            pass
+
+
 def start(context, spec, suite):
     """A server under callgrind, with its keys loaded and counting switched on; None, with a remark, if it does not start."""
     one = spec
     if spec in context.slotwise_specs():
-        one = spec.with_arguments(spec.name, "--io-threads", "1", "--io-backend", "epoll")
+        one = spec.with_arguments(spec.name, "--io-threads", "1", "--io-backend", "epoll",
+                                  "--enable-debug-command", "local")
     wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out"]
     server = context.start(one, suite, wrapper, timeout_s=120)
     if server is not None:
         context.load(server, KEYS)
+        if one is not spec:
+            stop_time_slices(server)
         control(server, "--instr=on")
     return server
 
