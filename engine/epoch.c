@@ -185,9 +185,10 @@ static void retire_append(struct reader *reader, struct retired entry) {
 }
 
 /* Frees up to limit entries before safe_end. */
-static void retire_free(struct reader *reader, size_t limit) {
+static int64_t retire_free(struct reader *reader, size_t limit) {
+    int64_t bytes = 0;
     if (reader->freeing)
-        return;
+        return 0;
     reader->freeing = true;
     uint64_t freed = position(&reader->freed);
     while (limit-- > 0 && freed < reader->safe_end) {
@@ -197,7 +198,7 @@ static void retire_free(struct reader *reader, size_t limit) {
             chunk_remove_first(reader);
         freed++;
         atomic_store_explicit(&reader->freed, freed, memory_order_relaxed);
-        memory_retired_add(-(int64_t)entry.bytes);
+        bytes += (int64_t)entry.bytes;
         entry.destructor(entry.pointer);
     }
     reader->freeing = false;
@@ -208,6 +209,7 @@ static void retire_free(struct reader *reader, size_t limit) {
         if (reader->first_index + 1 < CHUNK_ENTRIES && freed + 1 < reader->safe_end)
             __builtin_prefetch(next[1].pointer);
     }
+    return bytes;
 }
 
 /* The number is now this: moves what was stamped on. */
@@ -309,9 +311,11 @@ void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)
         return;
     }
     retire_append(reader, (struct retired){pointer, destructor, bytes});
-    memory_retired_add((int64_t)bytes);
+    int64_t more = (int64_t)bytes;
     if (position(&reader->freed) < reader->safe_end)
-        retire_free(reader, EPOCH_FREES_PER_RETIRE);
+        more -= retire_free(reader, EPOCH_FREES_PER_RETIRE);
+    if (more != 0) /* who overwrites values of one size retires as much as is freed */
+        memory_retired_add(more);
 }
 
 static inline size_t waiting(const struct reader *reader) {
@@ -323,7 +327,7 @@ size_t epoch_reclaim(size_t limit) {
     ASSERT(reader->registered);
     if (waiting(reader) > 0)
         retire_stamp(reader, false, false);
-    retire_free(reader, limit);
+    memory_retired_add(-retire_free(reader, limit));
     return waiting(reader);
 }
 
@@ -335,7 +339,7 @@ size_t epoch_reclaim_for(uint64_t budget_us) {
     retire_stamp(reader, false, false);
     uint64_t end_us = 0;
     while (position(&reader->freed) < reader->safe_end) {
-        retire_free(reader, EPOCH_RECLAIM_STEP);
+        memory_retired_add(-retire_free(reader, EPOCH_RECLAIM_STEP));
         uint64_t now_us = clock_monotonic_us();
         if (end_us == 0)
             end_us = now_us + budget_us;
@@ -398,7 +402,7 @@ void epoch_reader_leave(void) {
         uint64_t end = position(&reader->retired);
         epoch_synchronize();
         reader->safe_end = end;
-        retire_free(reader, SIZE_MAX);
+        memory_retired_add(-retire_free(reader, SIZE_MAX));
     }
     if (reader->first != NULL)
         memory_free_sized(reader->first, sizeof(*reader->first));

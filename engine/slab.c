@@ -34,7 +34,7 @@
 #define PAGE_BYTES      ((size_t)64 * 1024)
 #define CHUNK_PAGES     16
 #define BITMAP_WORDS    64
-#define STACK_PIECES    32
+#define STACK_PIECES    128 /* a batch of SETs allocates and frees as many as it has commands */
 #define STACK_MIN       8
 #define STACK_MAX_BYTES (16 * 1024) /* of one class, above STACK_MIN pieces */
 
@@ -194,7 +194,7 @@ static void partial_remove(struct class *class, struct page *page) {
 static uint16_t page_take(struct page *page, size_t bytes, void **pieces, uint16_t n) {
     uint16_t taken = 0;
     char *first = (char *)(page + 1);
-    for (unsigned word = 0; word < BITMAP_WORDS; word++) {
+    for (unsigned word = 0; word < BITMAP_WORDS && taken < n; word++) {
         for (; page->free[word] && taken < n; page->free[word] &= page->free[word] - 1)
             pieces[taken++] =
                 first + (word * 64 + (unsigned)__builtin_ctzll(page->free[word])) * bytes;

@@ -15,7 +15,8 @@
 #include "server/dispatch.h"
 #include "server/input.h"
 
-#define FLUSH_BYTES (256 * 1024) /* replies beyond this are sent in the middle of a batch */
+#define KEYS_TOGETHER 32           /* of a list, prefetched in one go */
+#define FLUSH_BYTES   (256 * 1024) /* replies beyond this are sent in the middle of a batch */
 
 struct batch_entry *batch_next(struct loop *loop, struct conn *conn) {
     struct batch *batch = &loop->batch;
@@ -48,18 +49,63 @@ void batch_add(struct loop *loop, struct batch_entry *entry, bool foreign_argume
     }
 }
 
+/* The further keys of commands with a list of them, some at a time: as batch_prefetch. */
+static void prefetch_keys(const struct keyspace *keyspace, unsigned database,
+                          const struct key *keys, unsigned n) {
+    const table_root *roots[KEYS_TOGETHER];
+    uint64_t further = 0;
+    for (unsigned i = 0; i < n; i++) {
+        roots[i] = keyspace_root(keyspace, database, keys[i].slot);
+        if (roots[i])
+            table_prefetch_header(roots[i]);
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (roots[i])
+            table_prefetch_bucket(roots[i], keys[i].hash);
+    for (unsigned i = 0; i < n; i++)
+        if (roots[i] && table_prefetch_object(roots[i], keys[i].hash, true))
+            further |= (uint64_t)1 << i;
+    for (; further; further &= further - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(further);
+        table_prefetch_further(roots[i], keys[i].hash);
+    }
+}
+
+static void prefetch_lists(const struct batch *batch, const struct keyspace *keyspace) {
+    for (unsigned i = 0; i < batch->count; i++) {
+        const struct call *call = &batch->entries[i].call;
+        for (uint32_t j = 1; call->keys && j < call->key_count; j += KEYS_TOGETHER) {
+            unsigned n = call->key_count - j;
+            prefetch_keys(keyspace, call->session->database, call->keys + j,
+                          n < KEYS_TOGETHER ? n : KEYS_TOGETHER);
+        }
+    }
+}
+
+/* A reader does not ask for the slot's line as its own, which would take it from other readers. */
+static inline void prefetch_slot(const struct keyspace *keyspace, const struct call *call,
+                                 uint32_t slot) {
+    if (call->command->access == ACCESS_WRITE)
+        __builtin_prefetch(&keyspace->slots[slot], 1);
+    else
+        __builtin_prefetch(&keyspace->slots[slot], 0);
+}
+
 /* Slots first (one line each), then headers, buckets, objects: each stage reads only what the one
- * before fetched. */
+ * before fetched. Both lines of an object also for a write, which frees it and soon writes to the
+ * same memory. */
 static void batch_prefetch(struct loop *loop) {
     struct batch *batch = &loop->batch;
-    struct keyspace *keyspace = loop->execution.keyspace;
+    const struct keyspace *keyspace = loop->execution.keyspace;
     const table_root *roots[BATCH_MAX];
-    if (batch->count < 2)
+    if (batch->count < 2 && batch->keys_used == 0)
         return; /* nothing to overlap with */
     for (unsigned i = 0; i < batch->count; i++) {
         const struct call *call = &batch->entries[i].call;
         if (call->first_key)
-            __builtin_prefetch(&keyspace->slots[call->key.slot], 1);
+            prefetch_slot(keyspace, call, call->key.slot);
+        for (uint32_t j = 1; UNLIKELY(call->keys != NULL) && j < call->key_count; j++)
+            prefetch_slot(keyspace, call, call->keys[j].slot);
     }
     for (unsigned i = 0; i < batch->count; i++) {
         const struct call *call = &batch->entries[i].call;
@@ -74,16 +120,15 @@ static void batch_prefetch(struct loop *loop) {
         if (roots[i])
             table_prefetch_bucket(roots[i], batch->entries[i].call.key.hash);
     uint64_t further = 0; /* a bit per entry: not in its home bucket */
-    for (unsigned i = 0; i < batch->count; i++) {
-        const struct call *call = &batch->entries[i].call;
-        if (roots[i] &&
-            table_prefetch_object(roots[i], call->key.hash, call->command->access == ACCESS_READ))
+    for (unsigned i = 0; i < batch->count; i++)
+        if (roots[i] && table_prefetch_object(roots[i], batch->entries[i].call.key.hash, true))
             further |= (uint64_t)1 << i;
-    }
     for (; further; further &= further - 1) {
         unsigned i = (unsigned)__builtin_ctzll(further);
         table_prefetch_further(roots[i], batch->entries[i].call.key.hash);
     }
+    if (batch->keys_used > 0)
+        prefetch_lists(batch, keyspace);
 }
 
 /* The slot of the entry after i if both may run under one token, else -1. */
@@ -167,6 +212,7 @@ void batch_run(struct loop *loop) {
     batch->members = NULL;
     batch->count = 0;
     batch->arguments_used = 0;
+    batch->keys_used = 0;
     batch->running = false;
     /* Nothing published is held between batches; so what they replace is freed while it is in the
      * cache. */

@@ -127,8 +127,9 @@ struct command {
     uint8_t access; /* enum command_access */
     uint8_t key_spec_count;
     uint32_t flags;
-    uint32_t id;  /* dense, 0..command_count()-1: index of statistics */
-    uint16_t row; /* its row in commands.def */
+    uint32_t id;     /* dense, 0..command_count()-1: index of statistics */
+    uint16_t row;    /* its row in commands.def */
+    bool single_key; /* one key spec, of one key */
     uint16_t name_length;
     uint64_t acl_categories;
     struct key_spec key_specs[COMMAND_KEY_SPECS_MAX];
@@ -169,8 +170,11 @@ struct call {
     const struct command *command;
     struct argument *argv;
     int argc;
-    int first_key;  /* index of the first key, 0: none */
-    struct key key; /* of argv[first_key], hashed when the command was parsed */
+    int first_key;          /* index of the first key, 0: none */
+    struct key key;         /* of argv[first_key], hashed when the command was parsed */
+    const struct key *keys; /* all of them, hashed, if the command has a list of keys that fit into
+                               the batch's arena; NULL: not known */
+    uint32_t key_count, key_step; /* of keys; in argv */
     struct reply *reply;
     struct session *session;
     struct server *server;
@@ -188,6 +192,8 @@ struct call {
 static inline struct key call_key(const struct call *call, int index) {
     if (__builtin_expect(index == call->first_key, 1))
         return call->key;
+    if (call->keys)
+        return call->keys[(uint32_t)(index - call->first_key) / call->key_step];
     return key_make(call->argv[index].data, call->argv[index].length);
 }
 

@@ -198,6 +198,8 @@ static struct command *add_row(unsigned index) {
                                 .arity = row->arity,
                                 .access = row->access,
                                 .key_spec_count = row->key_spec_count,
+                                .single_key = row->key_spec_count == 1 &&
+                                              row->key_specs[0].first == row->key_specs[0].last,
                                 .flags = row->flags,
                                 .id = count,
                                 .row = (uint16_t)index,

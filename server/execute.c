@@ -27,6 +27,7 @@
 #include "server/statistics.h"
 
 #define READ_TRIES        3
+#define INSERTION_MAX     32 /* fewer slots than this are sorted in place */
 #define PATIENCE_AFTER_US 1000
 #define SERVING_RETRY_US  1000
 #define KEY_ROOM_FIRST    64
@@ -126,10 +127,23 @@ static int compare_slots(const void *a, const void *b) {
     return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
 }
 
+static void insertion_sort(uint16_t *slots, size_t n) {
+    for (size_t i = 1; i < n; i++) {
+        uint16_t slot = slots[i];
+        size_t at = i;
+        for (; at > 0 && slots[at - 1] > slot; at--)
+            slots[at] = slots[at - 1];
+        slots[at] = slot;
+    }
+}
+
 size_t execution_sort_slots(uint16_t *slots, size_t n) {
     if (n < 2)
         return n;
-    qsort(slots, n, sizeof *slots, compare_slots);
+    if (n <= INSERTION_MAX)
+        insertion_sort(slots, n);
+    else
+        qsort(slots, n, sizeof *slots, compare_slots);
     size_t unique = 1;
     for (size_t i = 1; i < n; i++)
         if (slots[i] != slots[unique - 1])
@@ -155,10 +169,15 @@ size_t execution_add_slots(struct execution *execution, const struct command *co
 /* Ascending, without duplicates, in execution->slots. */
 static inline size_t collect_slots(struct execution *execution, const struct call *call) {
     const struct command *command = call->command;
-    if (call->first_key && command->key_spec_count == 1 &&
-        command->key_specs[0].first == command->key_specs[0].last) {
+    if (LIKELY(command->single_key && call->first_key)) {
         execution->slots[0] = (uint16_t)call->key.slot;
         return 1;
+    }
+    if (call->keys) {
+        execution_key_room(execution, call->key_count);
+        for (uint32_t i = 0; i < call->key_count; i++)
+            execution->slots[i] = (uint16_t)call->keys[i].slot;
+        return execution_sort_slots(execution->slots, call->key_count);
     }
     return execution_sort_slots(execution->slots,
                                 execution_add_slots(execution, command, call->argv, call->argc, 0));
@@ -277,14 +296,43 @@ enum dispatch_result execution_write(struct execution *execution, struct wait *w
     return execution_hold(execution, wait, call, n, next_slot);
 }
 
+/* The same for one slot, which is what most reads want. */
+static inline bool read_one(struct execution *execution, struct call *call,
+                            enum dispatch_result *result) {
+    const struct slot *slot = &call->keyspace->slots[call->key.slot];
+    struct reply_mark mark = reply_mark(call->reply);
+    for (int attempt = 0; attempt < READ_TRIES; attempt++) {
+        uint64_t word;
+        if (UNLIKELY(!slot_read_begin(slot, &word)))
+            continue;
+        enum call_result call_result = run_handler(execution, call);
+        bool tokens = call_result == CALL_NEED_TOKENS || call->met_expired;
+        if (LIKELY(!tokens && slot_read_validate(slot, word))) {
+            account_now(execution, call, mark.errors);
+            *result = finished(call_result);
+            return true;
+        }
+        reply_rewind(call->reply, mark);
+        if (tokens)
+            return false;
+    }
+    return false;
+}
+
 enum dispatch_result execution_read(struct execution *execution, struct wait *wait,
                                     struct call *call, int next_slot) {
     enum dispatch_result result;
+    call->tokens = false;
+    if (LIKELY(call->command->single_key && call->first_key && execution->held_slot < 0)) {
+        if (LIKELY(read_one(execution, call, &result)))
+            return result;
+        execution->slots[0] = (uint16_t)call->key.slot;
+        return execution_hold(execution, wait, call, 1, next_slot);
+    }
     size_t n = collect_slots(execution, call);
     if (UNLIKELY(execution->held_slot >= 0) &&
         !(n == 1 && execution->held_slot == (int)execution->slots[0]))
         execution_give_back(execution);
-    call->tokens = false;
     if (LIKELY(execution->held_slot < 0) && read_optimistically(execution, call, n, &result))
         return result;
     return execution_hold(execution, wait, call, n, next_slot);

@@ -105,6 +105,26 @@ static const struct command *lookup(struct loop *loop, const struct argument *ar
     return command;
 }
 
+/* The keys of a command with a list of them are hashed once, here, as far as the arena has room. */
+static void hash_keys(struct batch *batch, struct call *call) {
+    const struct key_spec *spec = &call->command->key_specs[0];
+    int last = spec->last < 0 ? call->argc + spec->last : spec->last;
+    unsigned count = last >= spec->first ? (unsigned)((last - spec->first) / spec->step) + 1 : 0;
+    if (call->command->key_spec_count != 1 || count < 2 || last >= call->argc ||
+        count > BATCH_KEYS - batch->keys_used)
+        return;
+    struct key *keys = &batch->keys[batch->keys_used];
+    keys[0] = call->key;
+    for (unsigned i = 1; i < count; i++) {
+        const struct argument *key = &call->argv[spec->first + (int)i * spec->step];
+        keys[i] = key_make(key->data, key->length);
+    }
+    batch->keys_used += count;
+    call->keys = keys;
+    call->key_count = count;
+    call->key_step = (uint32_t)spec->step;
+}
+
 /* Turns one parsed command into a complete entry: looks it up, hashes its first key. */
 static inline void entry_prepare(struct batch_entry *entry, struct conn *conn,
                                  const struct parse_output *parsed) {
@@ -119,12 +139,15 @@ static inline void entry_prepare(struct batch_entry *entry, struct conn *conn,
     call->exclusive = false;
     call->tokens = false;
     call->first_key = 0;
+    call->keys = NULL;
     call->command = lookup(loop, call->argv, call->argc, parsed->was_inline);
     if (LIKELY(call->command != NULL) && call->command->key_spec_count > 0) {
         int first = call->command->key_specs[0].first;
         if (first > 0 && first < call->argc) {
             call->first_key = first;
             call->key = key_make(call->argv[first].data, call->argv[first].length);
+            if (call->command->key_specs[0].last != first)
+                hash_keys(&loop->batch, call);
         }
     }
 }

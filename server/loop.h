@@ -9,6 +9,7 @@
 
 #define BATCH_MAX       64
 #define BATCH_ARGUMENTS 1024
+#define BATCH_KEYS      512 /* of commands with more than one key */
 #define LOOP_NAMES      8
 
 struct conn;
@@ -29,6 +30,8 @@ struct batch {
     bool running;
     struct batch_entry entries[BATCH_MAX];
     struct argument arguments[BATCH_ARGUMENTS];
+    unsigned keys_used;
+    struct key keys[BATCH_KEYS];
 };
 
 struct remembered_name {
