@@ -17,7 +17,7 @@
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/io.h"
+#include "server/io_backend.h"
 
 #define EVENTS_MAX        128
 #define BUFFERS_MAX       64

@@ -25,7 +25,7 @@
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/io.h"
+#include "server/io_backend.h"
 
 #define SUBMISSIONS          512
 #define COMPLETIONS          8192
