@@ -53,8 +53,7 @@ static inline void deadline_note(struct deadlines *deadlines, uint32_t slot, uin
 /* The slot has no key with a TTL any more. */
 void deadline_forget(struct deadlines *deadlines, uint32_t slot);
 
-/* --- For active expiry. Reading: any registered reader ------------------------------------------
- */
+/* --- For active expiry. Reading: any registered reader ---------------------------------------- */
 
 static inline int64_t deadline_of_slot(const struct deadlines *deadlines, uint32_t slot) {
     return atomic_load_explicit(&deadlines->due_ms[slot], memory_order_relaxed);

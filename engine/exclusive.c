@@ -77,8 +77,7 @@ static void reader_online(bool online) {
         epoch_online();
 }
 
-/* --- The threads that stop
- * ---------------------------------------------------------------------------- */
+/* --- The threads that stop -------------------------------------------------------------------- */
 
 static void outstanding_remove(void) {
     if (atomic_fetch_sub(&outstanding, 1) == 1)
@@ -159,8 +158,7 @@ void exclusive_leave(void) {
     reader_online(online);
 }
 
-/* --- The requester
- * ------------------------------------------------------------------------------------ */
+/* --- The requester ---------------------------------------------------------------------------- */
 
 /* Raises the flag and waits until no joined thread but this one runs. */
 static void stop_all(void) {

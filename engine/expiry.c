@@ -159,8 +159,7 @@ static enum looked look_at_group(const struct group *group) {
     return LOOKED_ALL;
 }
 
-/* --- Steps --------------------------------------------------------------------------------------
- */
+/* --- Steps ------------------------------------------------------------------------------------ */
 
 struct step {
     struct keyspace *keyspace;

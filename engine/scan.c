@@ -35,8 +35,7 @@
 #define SCAN_EMPTY_PARTS      10
 #define SCAN_EXCLUSIVE_KEYS   10000
 
-/* --- Parts: what was read of each slot ----------------------------------------------------------
- */
+/* --- Parts: what was read of each slot -------------------------------------------------------- */
 
 struct scan_part {
     uint64_t word;
@@ -113,8 +112,7 @@ static uint32_t settled_up_to(const struct scan_walk *walk, const struct scan_pa
     return now == cleared ? end : from;
 }
 
-/* --- SCAN --------------------------------------------------------------------------------------
- */
+/* --- SCAN ------------------------------------------------------------------------------------- */
 
 /* Reads a part of a slot, from the bound on. false: the slot is held, nothing was read. */
 static bool read_part(const struct scan_walk *walk, uint32_t slot, uint64_t from, uint64_t *next) {

@@ -55,8 +55,7 @@ static struct waiter_queue *stripe_of(const struct slot *slot) {
     return &stripes[((uintptr_t)slot / sizeof(struct slot)) % STRIPES];
 }
 
-/* --- The token
- * ------------------------------------------------------------------------------------------ */
+/* --- The token -------------------------------------------------------------------------------- */
 
 bool slot_try_acquire_spinning(struct slot *slot) {
     for (int i = 0; i < SLOT_SPIN_LIMIT; i++) {
@@ -125,8 +124,7 @@ void slots_release(struct slot *slots, const uint16_t *numbers, size_t n) {
         slot_release(&slots[numbers[i]]);
 }
 
-/* --- Wait lists
- * ----------------------------------------------------------------------------------------- */
+/* --- Wait lists ------------------------------------------------------------------------------- */
 
 bool slot_park(struct slot *slots, uint32_t slot_number, struct waiter *waiter) {
     struct slot *slot = &slots[slot_number];

@@ -47,8 +47,7 @@ struct slot {
     struct watch_table *watchers;             /* NULL while no key is watched; under the token */
 };
 
-/* --- Reading without the token ------------------------------------------------------------------
- */
+/* --- Reading without the token ---------------------------------------------------------------- */
 
 /* false: held or not serving, do not start (take the token or refuse). */
 static inline bool slot_read_begin(const struct slot *slot, uint64_t *word) {
@@ -66,8 +65,7 @@ static inline bool slot_read_validate(const struct slot *slot, uint64_t word) {
     return atomic_load_explicit(&slot->word, memory_order_seq_cst) == word;
 }
 
-/* --- The token
- * ------------------------------------------------------------------------------------ */
+/* --- The token -------------------------------------------------------------------------------- */
 
 enum slot_result {
     SLOT_ACQUIRED = 0,
@@ -112,8 +110,7 @@ static inline bool slot_is_serving(const struct slot *slot) {
 void slot_set_bits(struct slot *slot, uint64_t bits);
 void slot_clear_bits(struct slot *slot, uint64_t bits);
 
-/* --- Waiting ------------------------------------------------------------------------------------
- */
+/* --- Waiting ---------------------------------------------------------------------------------- */
 
 /* Joins the slot's wait list. true: parked, resume will be called (perhaps before this returns).
  * false: the token is free now, try again; nothing is linked. The caller holds no token and must

@@ -43,42 +43,7 @@ struct loop *balance_choose(struct server *server) {
     return best;
 }
 
-/* --- Moving -------------------------------------------------------------------------------------
- */
-
-static void moving_add(struct server *server, struct conn *conn) {
-    pthread_mutex_lock(&server->moving_lock);
-    conn->previous = NULL;
-    conn->next = server->moving;
-    if (conn->next)
-        conn->next->previous = conn;
-    server->moving = conn;
-    pthread_mutex_unlock(&server->moving_lock);
-}
-
-static void moving_remove(struct server *server, struct conn *conn) {
-    pthread_mutex_lock(&server->moving_lock);
-    if (conn->previous)
-        conn->previous->next = conn->next;
-    else
-        server->moving = conn->next;
-    if (conn->next)
-        conn->next->previous = conn->previous;
-    pthread_mutex_unlock(&server->moving_lock);
-}
-
-static void arrive(struct message *message) {
-    struct conn *conn = (struct conn *)(void *)((char *)message - offsetof(struct conn, message));
-    moving_remove(conn->loop->server, conn);
-    conn_arrive(conn);
-}
-
-void balance_send(struct conn *conn, struct loop *target) {
-    conn->loop = target;
-    moving_add(target->server, conn);
-    conn->message.run = arrive;
-    mailbox_post(&target->mailbox, &conn->message);
-}
+/* --- Moving ----------------------------------------------------------------------------------- */
 
 /* Those that were asked before and are not quiet yet count. */
 static void give_away(struct loop *loop) {

@@ -8,7 +8,5 @@
 void balance_tick(struct loop *loop);
 /* Where a new connection goes. Worker 0. */
 struct loop *balance_choose(struct server *server);
-/* Hands over a connection in MOVING that is in no list; it belongs to the target from here on. */
-void balance_send(struct conn *conn, struct loop *target);
 
 #endif

@@ -13,7 +13,6 @@
 #include "engine/epoch.h"
 #include "engine/memory.h"
 #include "server/dispatch.h"
-#include "server/input.h"
 
 #define KEYS_TOGETHER 32           /* of a list, prefetched in one go */
 #define FLUSH_BYTES   (256 * 1024) /* replies beyond this are sent in the middle of a batch */
@@ -174,7 +173,7 @@ static void batch_finish(struct conn *members) {
             conn_free_if_done(conn);
             continue;
         }
-        input_batch_done(conn);
+        conn_batch_done(conn);
         conn_mark_dirty(conn);
     }
 }

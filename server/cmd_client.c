@@ -16,8 +16,7 @@ command_handler cmd_client_caching, cmd_client_getname, cmd_client_getredir, cmd
     cmd_client_no_touch, cmd_client_pause, cmd_client_reply, cmd_client_setinfo, cmd_client_setname,
     cmd_client_tracking, cmd_client_trackinginfo, cmd_client_unblock, cmd_client_unpause;
 
-/* --- The own connection -------------------------------------------------------------------------
- */
+/* --- The own connection ----------------------------------------------------------------------- */
 
 enum call_result cmd_client_id(struct call *call) {
     reply_integer(call->reply, (int64_t)call->session->id);
@@ -118,8 +117,7 @@ enum call_result cmd_client_reply(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- Other connections --------------------------------------------------------------------------
- */
+/* --- Other connections ------------------------------------------------------------------------ */
 
 /* Kinds of clients; all that there are so far are normal ones. */
 enum client_type { CLIENT_ANY, CLIENT_NORMAL, CLIENT_OTHER };
@@ -309,8 +307,7 @@ enum call_result cmd_client_unblock(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- CLIENT PAUSE -------------------------------------------------------------------------------
- */
+/* --- CLIENT PAUSE ----------------------------------------------------------------------------- */
 
 enum call_result cmd_client_pause(struct call *call) {
     bool all = true;
@@ -343,8 +340,7 @@ enum call_result cmd_client_unpause(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- Tracking: off ------------------------------------------------------------------------------
- */
+/* --- Tracking: off ---------------------------------------------------------------------------- */
 
 enum call_result cmd_client_caching(struct call *call) {
     reply_error(call->reply, "ERR CLIENT CACHING can be called only when the client is in tracking "
@@ -381,8 +377,7 @@ enum call_result cmd_client_tracking(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- HELP ---------------------------------------------------------------------------------------
- */
+/* --- HELP ------------------------------------------------------------------------------------- */
 
 enum call_result cmd_client_help(struct call *call) {
     static const char *const lines[] = {

@@ -22,8 +22,7 @@
 #include "server/numbers.h"
 #include "server/server.h"
 
-/* --- Time and logs ------------------------------------------------------------------------------
- */
+/* --- Time and logs ---------------------------------------------------------------------------- */
 
 /* The others go on: this worker counts as asleep meanwhile. Not when everything is stopped for it
  * (inside a transaction). */
@@ -55,8 +54,7 @@ static void debug_error(struct call *call) {
     reply_error_format(call->reply, "%.*s", (int)call->argv[2].length, call->argv[2].data);
 }
 
-/* --- Switches -----------------------------------------------------------------------------------
- */
+/* --- Switches --------------------------------------------------------------------------------- */
 
 static void debug_set_active_expire(struct call *call) {
     char text[32];
@@ -97,8 +95,7 @@ static void debug_loadaof(struct call *call) {
     reply_error(call->reply, "ERR DEBUG LOADAOF needs persistence, which is not supported yet");
 }
 
-/* --- Crashes ------------------------------------------------------------------------------------
- */
+/* --- Crashes ---------------------------------------------------------------------------------- */
 
 static void debug_segfault(struct call *call) {
     (void)call;
@@ -117,8 +114,7 @@ static void debug_panic(struct call *call) {
     abort();
 }
 
-/* --- DEBUG PROTOCOL -----------------------------------------------------------------------------
- */
+/* --- DEBUG PROTOCOL --------------------------------------------------------------------------- */
 
 static void reply_numbers(struct reply *reply) {
     for (int i = 0; i < 3; i++)
@@ -192,8 +188,7 @@ static void debug_protocol(struct call *call) {
     }
 }
 
-/* --- HELP and choosing --------------------------------------------------------------------------
- */
+/* --- HELP and choosing ------------------------------------------------------------------------ */
 
 static void debug_help(struct call *call) {
     static const char *const lines[] = {

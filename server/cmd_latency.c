@@ -97,8 +97,7 @@ enum call_result cmd_latency_doctor(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- LATENCY HISTOGRAM --------------------------------------------------------------------------
- */
+/* --- LATENCY HISTOGRAM ------------------------------------------------------------------------ */
 
 #define FIRST_BOUND_NS 1024 /* about one microsecond; then each twice the one before */
 #define BOUNDS         31

@@ -48,8 +48,7 @@ enum call_result cmd_memory_usage(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- What the process takes ---------------------------------------------------------------------
- */
+/* --- What the process takes ------------------------------------------------------------------- */
 
 static void collect(struct call *call, struct memory_report *report) {
     struct statistics sum;

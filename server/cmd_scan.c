@@ -11,8 +11,7 @@
 #define SCAN_COUNT_DEFAULT 10
 #define CURSOR_END         ((uint64_t)1 << 53)
 
-/* --- Which of the keys --------------------------------------------------------------------------
- */
+/* --- Which of the keys ------------------------------------------------------------------------ */
 
 struct filter {
     const char *pattern; /* NULL: all keys */

@@ -13,8 +13,7 @@
 command_handler cmd_time, cmd_lastsave, cmd_role, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
     cmd_replicaof, cmd_slaveof, cmd_failover, cmd_save, cmd_bgsave, cmd_bgrewriteaof;
 
-/* --- Replication and persistence ----------------------------------------------------------------
- */
+/* --- Replication and persistence -------------------------------------------------------------- */
 
 /* Nothing is saved yet: as Redis before its first save, the time of the start. */
 enum call_result cmd_lastsave(struct call *call) {
@@ -106,8 +105,7 @@ enum call_result cmd_bgrewriteaof(struct call *call) {
     return cmd_save(call);
 }
 
-/* --- Time, version ------------------------------------------------------------------------------
- */
+/* --- Time, version ---------------------------------------------------------------------------- */
 
 enum call_result cmd_time(struct call *call) {
     int64_t now_us = clock_now_us();
@@ -127,8 +125,7 @@ enum call_result cmd_lolwut(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- SHUTDOWN -----------------------------------------------------------------------------------
- */
+/* --- SHUTDOWN --------------------------------------------------------------------------------- */
 
 struct shutdown_options {
     bool save, no_save, now, force, abort;

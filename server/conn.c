@@ -1,4 +1,5 @@
-/* The life of a connection: see conn.h for its states. Bytes in: input.c; commands: batch.c. */
+/* The state of a connection, its output, what is kept of its input, and its end: see conn.h. What
+ * happens to it: conn_events.c; bytes become commands: input.c; commands run: batch.c. */
 #include "server/conn.h"
 
 #include <arpa/inet.h>
@@ -12,16 +13,14 @@
 #include "engine/clock.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
-#include "server/balance.h"
-#include "server/batch.h"
 #include "server/config.h"
 #include "server/dispatch.h"
-#include "server/input.h"
 #include "server/log.h"
 #include "server/server.h"
 
-/* --- States ------------------------------------------------------------------------------------
- */
+/* --- States ----------------------------------------------------------------------------------- */
+
+#define QUERY_STOP_BYTES (128 * 1024)
 
 #define TO(state) (1u << CONN_##state)
 
@@ -80,102 +79,9 @@ void conn_become(struct conn *conn, enum conn_state state) {
     }
 }
 
-/* --- Beginning ---------------------------------------------------------------------------------
- */
+/* --- Beginning -------------------------------------------------------------------------------- */
 
-static void resumed(struct wait *wait);
-
-static bool address_is_local(const struct conn *conn) {
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof peer;
-    if (!conn->tcp)
-        return true;
-    if (getpeername(conn->io.fd, (struct sockaddr *)&peer, &length) < 0)
-        return false;
-    if (peer.ss_family == AF_INET)
-        return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == 127;
-    return peer.ss_family == AF_INET6 &&
-           IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&peer)->sin6_addr);
-}
-
-static void session_peer_text(const struct session *session, char *text, size_t size) {
-    conn_peer_text(conn_of_session((struct session *)(uintptr_t)session), text, size);
-}
-
-struct conn *conn_create(struct loop *loop, int fd, bool tcp) {
-    struct conn *conn = memory_calloc(1, sizeof *conn);
-    struct server *server = loop->server;
-    conn->io.fd = fd;
-    conn->tcp = tcp;
-    conn->loop = loop;
-    conn->state = CONN_MOVING;
-    reply_init(&conn->reply);
-    session_init(&conn->session, atomic_fetch_add(&server->next_client_id, 1),
-                 !config_current()->requirepass);
-    conn->session.peer_text = session_peer_text;
-    conn->session.is_local = address_is_local(conn);
-    conn->last_active_ms = clock_monotonic_us() / 1000;
-    wait_init(&conn->wait, &loop->mailbox, resumed);
-    return conn;
-}
-
-void conn_arrive(struct conn *conn) {
-    struct loop *loop = conn->loop;
-    conn->move_target = NULL;
-    conn->wait.mailbox = &loop->mailbox;
-    conn->previous = NULL;
-    conn->next = loop->connections;
-    if (conn->next)
-        conn->next->previous = conn;
-    loop->connections = conn;
-    loop->connection_count++;
-    conn_become(conn, CONN_IDLE);
-    int error = io_attach(loop->io, &conn->io);
-    if (error)
-        log_write(LOG_LEVEL_WARNING, "Cannot attach a client's socket: %s", strerror(-error));
-    if (error || loop->leaving || conn->session.kill_requested)
-        conn_close(conn);
-    else
-        conn_go_on(conn);
-}
-
-/* --- Bytes --------------------------------------------------------------------------------------
- */
-
-static void received_end(struct conn *conn, int64_t length) {
-    conn->end_of_input = true;
-    if (length < 0) {
-        conn_close(conn);
-        return;
-    }
-    /* Half-closed: whatever was sent before is still answered. */
-    if (conn->state == CONN_IDLE)
-        conn_close_after_reply(conn);
-}
-
-void conn_receive(struct conn *conn, const char *data, int64_t length) {
-    struct loop *loop = conn->loop;
-    if (UNLIKELY(conn->in_batch))
-        batch_run(loop); /* its entries point into the query buffer, perhaps */
-    if (UNLIKELY(conn->state >= CONN_CLOSING))
-        return;
-    if (UNLIKELY(length <= 0)) {
-        received_end(conn, length);
-        return;
-    }
-    conn->last_active_ms = loop->now_ms;
-    COUNTER_ADD(loop->received_bytes, (uint64_t)length);
-    COUNTER_ADD(loop->reads, 1);
-    if (UNLIKELY(conn->state == CONN_DRAINING))
-        return;
-    if (LIKELY(conn->state == CONN_IDLE && conn_query_bytes(conn) == 0)) {
-        input_parse(conn, data, (size_t)length);
-        return;
-    }
-    input_keep(conn, data, (size_t)length);
-    if (conn->state == CONN_IDLE)
-        input_parse_kept(conn);
-}
+/* --- Bytes ------------------------------------------------------------------------------------ */
 
 static void count_sent(struct conn *conn) {
     COUNTER_ADD(conn->loop->sent_bytes, conn->io.sent_bytes - conn->sent_counted);
@@ -242,46 +148,9 @@ void conn_flush(struct conn *conn) {
         conn_try_move(conn);
 }
 
-/* --- Going on -----------------------------------------------------------------------------------
- */
+/* --- Going on --------------------------------------------------------------------------------- */
 
-void conn_go_on(struct conn *conn) {
-    struct loop *loop = conn->loop;
-    ASSERT(conn->state == CONN_IDLE && !conn->in_batch);
-    conn->spent = 0; /* at least one command of those that waited */
-    input_parse_kept(conn);
-    if (conn->in_batch)
-        batch_run(loop);
-    if (conn->state == CONN_PARKED)
-        return;
-    /* Nothing of it waits any more, so nothing is held for it, whatever became of the command. */
-    if (conn->wait.state != WAIT_NONE && !wait_is_waiting(&conn->wait))
-        wait_end(&conn->wait);
-    if (conn->state != CONN_IDLE)
-        return;
-    if (conn->end_of_input)
-        conn_close_after_reply(conn);
-    else
-        io_receive_start(loop->io, &conn->io);
-}
-
-/* A wait has ended: the command runs again. */
-static void resumed(struct wait *wait) {
-    struct conn *conn = (struct conn *)(void *)((char *)wait - offsetof(struct conn, wait));
-    if (conn->state == CONN_PARKED) {
-        conn_become(conn, CONN_IDLE);
-        if (conn->session.kill_requested)
-            conn_close(conn);
-        else
-            conn_go_on(conn);
-    } else {
-        ASSERT(conn->state == CONN_CLOSING || conn->state == CONN_CLOSED);
-        conn_free_if_done(conn);
-    }
-}
-
-/* --- Moving -------------------------------------------------------------------------------------
- */
+/* --- Moving ----------------------------------------------------------------------------------- */
 
 void conn_try_move(struct conn *conn) {
     if (conn->move_target == conn->loop)
@@ -295,7 +164,7 @@ void conn_try_move(struct conn *conn) {
     io_detach(conn->loop->io, &conn->io);
 }
 
-static void unlink_from_loop(struct conn *conn) {
+void conn_unlink(struct conn *conn) {
     struct loop *loop = conn->loop;
     if (conn->previous)
         conn->previous->next = conn->next;
@@ -307,16 +176,50 @@ static void unlink_from_loop(struct conn *conn) {
     loop->connection_count--;
 }
 
-void conn_detached(struct conn *conn) {
-    if (conn->state != CONN_DETACHING)
-        return; /* it was closed meanwhile: conn_closed comes */
-    unlink_from_loop(conn);
-    conn_become(conn, CONN_MOVING);
-    balance_send(conn, conn->move_target);
+/* --- Input that is kept ----------------------------------------------------------------------- */
+
+void conn_large_end(struct conn *conn) {
+    if (!conn->large)
+        return;
+    resp_parse_large_release(conn->large);
+    memory_free(conn->large);
+    conn->large = NULL;
 }
 
-/* --- Ending --------------------------------------------------------------------------------------
- */
+void conn_keep_input(struct conn *conn, const char *data, size_t length) {
+    query_append(&conn->query, data, length);
+    if (conn_query_bytes(conn) > QUERY_STOP_BYTES && conn->state != CONN_IDLE)
+        io_receive_stop(conn->loop->io, &conn->io);
+    if (conn_query_bytes(conn) <= config_current()->client_query_buffer_limit)
+        return;
+    log_write(
+        LOG_LEVEL_WARNING,
+        "Closing client that reached max query buffer length: id=%llu (qbuf initial bytes: %zu)",
+        (unsigned long long)conn->session.id, conn_query_bytes(conn));
+    conn_close(conn);
+}
+
+void conn_batch_done(struct conn *conn) {
+    struct query_buffer *query = &conn->query;
+    const char *unexecuted = conn->unexecuted;
+    conn->unexecuted = NULL;
+    bool in_query = conn->source_is_query;
+    if (UNLIKELY(unexecuted != NULL)) {
+        conn_large_end(conn); /* what was parsed behind it is forgotten with it */
+        query->needed = 0;
+        if (in_query) {
+            query_drop(query, (size_t)(unexecuted - query->data));
+        } else {
+            /* An incomplete end that was kept already is part of it. */
+            query->begin = query->parsed = query->end = 0;
+            conn_keep_input(conn, unexecuted, (size_t)(conn->source_end - unexecuted));
+        }
+    } else if (in_query && query->parsed > query->begin) {
+        query_drop(query, query->parsed);
+    }
+}
+
+/* --- Ending ----------------------------------------------------------------------------------- */
 
 void conn_close_after_reply(struct conn *conn) {
     if (conn->state >= CONN_DRAINING)
@@ -346,10 +249,11 @@ void conn_free_if_done(struct conn *conn) {
         !dispatch_forget(&conn->loop->execution, &conn->wait, &conn->session))
         return;
     wait_end(&conn->wait);
-    unlink_from_loop(conn);
+    conn_unlink(conn);
     atomic_fetch_sub(&conn->loop->server->client_count, 1);
     reply_clear(&conn->reply);
-    input_end(conn);
+    memory_free(conn->query.data);
+    conn_large_end(conn);
     session_destroy(&conn->session);
     memory_free_sized(conn, sizeof *conn);
 }
@@ -374,8 +278,7 @@ void conn_look_after(struct conn *conn, uint64_t timeout_ms) {
     }
 }
 
-/* --- What it is ----------------------------------------------------------------------------------
- */
+/* --- What it is ------------------------------------------------------------------------------- */
 
 size_t conn_memory_bytes(const struct conn *conn) {
     const struct session *session = &conn->session;

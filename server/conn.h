@@ -31,6 +31,7 @@
 
 #include "server/io.h"
 #include "server/loop.h"
+#include "server/query.h"
 #include "server/resp_parse.h"
 #include "server/session.h"
 #include "server/wait.h"
@@ -45,15 +46,6 @@ enum conn_state {
     CONN_CLOSING,
     CONN_CLOSED,
     CONN_STATES
-};
-
-/* Bytes received and not yet executed: data[begin, end). Empty most of the time: commands are
- * parsed where they were received. */
-struct query_buffer {
-    char *data;
-    size_t begin, end, capacity;
-    size_t parsed; /* data[begin, parsed) are entries of the batch */
-    size_t needed; /* no use parsing before end - parsed reaches this */
 };
 
 struct conn {
@@ -85,18 +77,12 @@ struct conn {
     uint64_t output_soft_since_ms;
 };
 
-/* A connection in MOVING, in no list: for conn_arrive. */
-struct conn *conn_create(struct loop *loop, int fd, bool tcp);
-/* It begins, or goes on, on conn->loop. */
-void conn_arrive(struct conn *conn);
 /* The only way to another state. */
 void conn_become(struct conn *conn, enum conn_state state);
 
 /* Callbacks of the backend. */
-void conn_receive(struct conn *conn, const char *data, int64_t length);
 void conn_drained(struct conn *conn, int error);
 void conn_closed(struct conn *conn);
-void conn_detached(struct conn *conn);
 
 /* Closes as soon as possible; output that is not sent is dropped. */
 void conn_close(struct conn *conn);
@@ -105,8 +91,14 @@ void conn_close_after_reply(struct conn *conn);
 /* Hands replies to the backend. */
 void conn_flush(struct conn *conn);
 void conn_mark_dirty(struct conn *conn);
-/* Goes on with what is in the query buffer: after a wait, a turn, a move. */
-void conn_go_on(struct conn *conn);
+/* Keeps bytes for later; may close it. */
+void conn_keep_input(struct conn *conn, const char *data, size_t length);
+/* The batch has run: drops what was executed, keeps what was not (conn->unexecuted). */
+void conn_batch_done(struct conn *conn);
+/* Forgets a command of many arguments in progress. */
+void conn_large_end(struct conn *conn);
+/* Out of its loop's list. */
+void conn_unlink(struct conn *conn);
 /* Frees it if it is CLOSED and nothing holds it any more. */
 void conn_free_if_done(struct conn *conn);
 /* What is asked of it from outside: to end, to move, to go when it has been idle for too long. */

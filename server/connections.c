@@ -9,8 +9,7 @@
 #include "server/numbers.h"
 #include "server/server.h"
 
-/* --- Which there are ----------------------------------------------------------------------------
- */
+/* --- Which there are -------------------------------------------------------------------------- */
 
 struct list {
     struct conn **connections;
@@ -65,8 +64,7 @@ void connections_kill(struct conn *conn) {
     loop_wake(conn->loop);
 }
 
-/* --- What they look like ------------------------------------------------------------------------
- */
+/* --- What they look like ---------------------------------------------------------------------- */
 
 static void flags_text(const struct conn *conn, char flags[16]) {
     const struct session *session = &conn->session;

@@ -16,8 +16,7 @@
 #include "server/numbers.h"
 #include "server/sha1.h"
 
-/* --- Digests ------------------------------------------------------------------------------------
- */
+/* --- Digests ---------------------------------------------------------------------------------- */
 
 struct digest {
     uint8_t bytes[SHA1_BYTES];
@@ -94,8 +93,7 @@ void debug_digest(struct call *call) {
     reply_digest(call->reply, &digest);
 }
 
-/* --- One key ------------------------------------------------------------------------------------
- */
+/* --- One key ---------------------------------------------------------------------------------- */
 
 /* The key's token, unless all are held anyway; nothing else is held meanwhile. */
 static void key_lock(struct call *call, const struct key *key) {
@@ -167,8 +165,7 @@ void debug_object(struct call *call) {
         reply_error(call->reply, ERROR_NO_SUCH_KEY);
 }
 
-/* --- DEBUG POPULATE -----------------------------------------------------------------------------
- */
+/* --- DEBUG POPULATE --------------------------------------------------------------------------- */
 
 /* After so many keys this thread tells that it holds no pointers, and lets a section run. */
 #define POPULATE_BREATH 1024

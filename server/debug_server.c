@@ -19,8 +19,7 @@
 
 #define HOLD_MAX_MS 60000
 
-/* --- Moves ---------------------------------------------------------------------------------------
- */
+/* --- Moves ------------------------------------------------------------------------------------ */
 
 static void request_move(struct server *server, struct conn *conn, int64_t worker) {
     if (conn->state >= CONN_DETACHING)
@@ -83,8 +82,7 @@ void debug_time_slices(struct call *call) {
     reply_ok(call->reply);
 }
 
-/* --- Held tokens ---------------------------------------------------------------------------------
- */
+/* --- Held tokens ------------------------------------------------------------------------------ */
 
 /* Around a wait for another thread: this worker counts as asleep, so that a section that the other
  * one waits for can run. Not when all is stopped for the command already. */

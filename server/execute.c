@@ -20,11 +20,10 @@
 #include "engine/clock.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "server/accounting.h"
 #include "server/call.h"
-#include "server/execution.h"
 #include "server/latency.h"
 #include "server/session.h"
-#include "server/statistics.h"
 
 #define READ_TRIES        3
 #define INSERTION_MAX     32 /* fewer slots than this are sorted in place */
@@ -65,7 +64,7 @@ static inline void account(struct execution *execution, struct call *call, uint6
     if (LIKELY(latency != NULL))
         latency_record(latency, ticks);
     else
-        statistics_start_latency(statistics, ticks);
+        accounting_start_latency(statistics, ticks);
     COUNTER_ADD(execution->commands, 1);
     if (call->hits | call->misses) {
         struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
@@ -73,7 +72,7 @@ static inline void account(struct execution *execution, struct call *call, uint6
         COUNTER_ADD(counters->misses, call->misses);
     }
     if (UNLIKELY(ticks >= execution->slow_ticks))
-        statistics_note_slow(execution, call, ticks);
+        accounting_note_slow(execution, call, ticks);
 }
 
 /* One reading of the clock per command: it began when the one before it ended. */

@@ -10,7 +10,7 @@
 
 struct evictor;
 struct pause;
-struct slowlog;
+struct accounting;
 struct latency_histogram;
 
 /* Statistics of one command on one thread; written by it (relaxed), summed by INFO on another while
@@ -30,6 +30,7 @@ struct execution {
     struct keyspace *keyspace;
     struct evictor *evictor;
     struct pause *pause;
+    struct accounting *accounting;
     struct change change; /* of the unit of work that runs */
     int held_slot;        /* token kept for the next entry of the batch, -1: none */
     bool kept;            /* the entry that runs keeps its token for the next one */
@@ -38,7 +39,7 @@ struct execution {
     uint64_t last_ticks;                     /* when the last command ended, or the batch began */
     _Atomic(const struct command *) running; /* for the watchdog; NULL: between commands */
     struct command_statistics *statistics;   /* by command id */
-    uint64_t slow_ticks; /* statistics_note_slow wants to hear of what takes so long */
+    uint64_t slow_ticks; /* accounting_note_slow wants to hear of what takes so long */
     /* Written by this thread, read by others; relaxed. */
     _Atomic uint64_t commands;
     _Atomic uint64_t slowest_ticks;
@@ -62,8 +63,7 @@ enum dispatch_result {
     DISPATCH_CLOSE,  /* replied; the connection is to be closed */
 };
 
-/* --- Tokens ------------------------------------------------------------------------------------
- */
+/* --- Tokens ----------------------------------------------------------------------------------- */
 
 /* Gives back a token kept between entries. */
 void execution_give_back(struct execution *execution);
@@ -78,8 +78,7 @@ size_t execution_add_slots(struct execution *execution, const struct command *co
                            const struct argument *argv, int argc, size_t n);
 size_t execution_sort_slots(uint16_t *slots, size_t n);
 
-/* --- The ways to run ---------------------------------------------------------------------------
- */
+/* --- The ways to run -------------------------------------------------------------------------- */
 
 /* Reads without tokens; if that fails three times, or needs them, with them. */
 enum dispatch_result execution_read(struct execution *execution, struct wait *wait,

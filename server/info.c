@@ -59,8 +59,7 @@ void info_zeros(struct text *text, const char *const *names) {
         info_number(text, *names, 0);
 }
 
-/* --- Server -------------------------------------------------------------------------------------
- */
+/* --- Server ----------------------------------------------------------------------------------- */
 
 static const char *supervised_name(const struct server *server) {
     static const char *const names[] = {"no", "systemd", "upstart"};
@@ -119,8 +118,7 @@ void info_write_server(struct text *text, const struct info *info) {
     info_number(text, "workers_awake", atomic_load(&server->workers_awake));
 }
 
-/* --- Clients ------------------------------------------------------------------------------------
- */
+/* --- Clients ---------------------------------------------------------------------------------- */
 
 void info_write_clients(struct text *text, const struct info *info) {
     info_number(text, "connected_clients", atomic_load(&info->server->client_count));
@@ -133,8 +131,7 @@ void info_write_clients(struct text *text, const struct info *info) {
                "total_blocking_keys_on_nokey");
 }
 
-/* --- Memory -------------------------------------------------------------------------------------
- */
+/* --- Memory ----------------------------------------------------------------------------------- */
 
 static void write_used(struct text *text, const struct memory_report *report) {
     info_number(text, "used_memory", report->used);
@@ -210,8 +207,7 @@ void info_write_memory(struct text *text, const struct info *info) {
     info_number(text, "lazyfreed_objects", 0);
 }
 
-/* --- Persistence and replication: as an idle server shows them ----------------------------------
- */
+/* --- Persistence and replication: as an idle server shows them -------------------------------- */
 
 void info_write_persistence(struct text *text, const struct info *info) {
     INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
@@ -250,8 +246,7 @@ void info_write_replication(struct text *text, const struct info *info) {
     INFO_ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
 }
 
-/* --- CPU, modules, cluster ----------------------------------------------------------------------
- */
+/* --- CPU, modules, cluster -------------------------------------------------------------------- */
 
 static void processor_time(struct text *text, const char *name, struct timeval time) {
     text_append_format(text, "%s:%ld.%06ld\r\n", name, (long)time.tv_sec, (long)time.tv_usec);
@@ -281,8 +276,7 @@ void info_write_cluster(struct text *text, const struct info *info) {
     info_number(text, "cluster_enabled", 0);
 }
 
-/* --- Choosing -----------------------------------------------------------------------------------
- */
+/* --- Choosing --------------------------------------------------------------------------------- */
 
 static const struct section {
     const char *name, *heading;

@@ -13,8 +13,7 @@
 #include "server/latency.h"
 #include "server/numbers.h"
 
-/* --- Stats --------------------------------------------------------------------------------------
- */
+/* --- Stats ------------------------------------------------------------------------------------ */
 
 static void rate(struct text *text, const char *name, uint64_t bytes_per_second) {
     text_append_format(text, "%s:%.2f\r\n", name, (double)bytes_per_second / 1024);
@@ -105,8 +104,7 @@ void info_write_debug(struct text *text, const struct info *info) {
                "eventloop_duration_max", "eventloop_cmd_per_cycle_max");
 }
 
-/* --- Commands and errors ------------------------------------------------------------------------
- */
+/* --- Commands and errors ---------------------------------------------------------------------- */
 
 void info_write_commandstats(struct text *text, const struct info *info) {
     for (unsigned id = 0; id < command_count(); id++) {
@@ -164,8 +162,7 @@ void info_write_latencystats(struct text *text, const struct info *info) {
     memory_free(sum);
 }
 
-/* --- Keys ---------------------------------------------------------------------------------------
- */
+/* --- Keys ------------------------------------------------------------------------------------- */
 
 void info_write_keyspace(struct text *text, const struct info *info) {
     struct keyspace *keyspace = info->server->keyspace;

@@ -21,60 +21,12 @@
 #include "server/log.h"
 #include "server/server.h"
 
-#define QUERY_TRUST_BYTES (1024 * 1024)
-#define QUERY_STOP_BYTES  (128 * 1024)
-#define TURN_BUDGET       (48 * 1024)
-#define COMMAND_COST      24 /* of the budget, besides its bytes */
+#define TURN_BUDGET  (48 * 1024)
+#define COMMAND_COST 24 /* of the budget, besides its bytes */
 
-/* --- Query buffer ------------------------------------------------------------------------------
- */
+/* --- Query buffer ----------------------------------------------------------------------------- */
 
-static void query_append(struct query_buffer *query, const char *data, size_t length) {
-    size_t kept = query->end - query->begin, wanted = kept + length;
-    if (query->end + length > query->capacity && query->begin > 0) {
-        memmove(query->data, query->data + query->begin, kept);
-        query->parsed -= query->begin;
-        query->end = kept;
-        query->begin = 0;
-    }
-    if (wanted > query->capacity) {
-        /* Doubling; the announced size at once when it is not far away (what was announced need not
-         * come). */
-        size_t capacity = query->capacity * 2 > wanted ? query->capacity * 2 : wanted;
-        size_t needed = query->parsed - query->begin + query->needed;
-        if (needed > wanted && (needed <= QUERY_TRUST_BYTES || needed / 4 <= wanted))
-            capacity = needed;
-        query->data = memory_realloc(query->data, capacity);
-        query->capacity = capacity;
-    }
-    memcpy(query->data + query->end, data, length);
-    query->end += length;
-}
-
-/* Drops everything before offset. */
-static void query_drop(struct query_buffer *query, size_t offset) {
-    query->begin = query->parsed = offset;
-    if (query->begin == query->end) {
-        memory_free(query->data);
-        *query = (struct query_buffer){0};
-    }
-}
-
-void input_keep(struct conn *conn, const char *data, size_t length) {
-    query_append(&conn->query, data, length);
-    if (conn_query_bytes(conn) > QUERY_STOP_BYTES && conn->state != CONN_IDLE)
-        io_receive_stop(conn->loop->io, &conn->io);
-    if (conn_query_bytes(conn) <= config_current()->client_query_buffer_limit)
-        return;
-    log_write(
-        LOG_LEVEL_WARNING,
-        "Closing client that reached max query buffer length: id=%llu (qbuf initial bytes: %zu)",
-        (unsigned long long)conn->session.id, conn_query_bytes(conn));
-    conn_close(conn);
-}
-
-/* --- Commands ----------------------------------------------------------------------------------
- */
+/* --- Commands --------------------------------------------------------------------------------- */
 
 static void protocol_error(struct conn *conn, const char *text) {
     log_write(LOG_LEVEL_VERBOSE, "Protocol error (%s) from client: id=%llu", text,
@@ -189,14 +141,6 @@ static void parse_large(struct conn *conn, struct batch_entry *entry, const char
     entry->call.argv = conn->large->argv;
 }
 
-static void large_end(struct conn *conn) {
-    if (!conn->large)
-        return;
-    resp_parse_large_release(conn->large);
-    memory_free(conn->large);
-    conn->large = NULL;
-}
-
 static inline bool is_trusted(const struct conn *conn) {
     return LIKELY(conn->session.authenticated) || !config_current()->requirepass;
 }
@@ -222,7 +166,7 @@ static void command_parsed(struct conn *conn, struct batch_entry *entry,
     batch_add(loop, entry, large);
     if (UNLIKELY(large || !is_trusted(conn))) {
         batch_run(loop);
-        large_end(conn);
+        conn_large_end(conn);
     }
 }
 
@@ -292,11 +236,11 @@ void input_parse(struct conn *conn, const char *data, size_t length) {
     size_t done, missing;
     enum parse_end end = parse_all(conn, data, length, &done, &missing);
     if (UNLIKELY(end == PARSE_END_STOPPED || (end == PARSE_END_BUDGET && !yield(conn))))
-        return; /* input_batch_done has kept what was not executed */
+        return; /* conn_batch_done has kept what was not executed */
     if (LIKELY(done == length))
         return;
     conn->query.needed = missing ? length - done + missing : 0;
-    input_keep(conn, data + done, length - done);
+    conn_keep_input(conn, data + done, length - done);
 }
 
 void input_parse_kept(struct conn *conn) {
@@ -317,30 +261,4 @@ void input_parse_kept(struct conn *conn) {
         yield(conn);
     if (!conn->in_batch && query->parsed > query->begin)
         query_drop(query, query->parsed); /* all of it ran while it was being parsed */
-}
-
-void input_batch_done(struct conn *conn) {
-    struct query_buffer *query = &conn->query;
-    const char *unexecuted = conn->unexecuted;
-    conn->unexecuted = NULL;
-    bool in_query = conn->source_is_query;
-    if (UNLIKELY(unexecuted != NULL)) {
-        large_end(conn); /* what was parsed behind it is forgotten with it */
-        query->needed = 0;
-        if (in_query) {
-            query_drop(query, (size_t)(unexecuted - query->data));
-        } else {
-            /* An incomplete end that was kept already is part of it. */
-            query->begin = query->parsed = query->end = 0;
-            input_keep(conn, unexecuted, (size_t)(conn->source_end - unexecuted));
-        }
-    } else if (in_query && query->parsed > query->begin) {
-        query_drop(query, query->parsed);
-    }
-}
-
-void input_end(struct conn *conn) {
-    memory_free(conn->query.data);
-    conn->query = (struct query_buffer){0};
-    large_end(conn);
 }

@@ -10,11 +10,5 @@
 void input_parse(struct conn *conn, const char *data, size_t length);
 /* The same for what was kept. */
 void input_parse_kept(struct conn *conn);
-/* Keeps bytes for later. */
-void input_keep(struct conn *conn, const char *data, size_t length);
-/* The batch has run: drops what was executed, keeps what was not (conn->unexecuted). */
-void input_batch_done(struct conn *conn);
-/* The connection ends: frees all of it. */
-void input_end(struct conn *conn);
 
 #endif

@@ -141,9 +141,7 @@ static void uring_destroy(struct io *io) {
     memory_free(r);
 }
 
-/* --- Submissions
- * -------------------------------------------------------------------------------------------------
- */
+/* --- Submissions ------------------------------------------------------------------------------ */
 
 static struct io_uring_sqe *next_sqe(struct io_ring *r) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
@@ -302,8 +300,7 @@ static void uring_flush(struct io *io, struct io_connection *c) {
     send_output((struct io_ring *)io, c);
 }
 
-/* --- The end of a connection, or of its stay here
- * --------------------------------------------------------------- */
+/* --- The end of a connection, or of its stay here --------------------------------------------- */
 
 static void check_ended(struct io_ring *r, struct io_connection *c) {
     if (c->operations > 0 || c->ended || !(c->closing || c->detaching))
@@ -361,9 +358,7 @@ static int report_ended(struct io_ring *r) {
     return n;
 }
 
-/* --- Completions
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- Completions ------------------------------------------------------------------------------ */
 
 static void on_receive(struct io_ring *r, struct io_connection *c, int result, unsigned flags) {
     const struct io_callbacks *callbacks = &r->base.callbacks;

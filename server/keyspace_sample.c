@@ -28,8 +28,7 @@ static const struct slot_bitmaps *bitmaps_of(const struct keyspace *keyspace, un
                                 memory_order_acquire);
 }
 
-/* --- Times to live ------------------------------------------------------------------------------
- */
+/* --- Times to live ---------------------------------------------------------------------------- */
 
 struct time_to_live {
     int64_t now_ms, sum_ms, count;
@@ -59,8 +58,7 @@ int64_t keyspace_sample_ttl_ms(struct keyspace *keyspace, unsigned database) {
     return average.count ? average.sum_ms / average.count : 0;
 }
 
-/* --- Tables -------------------------------------------------------------------------------------
- */
+/* --- Tables ----------------------------------------------------------------------------------- */
 
 struct table_share {
     uint64_t bytes, keys;

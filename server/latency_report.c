@@ -84,8 +84,7 @@ void latency_write_graph(struct text *text, const char *name, const struct laten
     }
 }
 
-/* --- Advice -------------------------------------------------------------------------------------
- */
+/* --- Advice ----------------------------------------------------------------------------------- */
 
 struct summary {
     size_t count;

@@ -217,9 +217,7 @@ bool listen_is_tcp(const struct server *server, int listener_fd) {
     return true;
 }
 
-/* --- Admission
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- Admission -------------------------------------------------------------------------------- */
 
 static void refuse(int fd, const char *text) {
     ssize_t n = send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -66,8 +66,7 @@ static void install_signals(void) {
     watchdog_install();
 }
 
-/* --- Applying the configuration
- * ----------------------------------------------------------------------------------- */
+/* --- Applying the configuration --------------------------------------------------------------- */
 
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
@@ -126,9 +125,7 @@ static void retire_config(void *snapshot, size_t bytes, void (*destructor)(void 
         destructor(snapshot); /* no reader exists yet */
 }
 
-/* --- Set-up
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- Set-up ----------------------------------------------------------------------------------- */
 
 static void make_random_id(char id[41]) {
     unsigned char random[20];
@@ -282,6 +279,8 @@ static int set_up_server(struct server *server) {
     server->evictor = evictor_create(server->keyspace);
     server->slowlog = slowlog_create();
     latency_monitor_init(&server->latency_monitor);
+    server->accounting.monitor = &server->latency_monitor;
+    server->accounting.slowlog = server->slowlog;
     config_on_publish(apply_published, server);
     apply_published(config_current(), server);
     config_on_change("bind", rebind_addresses, server);
@@ -300,9 +299,7 @@ static int set_up_server(struct server *server) {
     return 0;
 }
 
-/* --- The end
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- The end ---------------------------------------------------------------------------------- */
 
 static void tear_down(struct server *server) {
     for (unsigned i = 0; i < server->loop_count; i++)

@@ -33,9 +33,7 @@ void process_remember_executable(struct server *server, const char *name) {
     snprintf(server->executable, sizeof server->executable, "%s", name);
 }
 
-/* --- Supervisors
- * -------------------------------------------------------------------------------------------------
- */
+/* --- Supervisors ------------------------------------------------------------------------------ */
 
 enum { SUPERVISED_NO, SUPERVISED_SYSTEMD, SUPERVISED_UPSTART }; /* of struct server */
 
@@ -105,9 +103,7 @@ void process_find_supervisor(struct server *server) {
         server->supervised = supervised_by_systemd();
 }
 
-/* --- Daemon
- * -------------------------------------------------------------------------------------------------
- */
+/* --- Daemon ----------------------------------------------------------------------------------- */
 
 /* A daemon's end of the pipe to the process that started it. The daemon's warnings go into it until
  * it has started; a NUL then says that it has. -1: nobody waits. */
@@ -189,9 +185,7 @@ void process_remove_pid_file(const struct server *server) {
     unlink(server->pid_file);
 }
 
-/* --- What the system grants
- * -------------------------------------------------------------------------------------------------
- */
+/* --- What the system grants ------------------------------------------------------------------- */
 
 /* Not for clients: standard streams, listeners, the log, files of /proc, room for a connection that
  * is accepted to be refused; and of each worker: a ring or epoll instance, what wakes it up, and

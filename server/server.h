@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "engine/keyspace.h"
+#include "server/accounting.h"
 #include "server/latency_monitor.h"
 #include "server/pause.h"
 
@@ -65,9 +66,8 @@ struct server {
     struct pause pause;             /* CLIENT PAUSE */
     struct evictor *evictor;        /* engine/eviction.h */
     struct slowlog *slowlog;        /* server/slowlog.h */
-    uint64_t slowlog_ticks;         /* what takes so long is logged; exclusive sections */
     struct latency_monitor latency_monitor;
-    uint64_t monitored_ticks; /* what takes so long is an event for it; exclusive sections */
+    struct accounting accounting;
     const char *io_backend_name;
     int supervised; /* 0 no, 1 systemd, 2 upstart */
     _Atomic bool denied_debug;

@@ -32,8 +32,7 @@ void slowlog_destroy(struct slowlog *slowlog) {
     memory_free(slowlog);
 }
 
-/* --- Entries ------------------------------------------------------------------------------------
- */
+/* --- Entries ---------------------------------------------------------------------------------- */
 
 /* Whether an argument holds what nobody else may read. */
 static bool is_secret(const struct call *call, int index) {
@@ -115,8 +114,7 @@ static struct slowlog_entry *entry_make(const struct call *call, int64_t duratio
     return entry;
 }
 
-/* --- The list -----------------------------------------------------------------------------------
- */
+/* --- The list --------------------------------------------------------------------------------- */
 
 static void entries_free(struct slowlog_entry *entry) {
     while (entry) {

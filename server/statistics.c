@@ -9,10 +9,10 @@
 #include "engine/clock.h"
 #include "engine/eviction.h"
 #include "engine/memory.h"
+#include "server/accounting.h"
 #include "server/config.h"
 #include "server/latency.h"
 #include "server/server.h"
-#include "server/slowlog.h"
 
 #if defined(SLOTWISE_JEMALLOC)
 #include <jemalloc/jemalloc.h>
@@ -124,45 +124,13 @@ bool statistics_sum_latency(const struct server *server, const struct command *c
     return any;
 }
 
-/* In an exclusive section: nobody is reading it. */
-static void drop_latency(struct command_statistics *statistics) {
-    memory_free(atomic_load_explicit(&statistics->latency, memory_order_relaxed));
-    atomic_store_explicit(&statistics->latency, NULL, memory_order_relaxed);
-    memory_free(statistics->kept_latency);
-    statistics->kept_latency = NULL;
-}
-
-/* latency-tracking goes off or on: what was collected is kept, and goes on from there. In an
- * exclusive section. */
-static void keep_latency(struct command_statistics *statistics, bool tracking) {
-    struct latency_histogram *latency =
-        atomic_load_explicit(&statistics->latency, memory_order_relaxed);
-    struct latency_histogram *kept = statistics->kept_latency;
-    if (tracking ? kept == NULL : latency == NULL)
-        return;
-    atomic_store_explicit(&statistics->latency, tracking ? kept : NULL, memory_order_relaxed);
-    statistics->kept_latency = tracking ? NULL : latency;
-}
-
 static void reset_loop(struct loop *loop) {
-    struct execution *execution = &loop->execution;
-    clear(&execution->commands);
     clear(&loop->received_bytes);
     clear(&loop->sent_bytes);
     clear(&loop->turns);
     clear(&loop->reads);
     clear(&loop->writes);
-    clear(&execution->slowest_ticks);
-    execution->slow_ticks = 0;
-    atomic_store_explicit(&execution->slowest_command, NULL, memory_order_relaxed);
-    for (unsigned id = 0; id < command_count(); id++) {
-        struct command_statistics *statistics = &execution->statistics[id];
-        drop_latency(statistics);
-        clear(&statistics->calls);
-        clear(&statistics->ticks);
-        clear(&statistics->rejected);
-        clear(&statistics->failed);
-    }
+    accounting_reset(&loop->execution);
 }
 
 void server_reset_statistics(struct server *server) {
@@ -188,59 +156,13 @@ void server_reset_statistics(struct server *server) {
     server->statistics_reset_ms = clock_now_ms();
 }
 
-/* --- Latency and slow commands ------------------------------------------------------------------
- */
-
-void statistics_start_latency(struct command_statistics *statistics, uint64_t ticks) {
-    if (!config_current()->latency_tracking)
-        return;
-    struct latency_histogram *latency = memory_calloc(1, sizeof *latency);
-    latency_record(latency, ticks);
-    atomic_store_explicit(&statistics->latency, latency, memory_order_release);
-}
-
-static uint64_t smaller(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
-
-static void set_slow_ticks(struct execution *execution) {
-    const struct server *server = execution->server;
-    execution->slow_ticks = smaller(load(&execution->slowest_ticks) + 1,
-                                    smaller(server->slowlog_ticks, server->monitored_ticks));
-}
-
-void statistics_note_slow(struct execution *execution, const struct call *call, uint64_t ticks) {
-    struct server *server = execution->server;
-    if (ticks > load(&execution->slowest_ticks)) {
-        atomic_store_explicit(&execution->slowest_command, call->command, memory_order_relaxed);
-        atomic_store_explicit(&execution->slowest_ticks, ticks, memory_order_relaxed);
-    }
-    uint64_t us = clock_ticks_to_ns(ticks) / 1000;
-    if (ticks >= server->slowlog_ticks)
-        slowlog_add(server->slowlog, call, (int64_t)us);
-    bool fast = call->command->flags & COMMAND_FAST;
-    latency_monitor_note(&server->latency_monitor, fast ? LATENCY_FAST_COMMAND : LATENCY_COMMAND,
-                         us);
-    set_slow_ticks(execution);
-}
-
 void statistics_configure(struct server *server, const struct config *config) {
-    int64_t slower_than_us = config->slowlog_log_slower_than;
-    bool off = slower_than_us < 0 || config->slowlog_max_len == 0;
-    server->slowlog_ticks = off ? UINT64_MAX : clock_us_to_ticks((uint64_t)slower_than_us);
-    slowlog_trim(server->slowlog, (size_t)config->slowlog_max_len);
-    latency_monitor_configure(&server->latency_monitor, config->latency_monitor_threshold);
-    server->monitored_ticks = clock_us_to_ticks(atomic_load(&server->latency_monitor.threshold_us));
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        struct execution *execution = &server->loops[i]->execution;
-        set_slow_ticks(execution);
-        for (unsigned id = 0; id < command_count(); id++)
-            keep_latency(&execution->statistics[id], config->latency_tracking);
-    }
+    accounting_configure(&server->accounting, config);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        accounting_apply(&server->loops[i]->execution, config);
 }
 
-/* --- The process --------------------------------------------------------------------------------
- */
+/* --- The process ------------------------------------------------------------------------------ */
 
 static uint64_t resident_bytes(void) {
     char text[128];

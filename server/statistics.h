@@ -36,11 +36,6 @@ void statistics_sum_command(const struct server *server, const struct command *c
 struct latency_histogram;
 bool statistics_sum_latency(const struct server *server, const struct command *command,
                             struct latency_histogram *sum);
-/* The first call of a command while latency-tracking is on. On the worker whose statistics they
- * are. */
-void statistics_start_latency(struct command_statistics *statistics, uint64_t ticks);
-/* A command took slow_ticks or more: the slowest so far, or one for SLOWLOG. */
-void statistics_note_slow(struct execution *execution, const struct call *call, uint64_t ticks);
 /* Takes over the configuration. In an exclusive section, or before the workers start. */
 struct config;
 void statistics_configure(struct server *server, const struct config *config);

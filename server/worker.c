@@ -17,6 +17,7 @@
 #include "server/batch.h"
 #include "server/client_eviction.h"
 #include "server/config.h"
+#include "server/conn_events.h"
 #include "server/housekeeping.h"
 #include "server/listen.h"
 #include "server/log.h"
@@ -31,14 +32,9 @@
 #define RECLAIM_AGAIN_US        1000
 #define LEAVING_WAIT_US         1000
 #define CLOSE_ALL_US            1000000
-#define HOLD_US                 50 /* no token is kept longer over commands of a batch */
-#define YIELD_US                200 /* a batch that takes longer runs one command of each connection */
 #define CONNECTION_SAMPLE_TICKS 10
 
-_Thread_local struct loop *loop_self;
-
-/* --- Callbacks of the backend -------------------------------------------------------------------
- */
+/* --- Callbacks of the backend ----------------------------------------------------------------- */
 
 static struct conn *conn_of(struct io_connection *connection) {
     return (struct conn *)(void *)connection; /* first member */
@@ -84,11 +80,10 @@ static void on_accept(int fd, int listener_fd, void *context) {
     if (target == loop)
         conn_arrive(conn);
     else
-        balance_send(conn, target);
+        conn_send(conn, target);
 }
 
-/* --- Timers -------------------------------------------------------------------------------------
- */
+/* --- Timers ----------------------------------------------------------------------------------- */
 
 static void look_after_connections(struct loop *loop, const struct config *config) {
     bool attention = atomic_exchange(&loop->attention, false);
@@ -184,8 +179,7 @@ static void run_timers(struct worker *worker) {
     }
 }
 
-/* --- The loop -----------------------------------------------------------------------------------
- */
+/* --- The loop --------------------------------------------------------------------------------- */
 
 static void before_block(void *context) {
     struct worker *worker = context;
@@ -330,6 +324,7 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     change_init(&loop->execution.change, &server->keyspace->door, VIEW_PRIMARY);
     loop->execution.evictor = server->evictor;
     loop->execution.pause = &server->pause;
+    loop->execution.accounting = &server->accounting;
     worker->reclaim_due_us = UINT64_MAX;
     int error = mailbox_init(&loop->mailbox);
     if (error)
@@ -353,15 +348,4 @@ void worker_join(struct worker *worker) {
 void worker_free(struct worker *worker) {
     execution_destroy(&worker->loop.execution);
     memory_free(worker);
-}
-
-void loop_set_time_slices(struct loop *loop, bool on) {
-    loop->yield_ticks = on ? clock_us_to_ticks(YIELD_US) : UINT64_MAX;
-    loop->execution.hold_ticks = on ? clock_us_to_ticks(HOLD_US) : UINT64_MAX;
-}
-
-void loop_wake(struct loop *loop) {
-    uint64_t one = 1;
-    ssize_t n = write(loop->mailbox.wake_fd, &one, sizeof one);
-    (void)n;
 }
