@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/assert.h"
-#include "server/log.h"
+#include "server/base/log.h"
 #include "slotwise_version.h"
 
 #define STACK_DEPTH 64

@@ -4,9 +4,9 @@
 #include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/loop.h"
-#include "server/server.h"
-#include "server/statistics.h"
+#include "server/clients/loop.h"
+#include "server/clients/server.h"
+#include "server/commands/statistics.h"
 
 #define RATE_SAMPLES 16
 

@@ -3,7 +3,7 @@
 #ifndef SLOTWISE_SERVER_HOUSEKEEPING_H
 #define SLOTWISE_SERVER_HOUSEKEEPING_H
 
-#include "server/server.h"
+#include "server/clients/server.h"
 
 void housekeeping_tick(struct server *server);
 

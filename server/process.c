@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 #include "engine/memory.h"
-#include "server/cgroup.h"
-#include "server/command.h"
-#include "server/config.h"
-#include "server/cpus.h"
-#include "server/log.h"
+#include "server/base/cgroup.h"
+#include "server/base/cpus.h"
+#include "server/base/log.h"
+#include "server/config/config.h"
+#include "server/dispatch/command.h"
 #include "slotwise_version.h"
 
 #define DEFAULT_PID_FILE "/var/run/redis.pid"

@@ -4,7 +4,7 @@
 #ifndef SLOTWISE_SERVER_PROCESS_H
 #define SLOTWISE_SERVER_PROCESS_H
 
-#include "server/server.h"
+#include "server/clients/server.h"
 
 void process_remember_executable(struct server *server, const char *name);
 /* Finds out who supervises this process (`supervised`, NOTIFY_SOCKET, UPSTART_JOB) and says so in

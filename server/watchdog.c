@@ -15,7 +15,7 @@
 #include <time.h>
 
 #include "engine/clock.h"
-#include "server/log.h"
+#include "server/base/log.h"
 #include "server/worker.h"
 
 #define STALL_MS    10000

@@ -5,7 +5,7 @@
 #ifndef SLOTWISE_SERVER_WATCHDOG_H
 #define SLOTWISE_SERVER_WATCHDOG_H
 
-#include "server/server.h"
+#include "server/clients/server.h"
 
 struct worker;
 

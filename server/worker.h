@@ -10,7 +10,7 @@
 #include <pthread.h>
 
 #include "engine/expiry.h"
-#include "server/loop.h"
+#include "server/clients/loop.h"
 
 struct worker {
     struct loop loop; /* first */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "engine/assert.h"
-#include "server/config.h"
+#include "server/config/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char error[CONFIG_ERROR_SIZE];

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "engine/assert.h"
-#include "server/resp_parse.h"
+#include "server/resp/resp_parse.h"
 
 #define ARGUMENTS 24
 

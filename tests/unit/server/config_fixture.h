@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "server/config.h"
-#include "server/config_private.h"
+#include "server/config/config.h"
+#include "server/config/config_private.h"
 
 static char error[CONFIG_ERROR_SIZE];
 static char directory[64];

@@ -12,7 +12,7 @@
 
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/io.h"
+#include "server/net/io.h"
 #include "tests/unit/server/fake_epoll.h"
 #include "tests/unit/server/fake_uring.h"
 

@@ -13,11 +13,11 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
-#include "server/call.h"
-#include "server/command.h"
-#include "server/config.h"
-#include "server/server.h"
-#include "server/session.h"
+#include "server/clients/server.h"
+#include "server/config/config.h"
+#include "server/dispatch/call.h"
+#include "server/dispatch/command.h"
+#include "server/dispatch/session.h"
 
 #define ARGUMENTS_MAX 16
 

@@ -1,6 +1,6 @@
 /* Limits of control groups, out of directories that look like /proc and /sys/fs/cgroup. */
-#include "server/cgroup.h"
-#include "server/cpus.h"
+#include "server/base/cgroup.h"
+#include "server/base/cpus.h"
 #include "tests/unit/server/config_fixture.h"
 
 static struct cgroup_limits limits;

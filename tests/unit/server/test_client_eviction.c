@@ -1,5 +1,5 @@
 /* The limit that maxmemory-clients sets; evicting is tests/integration/test_client_eviction.py. */
-#include "server/client_eviction.h"
+#include "server/clients/client_eviction.h"
 #include "tests/unit/server/config_fixture.h"
 
 TestSuite(client_eviction, .init = start_config, .fini = finish_config);

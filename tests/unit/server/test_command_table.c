@@ -7,9 +7,9 @@
 
 #include <criterion/criterion.h>
 
-#include "server/command.h"
-#include "server/command_docs.h"
-#include "server/command_rows.h"
+#include "server/dispatch/command.h"
+#include "server/dispatch/command_docs.h"
+#include "server/dispatch/command_rows.h"
 
 #define COMMAND(id, ...)                                                                           \
     command_handler cmd_##id;                                                                      \
@@ -20,7 +20,7 @@
 #define CONTAINER(id, ...)
 #define SUBCOMMAND(parent, id, ...) COMMAND(id)
 #define cmd_command_list            not_this_one /* the real one is referred to below */
-#include "server/commands.def"
+#include "server/dispatch/commands.def"
 #undef cmd_command_list
 #undef COMMAND
 #undef CONTAINER

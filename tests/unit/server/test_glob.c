@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "server/glob.h"
+#include "server/base/glob.h"
 
 static bool matches(const char *pattern, const char *text) {
     return glob_match(pattern, strlen(pattern), text, strlen(text), false);

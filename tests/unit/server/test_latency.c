@@ -1,13 +1,13 @@
-/* server/latency.c, server/sha1.c and server/sha256.c: the arithmetic behind LATENCY HISTOGRAM,
- * DEBUG DIGEST and ACL LIST. */
+/* server/dispatch/latency.c, server/base/sha1.c and server/base/sha256.c: the arithmetic behind
+ * LATENCY HISTOGRAM, DEBUG DIGEST and ACL LIST. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "engine/clock.h"
-#include "server/latency.h"
-#include "server/sha1.h"
-#include "server/sha256.h"
+#include "server/base/sha1.h"
+#include "server/base/sha256.h"
+#include "server/dispatch/latency.h"
 
 Test(latency, buckets_are_in_order_and_narrow) {
     for (unsigned bucket = 0; bucket < LATENCY_BUCKETS; bucket++) {

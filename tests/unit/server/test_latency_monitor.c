@@ -1,11 +1,11 @@
-/* server/latency_monitor.c and server/latency_report.c: what is kept of single slow events, and how
- * it is shown. */
+/* server/dispatch/latency_monitor.c and server/commands/latency_report.c: what is kept of single
+ * slow events, and how it is shown. */
 #include <criterion/criterion.h>
 #include <string.h>
 
 #include "engine/memory.h"
-#include "server/latency_report.h"
-#include "server/memory_report.h"
+#include "server/commands/latency_report.h"
+#include "server/commands/memory_report.h"
 
 static struct latency_monitor monitor;
 static struct latency_series series;

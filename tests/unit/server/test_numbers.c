@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/numbers.h"
+#include "server/base/numbers.h"
 
 static bool int64_of(const char *text, int64_t *value) {
     return number_parse_int64(text, strlen(text), value);

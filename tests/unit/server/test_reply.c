@@ -10,7 +10,7 @@
 #include <criterion/criterion.h>
 
 #include "engine/memory.h"
-#include "server/reply.h"
+#include "server/resp/reply.h"
 
 static struct reply reply;
 static char *text; /* what the last taken reply was */

@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 
 #include "engine/memory.h"
-#include "server/resp_parse.h"
+#include "server/resp/resp_parse.h"
 
 #define ARGUMENTS 32
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/text.h"
+#include "server/base/text.h"
 
 /* The words of a line, each in brackets; "!" if quotes do not balance. */
 static const char *split(const char *line) {

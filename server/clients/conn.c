@@ -1,0 +1,327 @@
+/* The state of a connection, its output, what is kept of its input, and its end: see conn.h. What
+ * happens to it: conn_events.c; bytes become commands: input.c; commands run: batch.c. */
+#include "server/clients/conn.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "engine/assert.h"
+#include "engine/clock.h"
+#include "engine/memory.h"
+#include "engine/watch.h"
+#include "server/base/log.h"
+#include "server/clients/server.h"
+#include "server/config/config.h"
+#include "server/dispatch/dispatch.h"
+
+/* --- States ----------------------------------------------------------------------------------- */
+
+#define QUERY_STOP_BYTES (128 * 1024)
+
+#define TO(state) (1u << CONN_##state)
+
+static const uint16_t next_states[CONN_STATES] = {
+    [CONN_IDLE] = TO(READY) | TO(PARKED) | TO(DETACHING) | TO(DRAINING) | TO(CLOSING),
+    [CONN_READY] = TO(IDLE) | TO(CLOSING),
+    [CONN_PARKED] = TO(IDLE) | TO(CLOSING),
+    [CONN_DETACHING] = TO(MOVING) | TO(CLOSING),
+    [CONN_MOVING] = TO(IDLE),
+    [CONN_DRAINING] = TO(CLOSING),
+    [CONN_CLOSING] = TO(CLOSED),
+};
+
+static void ready_append(struct loop *loop, struct conn *conn) {
+    conn->next_ready = NULL;
+    if (loop->ready_last)
+        loop->ready_last->next_ready = conn;
+    else
+        loop->ready_first = conn;
+    loop->ready_last = conn;
+    loop->ready_count++;
+}
+
+static void ready_remove(struct loop *loop, struct conn *conn) {
+    struct conn **link = &loop->ready_first, *previous = NULL;
+    while (*link != conn) {
+        ASSERT(*link);
+        previous = *link;
+        link = &previous->next_ready;
+    }
+    *link = conn->next_ready;
+    if (loop->ready_last == conn)
+        loop->ready_last = previous;
+    loop->ready_count--;
+}
+
+void conn_become(struct conn *conn, enum conn_state state) {
+    ASSERT(next_states[conn->state] & (1u << state));
+    if (conn->state == CONN_READY)
+        ready_remove(conn->loop, conn);
+    conn->state = (uint8_t)state;
+    switch (state) {
+    case CONN_READY:
+        ready_append(conn->loop, conn);
+        break;
+    case CONN_PARKED:
+        ASSERT(wait_is_waiting(&conn->wait));
+        break;
+    case CONN_DETACHING:
+    case CONN_MOVING:
+        ASSERT(conn->wait.state == WAIT_NONE && !conn->in_batch && !conn->dirty &&
+               !conn->io.output_first && !conn->io.sending);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- Beginning -------------------------------------------------------------------------------- */
+
+/* --- Bytes ------------------------------------------------------------------------------------ */
+
+static void count_sent(struct conn *conn) {
+    COUNTER_ADD(conn->loop->sent_bytes, conn->io.sent_bytes - conn->sent_counted);
+    conn->sent_counted = conn->io.sent_bytes;
+}
+
+void conn_drained(struct conn *conn, int error) {
+    if (conn->state >= CONN_CLOSING)
+        return;
+    count_sent(conn);
+    if (error || conn->state == CONN_DRAINING)
+        conn_close(conn);
+    else if (UNLIKELY(conn->move_target != NULL))
+        conn_try_move(conn);
+}
+
+void conn_mark_dirty(struct conn *conn) {
+    if (conn->dirty)
+        return;
+    conn->dirty = true;
+    conn->next_dirty = conn->loop->dirty;
+    conn->loop->dirty = conn;
+}
+
+/* Redis's client-output-buffer-limit of the class "normal". */
+static bool over_output_limit(struct conn *conn) {
+    const struct config_output_limit *limit =
+        &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
+    if (LIKELY(limit->hard_bytes == 0 && limit->soft_bytes == 0))
+        return false;
+    size_t pending = conn->io.output_bytes;
+    bool over = limit->hard_bytes && pending >= limit->hard_bytes;
+    if (limit->soft_bytes && pending >= limit->soft_bytes) {
+        uint64_t now_ms = clock_monotonic_us() / 1000;
+        if (!conn->output_soft_since_ms)
+            conn->output_soft_since_ms = now_ms;
+        over = over || now_ms - conn->output_soft_since_ms > (uint64_t)limit->soft_seconds * 1000;
+    } else {
+        conn->output_soft_since_ms = 0;
+    }
+    if (over) {
+        log_write(
+            LOG_LEVEL_WARNING,
+            "Client id=%llu scheduled to be closed ASAP for overcoming of output buffer limits.",
+            (unsigned long long)conn->session.id);
+        atomic_fetch_add(&conn->loop->server->output_limit_disconnections, 1);
+    }
+    return over;
+}
+
+void conn_flush(struct conn *conn) {
+    if (conn->state >= CONN_CLOSING) {
+        reply_clear(&conn->reply);
+        return;
+    }
+    struct loop *loop = conn->loop;
+    io_queue(&conn->io, reply_take(&conn->reply));
+    io_flush(loop->io, &conn->io);
+    count_sent(conn);
+    COUNTER_ADD(loop->writes, 1);
+    if (over_output_limit(conn) || (conn->state == CONN_DRAINING && !conn->io.output_first))
+        conn_close(conn);
+    else if (UNLIKELY(conn->move_target != NULL))
+        conn_try_move(conn);
+}
+
+/* --- Going on --------------------------------------------------------------------------------- */
+
+/* --- Moving ----------------------------------------------------------------------------------- */
+
+void conn_try_move(struct conn *conn) {
+    if (conn->move_target == conn->loop)
+        conn->move_target = NULL;
+    if (!conn->move_target || conn->state != CONN_IDLE || conn->in_batch || conn->dirty ||
+        conn->end_of_input || conn->io.output_first || conn->io.sending ||
+        conn->session.kill_requested || reply_pending_bytes(&conn->reply) > 0)
+        return; /* tried again when its output has been sent, and by conn_look_after */
+    reply_clear(&conn->reply);
+    conn_become(conn, CONN_DETACHING);
+    io_detach(conn->loop->io, &conn->io);
+}
+
+void conn_unlink(struct conn *conn) {
+    struct loop *loop = conn->loop;
+    if (conn->previous)
+        conn->previous->next = conn->next;
+    else
+        loop->connections = conn->next;
+    if (conn->next)
+        conn->next->previous = conn->previous;
+    conn->next = conn->previous = NULL;
+    loop->connection_count--;
+}
+
+/* --- Input that is kept ----------------------------------------------------------------------- */
+
+void conn_large_end(struct conn *conn) {
+    if (!conn->large)
+        return;
+    resp_parse_large_release(conn->large);
+    memory_free(conn->large);
+    conn->large = NULL;
+}
+
+void conn_keep_input(struct conn *conn, const char *data, size_t length) {
+    query_append(&conn->query, data, length);
+    if (conn_query_bytes(conn) > QUERY_STOP_BYTES && conn->state != CONN_IDLE)
+        io_receive_stop(conn->loop->io, &conn->io);
+    if (conn_query_bytes(conn) <= config_current()->client_query_buffer_limit)
+        return;
+    log_write(
+        LOG_LEVEL_WARNING,
+        "Closing client that reached max query buffer length: id=%llu (qbuf initial bytes: %zu)",
+        (unsigned long long)conn->session.id, conn_query_bytes(conn));
+    conn_close(conn);
+}
+
+void conn_batch_done(struct conn *conn) {
+    struct query_buffer *query = &conn->query;
+    const char *unexecuted = conn->unexecuted;
+    conn->unexecuted = NULL;
+    bool in_query = conn->source_is_query;
+    if (UNLIKELY(unexecuted != NULL)) {
+        conn_large_end(conn); /* what was parsed behind it is forgotten with it */
+        query->needed = 0;
+        if (in_query) {
+            query_drop(query, (size_t)(unexecuted - query->data));
+        } else {
+            /* An incomplete end that was kept already is part of it. */
+            query->begin = query->parsed = query->end = 0;
+            conn_keep_input(conn, unexecuted, (size_t)(conn->source_end - unexecuted));
+        }
+    } else if (in_query && query->parsed > query->begin) {
+        query_drop(query, query->parsed);
+    }
+}
+
+/* --- Ending ----------------------------------------------------------------------------------- */
+
+void conn_close_after_reply(struct conn *conn) {
+    if (conn->state >= CONN_DRAINING)
+        return;
+    ASSERT(conn->state == CONN_IDLE);
+    conn_become(conn, CONN_DRAINING);
+    io_receive_stop(conn->loop->io, &conn->io);
+    conn_mark_dirty(conn); /* the flush closes it when nothing is left to send */
+}
+
+void conn_close(struct conn *conn) {
+    if (conn->state >= CONN_CLOSING)
+        return;
+    conn_become(conn, CONN_CLOSING);
+    wait_cancel(&conn->wait); /* or its message comes */
+    io_close(conn->loop->io, &conn->io);
+}
+
+void conn_closed(struct conn *conn) {
+    conn_become(conn, CONN_CLOSED);
+    conn_free_if_done(conn);
+}
+
+void conn_free_if_done(struct conn *conn) {
+    if (conn->state != CONN_CLOSED || conn->dirty || conn->in_batch ||
+        wait_is_waiting(&conn->wait) ||
+        !dispatch_forget(&conn->loop->execution, &conn->wait, &conn->session))
+        return;
+    wait_end(&conn->wait);
+    conn_unlink(conn);
+    atomic_fetch_sub(&conn->loop->server->client_count, 1);
+    reply_clear(&conn->reply);
+    memory_free(conn->query.data);
+    conn_large_end(conn);
+    session_destroy(&conn->session);
+    memory_free_sized(conn, sizeof *conn);
+}
+
+void conn_look_after(struct conn *conn, uint64_t timeout_ms) {
+    if (conn->state >= CONN_CLOSING)
+        return;
+    if (conn->io.sent_bytes != conn->sent_seen) { /* a client that downloads is not idle */
+        conn->sent_seen = conn->io.sent_bytes;
+        conn->last_active_ms = conn->loop->now_ms;
+    }
+    if (conn->session.kill_requested) {
+        conn_close(conn);
+    } else if (timeout_ms && conn->loop->now_ms - conn->last_active_ms > timeout_ms &&
+               conn->state != CONN_PARKED) {
+        log_write(LOG_LEVEL_VERBOSE, "Closing idle client");
+        conn_close(conn);
+    } else if (over_output_limit(conn)) {
+        conn_close(conn);
+    } else if (conn->move_target) {
+        conn_try_move(conn);
+    }
+}
+
+/* --- What it is ------------------------------------------------------------------------------- */
+
+size_t conn_memory_bytes(const struct conn *conn) {
+    const struct session *session = &conn->session;
+    size_t bytes = sizeof *conn + conn->query.capacity + conn->io.output_bytes +
+                   reply_pending_bytes(&conn->reply) + session->transaction.bytes +
+                   session->transaction.capacity * sizeof *session->transaction.commands;
+    for (const struct watcher *watcher = session->watchers; watcher;
+         watcher = watcher->next_of_owner)
+        bytes += sizeof *watcher + watcher->length;
+    return bytes;
+}
+
+static void address_text(const struct conn *conn, bool peer, char *text, size_t size) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    char host[INET6_ADDRSTRLEN] = "";
+    snprintf(text, size, "?:0");
+    if (conn->io.fd < 0)
+        return;
+    if (!conn->tcp) {
+        snprintf(text, size, "%s:0",
+                 config_current()->unixsocket ? config_current()->unixsocket : "");
+        return;
+    }
+    int failed = peer ? getpeername(conn->io.fd, (struct sockaddr *)&address, &length)
+                      : getsockname(conn->io.fd, (struct sockaddr *)&address, &length);
+    if (failed)
+        return;
+    if (address.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(text, size, "%s:%u", host, ntohs(in->sin_port));
+    } else if (address.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)&address;
+        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
+        snprintf(text, size, "[%s]:%u", host, ntohs(in->sin6_port));
+    }
+}
+
+void conn_peer_text(const struct conn *conn, char *text, size_t size) {
+    address_text(conn, true, text, size);
+}
+
+void conn_local_text(const struct conn *conn, char *text, size_t size) {
+    address_text(conn, false, text, size);
+}

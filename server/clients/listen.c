@@ -1,0 +1,312 @@
+/* See listen.h. Opening and closing on the main thread or in exclusive sections; admitting on
+ * worker 0. */
+#include "server/clients/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "engine/memory.h"
+#include "server/base/log.h"
+#include "server/config/config.h"
+
+static int add_listener(struct server *server, int fd, bool tcp) {
+    if (server->listener_count == SERVER_LISTENERS_MAX) {
+        close(fd);
+        return -ENOSPC;
+    }
+    server->listeners[server->listener_count++] = (struct listener){fd, tcp};
+    return 0;
+}
+
+static int open_address(struct server *server, const struct addrinfo *address, int backlog) {
+    int one = 1;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (address->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, backlog) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    return add_listener(server, fd, true);
+}
+
+static int open_name(struct server *server, const char *name, const char *port, int backlog) {
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *found;
+    const char *host = name;
+    if (strcmp(name, "*") == 0) {
+        host = NULL;
+        hints.ai_family = AF_INET;
+    } else if (strcmp(name, "::*") == 0) {
+        host = NULL;
+        hints.ai_family = AF_INET6;
+    }
+    int failed = getaddrinfo(host, port, &hints, &found);
+    if (failed) {
+        log_write(LOG_LEVEL_WARNING,
+                  "Warning: Could not create server TCP listening socket %s:%s: %s", name, port,
+                  gai_strerror(failed));
+        return failed == EAI_FAMILY || failed == EAI_NONAME ? -EADDRNOTAVAIL : -EINVAL;
+    }
+    int error = open_address(server, found, backlog);
+    freeaddrinfo(found);
+    if (error)
+        log_write(LOG_LEVEL_WARNING,
+                  "Warning: Could not create server TCP listening socket %s:%s: bind: %s", name,
+                  port, strerror(-error));
+    return error;
+}
+
+/* An address that this machine cannot have at all is skipped when it is marked with '-' (as the
+ * default ones are). */
+static bool is_optional_error(int error) {
+    return error == -EADDRNOTAVAIL || error == -EAFNOSUPPORT || error == -EPROTONOSUPPORT ||
+           error == -ESOCKTNOSUPPORT || error == -EPFNOSUPPORT || error == -ENOPROTOOPT;
+}
+
+static int open_tcp(struct server *server, const struct config *config) {
+    char port[16];
+    snprintf(port, sizeof port, "%d", (int)config->port);
+    unsigned before = server->listener_count;
+    for (size_t i = 0; i < config->bind.count; i++) {
+        const char *name = config->bind.address[i];
+        bool optional = name[0] == '-';
+        int error = open_name(server, name + optional, port, (int)config->tcp_backlog);
+        if (error && !(optional && is_optional_error(error)))
+            return error;
+    }
+    if (config->bind.count > 0 && server->listener_count == before)
+        return -EADDRNOTAVAIL;
+    return 0;
+}
+
+static int open_unix(struct server *server, const struct config *config) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(config->unixsocket) >= sizeof address.sun_path) {
+        log_write(LOG_LEVEL_WARNING, "Failed opening Unix socket: bind: path too long");
+        return -ENAMETOOLONG;
+    }
+    strcpy(address.sun_path, config->unixsocket);
+    unlink(config->unixsocket);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(fd, (int)config->tcp_backlog) < 0) {
+        int error = -errno;
+        log_write(LOG_LEVEL_WARNING, "Failed opening Unix socket: bind: %s", strerror(-error));
+        close(fd);
+        return error;
+    }
+    if (config->unixsocketperm)
+        chmod(config->unixsocket, (mode_t)config->unixsocketperm);
+    snprintf(server->unix_socket, sizeof server->unix_socket, "%s", config->unixsocket);
+    return add_listener(server, fd, false);
+}
+
+int listen_open(struct server *server) {
+    const struct config *config = config_current();
+    if (config->port != 0) {
+        int error = open_tcp(server, config);
+        if (error) {
+            log_write(LOG_LEVEL_WARNING, "Failed listening on port %d (TCP), aborting.",
+                      (int)config->port);
+            return error;
+        }
+    }
+    int error = config->unixsocket ? open_unix(server, config) : 0;
+    if (!error && server->listener_count == 0) {
+        log_write(LOG_LEVEL_WARNING, "Configured to not listen anywhere, exiting.");
+        return -EINVAL;
+    }
+    return error;
+}
+
+static void stop_listening(const struct listener *listeners, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        if (listeners[i].tcp)
+            shutdown(listeners[i].fd, SHUT_RDWR);
+}
+
+static void listen_again(const struct listener *listeners, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        if (listeners[i].tcp)
+            listen(listeners[i].fd, (int)config_current()->tcp_backlog);
+}
+
+/* The old sockets stop listening, so that the same address may be bound again, and listen again if
+ * the new ones fail. The ring of worker 0 is its own: it lets go of the old ones itself when it
+ * sees listeners_changed. */
+int listen_change(struct server *server, const struct config *after) {
+    struct listener old[SERVER_LISTENERS_MAX];
+    unsigned old_count = server->listener_count;
+    memcpy(old, server->listeners, sizeof old);
+    server->listener_count = 0;
+    stop_listening(old, old_count);
+    int error = after->port != 0 ? open_tcp(server, after) : 0;
+    if (error) {
+        for (unsigned i = 0; i < server->listener_count; i++)
+            close(server->listeners[i].fd);
+        memcpy(server->listeners, old, sizeof old);
+        server->listener_count = old_count;
+        listen_again(old, old_count);
+        return error;
+    }
+    for (unsigned i = 0; i < old_count; i++) {
+        if (!old[i].tcp)
+            add_listener(server, old[i].fd, false);
+        else if (server->retired_listener_count < SERVER_LISTENERS_MAX)
+            server->retired_listeners[server->retired_listener_count++] = old[i].fd;
+    }
+    atomic_store(&server->listeners_changed, true);
+    return 0;
+}
+
+void listen_update(struct server *server, struct io *io) {
+    if (!atomic_exchange(&server->listeners_changed, false))
+        return;
+    for (unsigned i = 0; i < server->retired_listener_count; i++) {
+        io_unlisten(io, server->retired_listeners[i]);
+        close(server->retired_listeners[i]);
+    }
+    server->retired_listener_count = 0;
+    for (unsigned i = 0; i < server->listener_count; i++)
+        if (server->listeners[i].tcp)
+            io_listen(io, server->listeners[i].fd);
+}
+
+void listen_close(struct server *server) {
+    for (unsigned i = 0; i < server->listener_count; i++) {
+        if (!server->listeners[i].tcp)
+            unlink(server->unix_socket);
+        close(server->listeners[i].fd);
+    }
+    server->listener_count = 0;
+}
+
+void listen_attach(struct server *server, struct io *io) {
+    for (unsigned i = 0; i < server->listener_count; i++) {
+        int error = io_listen(io, server->listeners[i].fd);
+        if (error)
+            log_write(LOG_LEVEL_WARNING, "Cannot accept connections: %s", strerror(-error));
+    }
+}
+
+void listen_detach(struct server *server, struct io *io) {
+    for (unsigned i = 0; i < server->listener_count; i++)
+        io_unlisten(io, server->listeners[i].fd);
+}
+
+bool listen_is_tcp(const struct server *server, int listener_fd) {
+    for (unsigned i = 0; i < server->listener_count; i++)
+        if (server->listeners[i].fd == listener_fd)
+            return server->listeners[i].tcp;
+    return true;
+}
+
+/* --- Admission -------------------------------------------------------------------------------- */
+
+static void refuse(int fd, const char *text) {
+    ssize_t n = send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n;
+    close(fd);
+}
+
+static bool is_loopback(int fd) {
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
+        return false;
+    if (peer.ss_family == AF_INET)
+        return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == 127;
+    if (peer.ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&peer)->sin6_addr);
+    return true;
+}
+
+static void set_keepalive(int fd, int seconds) {
+    int one = 1, interval = seconds / 3 > 0 ? seconds / 3 : 1, probes = 3;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+static const char protected_mode_error[] =
+    "-DENIED Redis is running in protected mode because protected mode is enabled and no password "
+    "is set for the "
+    "default user. In this mode connections are only accepted from the loopback interface. If you "
+    "want to connect "
+    "from external computers to Redis you may adopt one of the following solutions: 1) Just "
+    "disable protected mode "
+    "sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting "
+    "to Redis from the "
+    "same host the server is running, however MAKE SURE Redis is not publicly accessible from "
+    "internet if you do so. "
+    "Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the "
+    "protected mode by "
+    "editing the Redis configuration file, and setting the protected mode option to 'no', and then "
+    "restarting the "
+    "server. 3) If you started the server manually just for testing, restart it with the "
+    "'--protected-mode no' "
+    "option. 4) Set up an authentication password for the default user. NOTE: You only need to do "
+    "one of the above "
+    "things in order for the server to start accepting connections from the outside.\r\n";
+
+static void log_accepted(int fd, bool tcp) {
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    char host[INET6_ADDRSTRLEN] = "?";
+    unsigned port = 0;
+    if (!tcp) {
+        log_write(LOG_LEVEL_VERBOSE, "Accepted connection to %s", config_current()->unixsocket);
+        return;
+    }
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET) {
+        inet_ntop(AF_INET, &((struct sockaddr_in *)&peer)->sin_addr, host, sizeof host);
+        port = ntohs(((struct sockaddr_in *)&peer)->sin_port);
+    } else if (peer.ss_family == AF_INET6) {
+        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&peer)->sin6_addr, host, sizeof host);
+        port = ntohs(((struct sockaddr_in6 *)&peer)->sin6_port);
+    }
+    log_write(LOG_LEVEL_VERBOSE, "Accepted %s:%u", host, port);
+}
+
+bool listen_admit(struct server *server, int fd, bool tcp) {
+    const struct config *config = config_current();
+    if (atomic_load(&server->client_count) >= config->maxclients) {
+        atomic_fetch_add(&server->rejected_connections, 1);
+        refuse(fd, "-ERR max number of clients reached\r\n");
+        return false;
+    }
+    bool open = !config->requirepass;
+    if (tcp && config->protected_mode && open && !is_loopback(fd)) {
+        atomic_fetch_add(&server->rejected_connections, 1);
+        refuse(fd, protected_mode_error);
+        return false;
+    }
+    if (tcp) {
+        int one = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (config->tcp_keepalive > 0)
+            set_keepalive(fd, (int)config->tcp_keepalive);
+    }
+    atomic_fetch_add(&server->client_count, 1);
+    atomic_fetch_add(&server->accepted, 1);
+    if (log_enabled(LOG_LEVEL_VERBOSE))
+        log_accepted(fd, tcp);
+    return true;
+}

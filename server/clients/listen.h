@@ -1,0 +1,30 @@
+/* Listening sockets: bind, port, unixsocket; and whether a new connection may stay (maxclients,
+ * protected mode). */
+#ifndef SLOTWISE_SERVER_LISTEN_H
+#define SLOTWISE_SERVER_LISTEN_H
+
+#include <stdbool.h>
+
+#include "server/clients/server.h"
+#include "server/net/io.h"
+
+/* Opens all sockets that the configuration asks for into server->listeners. 0, or a negative errno
+ * after logging what failed. Before the workers start, or in an exclusive section (CONFIG SET
+ * bind/port) together with listen_close. */
+int listen_open(struct server *server);
+void listen_close(struct server *server);
+/* CONFIG SET bind/port, in an exclusive section: opens what after asks for, then closes what was
+ * open. 0, or a negative errno with everything as it was. */
+struct config;
+int listen_change(struct server *server, const struct config *after);
+/* Worker 0 accepts for all. */
+void listen_attach(struct server *server, struct io *io);
+/* Worker 0, each turn's timers: takes over what listen_change did. */
+void listen_update(struct server *server, struct io *io);
+void listen_detach(struct server *server, struct io *io);
+bool listen_is_tcp(const struct server *server, int listener_fd);
+/* false: the connection was refused (with Redis's error text) and closed. Sets socket options;
+ * counts it as a client. */
+bool listen_admit(struct server *server, int fd, bool tcp);
+
+#endif

@@ -1,0 +1,85 @@
+/* Server: the process's parts, passed to whoever needs them. Filled in by main before the workers
+ * start; afterwards each field says who may write it. */
+#ifndef SLOTWISE_SERVER_SERVER_H
+#define SLOTWISE_SERVER_SERVER_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/keyspace.h"
+#include "server/dispatch/accounting.h"
+#include "server/dispatch/latency_monitor.h"
+#include "server/dispatch/pause.h"
+
+#define SERVER_LISTENERS_MAX 64
+#define SERVER_WORKERS_MAX   128
+
+struct loop;
+struct conn;
+
+struct listener {
+    int fd;
+    bool tcp;
+};
+
+struct server {
+    struct keyspace *keyspace;
+    struct loop *loops[SERVER_WORKERS_MAX]; /* of the workers; worker 0 accepts */
+    unsigned loop_count;
+    _Atomic unsigned workers_awake;  /* how many take new connections; written by worker 0 */
+    _Atomic unsigned workers_pinned; /* DEBUG WORKERS-AWAKE; 0: as the load wants it */
+    /* Connections on their way from one worker to another, by their own links. Under the lock, or
+     * in an exclusive section (which no holder of the lock can be in). */
+    pthread_mutex_t moving_lock;
+    struct conn *moving;
+    struct listener listeners[SERVER_LISTENERS_MAX]; /* changed in exclusive sections */
+    unsigned listener_count;
+    int retired_listeners[SERVER_LISTENERS_MAX]; /* closed by worker 0 when it has let go of them */
+    unsigned retired_listener_count;
+    _Atomic bool listeners_changed;
+    char run_id[41];
+    char configuration_file[4096]; /* absolute path, "" if none */
+    char executable[4096];
+    char pid_file[4096];   /* "" if none; set once, before the workers start */
+    char unix_socket[108]; /* likewise */
+    int64_t started_ms;
+    uint64_t started_us; /* monotonic */
+    _Atomic uint64_t next_client_id;
+    _Atomic unsigned client_count;
+    _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections, evicted_clients;
+    _Atomic int signal_received; /* set by the signal handler; the watchdog acts */
+    _Atomic unsigned watchdog_period_ms, shutdown_timeout_s; /* of the configuration */
+    sem_t wake_watchdog;                  /* posted when it has to look at once */
+    _Atomic bool stopping;                /* all workers leave their loops */
+    _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
+    _Atomic uint64_t input_bytes_base, output_bytes_base;
+    int64_t statistics_reset_ms;
+    _Atomic uint64_t authentication_failures;
+    /* Of the process; sampled by worker 0 (statistics_sample_process). */
+    _Atomic uint64_t resident_bytes, allocator_allocated, allocator_active, allocator_resident;
+    unsigned process_samples;       /* worker 0 */
+    _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
+    char replication_id[41];        /* DEBUG CHANGE-REPL-ID */
+    struct pause pause;             /* CLIENT PAUSE */
+    struct evictor *evictor;        /* engine/eviction.h */
+    struct slowlog *slowlog;        /* server/dispatch/slowlog.h */
+    struct latency_monitor latency_monitor;
+    struct accounting accounting;
+    const char *io_backend_name;
+    int supervised; /* 0 no, 1 systemd, 2 upstart */
+    _Atomic bool denied_debug;
+    /* Per-second rates, sampled by worker 0. */
+    _Atomic uint64_t instantaneous_commands, instantaneous_input_bytes, instantaneous_output_bytes;
+    _Atomic uint64_t instantaneous_turns, instantaneous_busy_us;
+};
+
+/* Runs one exclusive section's worth of statistics reset. */
+void server_reset_statistics(struct server *server);
+/* Stops accepting and ends the process in order. save: SHUTDOWN SAVE semantics once there is
+ * persistence. */
+void server_request_shutdown(struct server *server);
+
+#endif

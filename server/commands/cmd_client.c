@@ -1,0 +1,438 @@
+/* CLIENT: what a connection says about itself, and about others.
+ *
+ * What concerns the own connection runs on its worker; LIST, KILL, PAUSE and UNPAUSE, which look at
+ * everybody's connections, run while all workers are stopped. Nothing blocks a command yet and keys
+ * are not tracked, so UNBLOCK finds nobody and TRACKING can only be switched off. */
+#include <string.h>
+
+#include "engine/memory.h"
+#include "server/clients/connections.h"
+#include "server/clients/server.h"
+#include "server/commands/cmd_data.h"
+#include "server/commands/cmd_session.h"
+
+command_handler cmd_client_caching, cmd_client_getname, cmd_client_getredir, cmd_client_help,
+    cmd_client_id, cmd_client_info, cmd_client_kill, cmd_client_list, cmd_client_no_evict,
+    cmd_client_no_touch, cmd_client_pause, cmd_client_reply, cmd_client_setinfo, cmd_client_setname,
+    cmd_client_tracking, cmd_client_trackinginfo, cmd_client_unblock, cmd_client_unpause;
+
+/* --- The own connection ----------------------------------------------------------------------- */
+
+enum call_result cmd_client_id(struct call *call) {
+    reply_integer(call->reply, (int64_t)call->session->id);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_getname(struct call *call) {
+    if (call->session->name)
+        reply_bulk_text(call->reply, call->session->name);
+    else
+        reply_null(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_setname(struct call *call) {
+    if (!session_name_is_valid(&call->argv[2])) {
+        reply_error(call->reply, ERROR_CLIENT_NAME);
+        return CALL_DONE;
+    }
+    session_set_text(&call->session->name, &call->argv[2]);
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_setinfo(struct call *call) {
+    const struct argument *option = &call->argv[2];
+    char **field;
+    if (argument_is(option, "lib-name")) {
+        field = &call->session->library_name;
+    } else if (argument_is(option, "lib-ver")) {
+        field = &call->session->library_version;
+    } else {
+        reply_error_format(call->reply, "ERR Unrecognized option '%.*s'", (int)option->length,
+                           option->data);
+        return CALL_DONE;
+    }
+    if (!session_name_is_valid(&call->argv[3])) {
+        reply_error_format(call->reply,
+                           "ERR %.*s cannot contain spaces, newlines or special characters.",
+                           (int)option->length, option->data);
+        return CALL_DONE;
+    }
+    session_set_text(field, &call->argv[3]);
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_info(struct call *call) {
+    struct text text = {0};
+    connections_describe(&text, conn_of_session(call->session), call);
+    reply_verbatim(call->reply, "txt", text_string(&text), text.length);
+    text_free(&text);
+    return CALL_DONE;
+}
+
+/* ON or OFF; false: error replied. */
+static bool switch_argument(struct call *call, bool *on) {
+    *on = argument_is(&call->argv[2], "on");
+    if (*on || argument_is(&call->argv[2], "off"))
+        return true;
+    reply_error(call->reply, ERROR_SYNTAX);
+    return false;
+}
+
+enum call_result cmd_client_no_evict(struct call *call) {
+    bool on;
+    if (!switch_argument(call, &on))
+        return CALL_DONE;
+    call->session->no_evict = on;
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_no_touch(struct call *call) {
+    bool on;
+    if (!switch_argument(call, &on))
+        return CALL_DONE;
+    call->session->no_touch = on;
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+/* The dispatcher advances the mode and discards replies accordingly. */
+enum call_result cmd_client_reply(struct call *call) {
+    struct session *session = call->session;
+    if (argument_is(&call->argv[2], "on")) {
+        session->reply_mode = REPLY_ON;
+        call->reply->discard = false;
+        reply_ok(call->reply);
+    } else if (argument_is(&call->argv[2], "off")) {
+        session->reply_mode = REPLY_OFF;
+    } else if (argument_is(&call->argv[2], "skip")) {
+        if (session->reply_mode != REPLY_OFF)
+            session->reply_mode = REPLY_SKIP_NEXT;
+    } else {
+        reply_error(call->reply, ERROR_SYNTAX);
+    }
+    return CALL_DONE;
+}
+
+/* --- Other connections ------------------------------------------------------------------------ */
+
+/* Kinds of clients; all that there are so far are normal ones. */
+enum client_type { CLIENT_ANY, CLIENT_NORMAL, CLIENT_OTHER };
+
+/* false: error replied. */
+static bool type_argument(struct call *call, int index, enum client_type *type) {
+    static const char *const others[] = {"slave", "replica", "pubsub", "master"};
+    const struct argument *argument = &call->argv[index];
+    if (argument_is(argument, "normal")) {
+        *type = CLIENT_NORMAL;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (argument_is(argument, others[i])) {
+            *type = CLIENT_OTHER;
+            return true;
+        }
+    reply_error_format(call->reply, "ERR Unknown client type '%.*s'", (int)argument->length,
+                       argument->data);
+    return false;
+}
+
+static void describe(struct call *call, struct text *text, const struct conn *conn) {
+    bool own = conn == conn_of_session(call->session);
+    connections_describe(text, conn, own ? call : NULL);
+}
+
+/* CLIENT LIST ID id...: in the order asked for. false: error replied. */
+static bool list_ids(struct call *call, struct conn *const *connections, size_t count,
+                     struct text *text) {
+    for (int i = 3; i < call->argc; i++) {
+        int64_t id;
+        if (!number_parse_int64(call->argv[i].data, call->argv[i].length, &id)) {
+            reply_error(call->reply, "ERR Invalid client ID");
+            return false;
+        }
+        const struct conn *conn = connections_find(connections, count, (uint64_t)id);
+        if (conn)
+            describe(call, text, conn);
+    }
+    return true;
+}
+
+enum call_result cmd_client_list(struct call *call) {
+    enum client_type type = CLIENT_ANY;
+    bool by_id = call->argc > 3 && argument_is(&call->argv[2], "id"), fine = true;
+    if (call->argc == 4 && argument_is(&call->argv[2], "type")) {
+        if (!type_argument(call, 3, &type))
+            return CALL_DONE;
+    } else if (call->argc != 2 && !by_id) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return CALL_DONE;
+    }
+    struct text text = {0};
+    size_t count;
+    struct conn **connections = connections_collect(call->server, &count);
+    if (by_id)
+        fine = list_ids(call, connections, count, &text);
+    else if (type != CLIENT_OTHER)
+        for (size_t i = 0; i < count; i++)
+            describe(call, &text, connections[i]);
+    if (fine)
+        reply_verbatim(call->reply, "txt", text_string(&text), text.length);
+    text_free(&text);
+    memory_free(connections);
+    return CALL_DONE;
+}
+
+struct kill_filter {
+    const struct argument *address, *local_address;
+    enum client_type type;
+    int64_t id; /* 0: any */
+    bool skip_me;
+};
+
+/* One option and its value; false: error replied. */
+static bool kill_option_parse(struct call *call, int index, struct kill_filter *filter) {
+    const struct argument *option = &call->argv[index], *value = option + 1;
+    if (argument_is(option, "id")) {
+        if (number_parse_int64(value->data, value->length, &filter->id) && filter->id > 0)
+            return true;
+        reply_error(call->reply, "ERR client-id should be greater than 0");
+        return false;
+    }
+    if (argument_is(option, "type"))
+        return type_argument(call, index + 1, &filter->type);
+    if (argument_is(option, "addr")) {
+        filter->address = value;
+    } else if (argument_is(option, "laddr")) {
+        filter->local_address = value;
+    } else if (argument_is(option, "user")) {
+        if (value->length != 7 || memcmp(value->data, "default", 7) != 0) {
+            reply_error_format(call->reply, "ERR No such user '%.*s'", (int)value->length,
+                               value->data);
+            return false;
+        }
+    } else if (argument_is(option, "skipme") &&
+               (argument_is(value, "yes") || argument_is(value, "no"))) {
+        filter->skip_me = argument_is(value, "yes");
+    } else {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return false;
+    }
+    return true;
+}
+
+static bool text_is(const char *text, const struct argument *argument) {
+    return strlen(text) == argument->length && memcmp(text, argument->data, argument->length) == 0;
+}
+
+static bool kill_matches(const struct kill_filter *filter, const struct conn *conn) {
+    char text[128];
+    if (filter->type == CLIENT_OTHER || (filter->id && (uint64_t)filter->id != conn->session.id))
+        return false;
+    if (filter->address) {
+        conn_peer_text(conn, text, sizeof text);
+        if (!text_is(text, filter->address))
+            return false;
+    }
+    if (filter->local_address) {
+        conn_local_text(conn, text, sizeof text);
+        if (!text_is(text, filter->local_address))
+            return false;
+    }
+    return true;
+}
+
+/* Returns how many; *own: this one is among them, and left for the caller. */
+static int64_t kill_all(struct call *call, const struct kill_filter *filter, bool *own) {
+    int64_t killed = 0;
+    size_t count;
+    struct conn **connections = connections_collect(call->server, &count);
+    *own = false;
+    for (size_t i = 0; i < count; i++) {
+        bool me = connections[i] == conn_of_session(call->session);
+        if ((me && filter->skip_me) || !kill_matches(filter, connections[i]))
+            continue;
+        if (me)
+            *own = true;
+        else
+            connections_kill(connections[i]);
+        killed++;
+    }
+    memory_free(connections);
+    return killed;
+}
+
+enum call_result cmd_client_kill(struct call *call) {
+    struct kill_filter filter = {.skip_me = true};
+    bool old_form = call->argc == 3, own;
+    if (old_form) {
+        filter.address = &call->argv[2];
+        filter.skip_me = false;
+    }
+    for (int i = 2; i < call->argc && !old_form; i += 2) {
+        if (i + 1 == call->argc) {
+            reply_error(call->reply, ERROR_SYNTAX);
+            return CALL_DONE;
+        }
+        if (!kill_option_parse(call, i, &filter))
+            return CALL_DONE;
+    }
+    int64_t killed = kill_all(call, &filter, &own);
+    if (!old_form)
+        reply_integer(call->reply, killed);
+    else if (killed > 0)
+        reply_ok(call->reply);
+    else
+        reply_error(call->reply, "ERR No such client");
+    return own ? CALL_CLOSE : CALL_DONE;
+}
+
+/* No command blocks, so whoever is named is not blocked. */
+enum call_result cmd_client_unblock(struct call *call) {
+    int64_t id;
+    if (call->argc > 4) {
+        call_reply_bad_subcommand(call);
+        return CALL_DONE;
+    }
+    if (call->argc == 4 && !argument_is(&call->argv[3], "timeout") &&
+        !argument_is(&call->argv[3], "error")) {
+        reply_error(call->reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        return CALL_DONE;
+    }
+    if (argument_integer(call, 2, &id))
+        reply_integer(call->reply, 0);
+    return CALL_DONE;
+}
+
+/* --- CLIENT PAUSE ----------------------------------------------------------------------------- */
+
+enum call_result cmd_client_pause(struct call *call) {
+    bool all = true;
+    uint64_t until_us;
+    if (call->argc > 4) {
+        call_reply_bad_subcommand(call);
+        return CALL_DONE;
+    }
+    if (call->argc == 4) {
+        all = argument_is(&call->argv[3], "all");
+        if (!all && !argument_is(&call->argv[3], "write")) {
+            reply_error(call->reply, "ERR CLIENT PAUSE mode must be WRITE or ALL");
+            return CALL_DONE;
+        }
+    }
+    if (!call_timeout_argument(call, 2, &until_us))
+        return CALL_DONE;
+    pause_begin(&call->server->pause, until_us, all);
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_unpause(struct call *call) {
+    pause_end(&call->server->pause);
+    for (unsigned i = 0; i < call->server->loop_count; i++) {
+        atomic_store(&call->server->loops[i]->attention, true);
+        loop_wake(call->server->loops[i]);
+    }
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+/* --- Tracking: off ---------------------------------------------------------------------------- */
+
+enum call_result cmd_client_caching(struct call *call) {
+    reply_error(call->reply, "ERR CLIENT CACHING can be called only when the client is in tracking "
+                             "mode with OPTIN or OPTOUT mode enabled");
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_getredir(struct call *call) {
+    reply_integer(call->reply, -1);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_trackinginfo(struct call *call) {
+    struct reply *reply = call->reply;
+    reply_map(reply, 3);
+    reply_bulk_text(reply, "flags");
+    reply_set(reply, 1);
+    reply_bulk_text(reply, "off");
+    reply_bulk_text(reply, "redirect");
+    reply_integer(reply, -1);
+    reply_bulk_text(reply, "prefixes");
+    reply_empty_array(reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_client_tracking(struct call *call) {
+    bool on;
+    if (!switch_argument(call, &on))
+        return CALL_DONE;
+    if (on)
+        reply_error(call->reply, "ERR CLIENT TRACKING is not supported");
+    else
+        reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+/* --- HELP ------------------------------------------------------------------------------------- */
+
+enum call_result cmd_client_help(struct call *call) {
+    static const char *const lines[] = {
+        "CACHING (YES|NO)",
+        "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+        "GETREDIR",
+        "    Return the client ID we are redirecting to when tracking is enabled.",
+        "GETNAME",
+        "    Return the name of the current connection.",
+        "ID",
+        "    Return the ID of the current connection.",
+        "INFO",
+        "    Return information about the current client connection.",
+        "KILL <ip:port>",
+        "    Kill connection made from <ip:port>.",
+        "KILL <option> <value> [<option> <value> [...]]",
+        "    Kill connections. Options are:",
+        "    * ADDR (<ip:port>|<unixsocket>:0)",
+        "      Kill connections made from the specified address",
+        "    * LADDR (<ip:port>|<unixsocket>:0)",
+        "      Kill connections made to specified local address",
+        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+        "      Kill connections by type.",
+        "    * USER <username>",
+        "      Kill connections authenticated by <username>.",
+        "    * SKIPME (YES|NO)",
+        "      Skip killing current connection (default: yes).",
+        "LIST [options ...]",
+        "    Return information about client connections. Options:",
+        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+        "      Return clients of specified type.",
+        "UNPAUSE",
+        "    Stop the current client pause, resuming traffic.",
+        "PAUSE <timeout> [WRITE|ALL]",
+        "    Suspend all, or just write, clients for <timeout> milliseconds.",
+        "REPLY (ON|OFF|SKIP)",
+        "    Control the replies sent to the current connection.",
+        "SETNAME <name>",
+        "    Assign the name <name> to the current connection.",
+        "SETINFO <option> <value>",
+        "    Set client meta attr. Options are:",
+        "    * LIB-NAME: the client lib name.",
+        "    * LIB-VER: the client lib version.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+        "    Unblock the specified blocked client.",
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+        "         [OPTIN] [OPTOUT] [NOLOOP]",
+        "    Control server assisted client side caching.",
+        "TRACKINGINFO",
+        "    Report tracking status for the current connection.",
+        "NO-EVICT (ON|OFF)",
+        "    Protect current client connection from eviction.",
+        "NO-TOUCH (ON|OFF)",
+        "    Will not touch LRU/LFU stats when this mode is on.",
+        NULL};
+    call_reply_help(call, lines);
+    return CALL_DONE;
+}

@@ -1,0 +1,107 @@
+/* Whole databases: FLUSHDB, FLUSHALL, SWAPDB.
+ *
+ * Run by: any worker. Databases are emptied and exchanged while all others are stopped. Tables are
+ * only taken out there; the background thread frees them. With SYNC the connection waits for that:
+ * the reply says that the memory is back, and everybody else goes on meanwhile. Inside a
+ * transaction nothing can wait, and SYNC is as ASYNC. */
+#include "engine/background.h"
+#include "engine/memory.h"
+#include "engine/waiter.h"
+#include "server/commands/cmd_data.h"
+#include "server/config/config.h"
+#include "server/dispatch/session.h"
+
+/* false: error replied. */
+static bool flush_mode_parse(struct call *call, bool *asynchronous) {
+    if (call->argc == 1)
+        *asynchronous = config_current()->lazyfree_lazy_user_flush;
+    else if (call->argc == 2 && argument_is(&call->argv[1], "sync"))
+        *asynchronous = false;
+    else if (call->argc == 2 && argument_is(&call->argv[1], "async"))
+        *asynchronous = true;
+    else {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return false;
+    }
+    return true;
+}
+
+/* What a client waits for. */
+struct freeing {
+    struct unfinished unfinished; /* first */
+    struct waiter_queue queue;
+    struct keyspace_garbage *garbage;
+    bool done;              /* under the queue's lock */
+    _Atomic unsigned users; /* the session and the background thread; the last one frees it */
+};
+
+static void freeing_leave(struct freeing *freeing) {
+    if (atomic_fetch_sub(&freeing->users, 1) > 1)
+        return;
+    pthread_mutex_destroy(&freeing->queue.lock);
+    memory_free(freeing);
+}
+
+static void freeing_drop(struct unfinished *unfinished) {
+    freeing_leave((struct freeing *)(void *)unfinished);
+}
+
+static void freeing_run(void *context) {
+    struct freeing *freeing = context;
+    keyspace_garbage_free(freeing->garbage, false);
+    waiter_queue_end(&freeing->queue, &freeing->done);
+    freeing_leave(freeing);
+}
+
+static struct unfinished *freeing_begin(struct keyspace_garbage *garbage) {
+    struct freeing *freeing = memory_alloc_aligned(_Alignof(struct freeing), sizeof *freeing);
+    *freeing = (struct freeing){.unfinished = {freeing_drop, &freeing->queue, &freeing->done},
+                                .garbage = garbage,
+                                .users = 2};
+    pthread_mutex_init(&freeing->queue.lock, NULL);
+    background_submit(freeing_run, freeing);
+    return &freeing->unfinished;
+}
+
+static enum call_result flush(struct call *call, int database) {
+    bool asynchronous;
+    if (!flush_mode_parse(call, &asynchronous))
+        return CALL_DONE;
+    if (call->session->unfinished) { /* it has been freed */
+        reply_ok(call->reply);
+        return CALL_DONE;
+    }
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    struct keyspace_garbage *garbage = keyspace_clear(call->change, database);
+    if (!asynchronous && !call->in_exec) {
+        call->session->unfinished = freeing_begin(garbage);
+        return CALL_UNFINISHED;
+    }
+    keyspace_garbage_free(garbage, true);
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_flushdb(struct call *call) {
+    return flush(call, (int)call->database);
+}
+
+enum call_result cmd_flushall(struct call *call) {
+    return flush(call, -1);
+}
+
+enum call_result cmd_swapdb(struct call *call) {
+    int a, b;
+    if (data_single_database(call, "ERR SWAPDB is not allowed in cluster mode") ||
+        !data_int_argument(call, 1, "ERR invalid first DB index", &a) ||
+        !data_int_argument(call, 2, "ERR invalid second DB index", &b) ||
+        !data_database_exists(call, a) || !data_database_exists(call, b))
+        return CALL_DONE;
+    if (a != b)
+        keyspace_swap(call->change, (unsigned)a, (unsigned)b);
+    else
+        change_mark(call->change); /* it is propagated as in Redis */
+    reply_ok(call->reply);
+    return CALL_DONE;
+}

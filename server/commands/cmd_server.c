@@ -1,0 +1,178 @@
+/* TIME, LOLWUT, SHUTDOWN, and what is asked of a primary that has no replicas and saves nothing:
+ * they touch no keys. Any worker. */
+#include <stdio.h>
+
+#include "engine/clock.h"
+#include "server/base/log.h"
+#include "server/clients/server.h"
+#include "server/commands/cmd_data.h"
+#include "server/commands/cmd_session.h"
+#include "server/config/config.h"
+#include "slotwise_version.h"
+
+command_handler cmd_time, cmd_lastsave, cmd_role, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
+    cmd_replicaof, cmd_slaveof, cmd_failover, cmd_save, cmd_bgsave, cmd_bgrewriteaof;
+
+/* --- Replication and persistence -------------------------------------------------------------- */
+
+/* Nothing is saved yet: as Redis before its first save, the time of the start. */
+enum call_result cmd_lastsave(struct call *call) {
+    reply_integer(call->reply, call->server->started_ms / 1000);
+    return CALL_DONE;
+}
+
+enum call_result cmd_role(struct call *call) {
+    reply_array(call->reply, 3);
+    reply_bulk_text(call->reply, "master");
+    reply_integer(call->reply, 0);
+    reply_empty_array(call->reply);
+    return CALL_DONE;
+}
+
+/* No replica can acknowledge anything, however long one waits. */
+enum call_result cmd_wait(struct call *call) {
+    int64_t replicas;
+    uint64_t until_us;
+    if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_us))
+        return CALL_DONE;
+    reply_integer(call->reply, 0);
+    return CALL_DONE;
+}
+
+enum call_result cmd_waitaof(struct call *call) {
+    int64_t local, replicas;
+    uint64_t until_us;
+    if (!argument_integer(call, 1, &local) || !argument_integer(call, 2, &replicas))
+        return CALL_DONE;
+    if (local < 0 || local > 1) {
+        reply_error(call->reply, "ERR value is out of range, value must between 0 and 1");
+        return CALL_DONE;
+    }
+    if (replicas < 0) {
+        reply_error(call->reply, "ERR value is out of range, must be positive");
+        return CALL_DONE;
+    }
+    if (!call_timeout_argument(call, 3, &until_us))
+        return CALL_DONE;
+    if (local > 0) {
+        reply_error(call->reply, "ERR WAITAOF cannot be used when numlocal is set but appendonly "
+                                 "is disabled.");
+        return CALL_DONE;
+    }
+    reply_array(call->reply, 2);
+    reply_integer(call->reply, 0);
+    reply_integer(call->reply, 0);
+    return CALL_DONE;
+}
+
+enum call_result cmd_replicaof(struct call *call) {
+    int64_t port;
+    if (argument_is(&call->argv[1], "no") && argument_is(&call->argv[2], "one"))
+        reply_ok(call->reply); /* it is nobody's replica */
+    else if (!number_parse_int64(call->argv[2].data, call->argv[2].length, &port) || port < 0 ||
+             port > 65535)
+        reply_error(call->reply, "ERR Invalid master port");
+    else
+        reply_error(call->reply, "ERR replication is not implemented in this version");
+    return CALL_DONE;
+}
+
+enum call_result cmd_slaveof(struct call *call) {
+    return cmd_replicaof(call);
+}
+
+enum call_result cmd_failover(struct call *call) {
+    bool abort = call->argc == 2 && argument_is(&call->argv[1], "abort");
+    reply_error(call->reply, abort ? "ERR No failover in progress."
+                                   : "ERR FAILOVER requires connected replicas.");
+    return CALL_DONE;
+}
+
+enum call_result cmd_save(struct call *call) {
+    reply_error(call->reply, "ERR saving to disk is not implemented in this version");
+    return CALL_DONE;
+}
+
+enum call_result cmd_bgsave(struct call *call) {
+    if (call->argc > 2 || (call->argc == 2 && !argument_is(&call->argv[1], "schedule"))) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return CALL_DONE;
+    }
+    return cmd_save(call);
+}
+
+enum call_result cmd_bgrewriteaof(struct call *call) {
+    return cmd_save(call);
+}
+
+/* --- Time, version ---------------------------------------------------------------------------- */
+
+enum call_result cmd_time(struct call *call) {
+    int64_t now_us = clock_now_us();
+    reply_array(call->reply, 2);
+    reply_bulk_integer(call->reply, now_us / 1000000);
+    reply_bulk_integer(call->reply, now_us % 1000000);
+    return CALL_DONE;
+}
+
+enum call_result cmd_lolwut(struct call *call) {
+    int64_t version;
+    static const char text[] = "Redis ver. " CONFIG_REDIS_VERSION "\n";
+    if (call->argc >= 3 && argument_is(&call->argv[1], "version") &&
+        !argument_integer(call, 2, &version))
+        return CALL_DONE;
+    reply_verbatim(call->reply, "txt", text, sizeof text - 1);
+    return CALL_DONE;
+}
+
+/* --- SHUTDOWN --------------------------------------------------------------------------------- */
+
+struct shutdown_options {
+    bool save, no_save, now, force, abort;
+};
+
+/* false: error replied. */
+static bool shutdown_options_parse(struct call *call, struct shutdown_options *options) {
+    for (int i = 1; i < call->argc; i++) {
+        const struct argument *argument = &call->argv[i];
+        options->save |= argument_is(argument, "save");
+        options->no_save |= argument_is(argument, "nosave");
+        options->now |= argument_is(argument, "now");
+        options->force |= argument_is(argument, "force");
+        options->abort |= argument_is(argument, "abort");
+        if (!argument_is(argument, "save") && !argument_is(argument, "nosave") &&
+            !argument_is(argument, "now") && !argument_is(argument, "force") &&
+            !argument_is(argument, "abort"))
+            goto error;
+    }
+    if (options->save && options->no_save)
+        goto error;
+    if (options->abort && (options->save || options->no_save || options->now || options->force))
+        goto error;
+    return true;
+error:
+    reply_error(call->reply, ERROR_SYNTAX);
+    return false;
+}
+
+/* There are no replicas to wait for, so that a shutdown is over at once and can never be aborted.
+ */
+enum call_result cmd_shutdown(struct call *call) {
+    struct shutdown_options options = {0};
+    if (!shutdown_options_parse(call, &options))
+        return CALL_DONE;
+    if (options.abort) {
+        reply_error(call->reply, "ERR No shutdown in progress.");
+        return CALL_DONE;
+    }
+    log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
+    if (options.save)
+        log_write(LOG_LEVEL_WARNING,
+                  "SHUTDOWN SAVE: nothing is saved, there is no persistence yet");
+    if (options.save && !options.force) {
+        reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+        return CALL_DONE;
+    }
+    server_request_shutdown(call->server);
+    return CALL_CLOSE;
+}

@@ -1,0 +1,230 @@
+/* DEBUG DIGEST, DIGEST-VALUE, OBJECT, POPULATE.
+ *
+ * The digest is Redis's: for each key a chain of SHA-1 over its name, type and value, and the
+ * exclusive or of those, so that it does not depend on the order of keys and agrees with that of a
+ * Redis that holds the same. Keys are taken as they lie in the tables, expired ones included. */
+#include "server/commands/debug_data.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/epoch.h"
+#include "engine/exclusive.h"
+#include "engine/memory.h"
+#include "server/base/numbers.h"
+#include "server/base/sha1.h"
+#include "server/commands/cmd_data.h"
+
+/* --- Digests ---------------------------------------------------------------------------------- */
+
+struct digest {
+    uint8_t bytes[SHA1_BYTES];
+};
+
+/* What is unordered. */
+static void digest_add(struct digest *digest, const void *data, size_t length) {
+    uint8_t hash[SHA1_BYTES];
+    sha1(data, length, hash);
+    for (unsigned i = 0; i < SHA1_BYTES; i++)
+        digest->bytes[i] ^= hash[i];
+}
+
+/* What is ordered. */
+static void digest_append(struct digest *digest, const void *data, size_t length) {
+    digest_add(digest, data, length);
+    sha1(digest->bytes, SHA1_BYTES, digest->bytes);
+}
+
+static void digest_append_number(struct digest *digest, uint32_t number) {
+    uint32_t big_endian = htonl(number);
+    digest_append(digest, &big_endian, sizeof big_endian);
+}
+
+/* Redis's numbers of the types go into the digest; ours are in the order of OBJECT_STRING ... too.
+ */
+static void digest_value(struct digest *digest, const struct object *object) {
+    char buffer[OBJECT_INTEGER_BUFFER];
+    size_t length;
+    digest_append_number(digest, (uint32_t)object_type(object));
+    if (object_type(object) == OBJECT_STRING) {
+        const char *value = object_string(object, buffer, &length);
+        digest_append(digest, value, length);
+    }
+    if (object_expiry(object) != OBJECT_NO_EXPIRY)
+        digest_add(digest, "!!expire!!", 10);
+}
+
+static void digest_key(struct object *object, uint64_t hash, void *context) {
+    (void)hash;
+    struct digest *all = context, one = {{0}};
+    size_t length;
+    const char *key = object_key(object, &length);
+    digest_append(&one, key, length);
+    digest_value(&one, object);
+    digest_add(all, one.bytes, SHA1_BYTES);
+}
+
+static void reply_digest(struct reply *reply, const struct digest *digest) {
+    char text[2 * SHA1_BYTES + 1];
+    for (unsigned i = 0; i < SHA1_BYTES; i++)
+        snprintf(text + 2 * i, 3, "%02x", digest->bytes[i]);
+    reply_status(reply, text);
+}
+
+void debug_digest(struct call *call) {
+    struct keyspace *keyspace = call->keyspace;
+    struct digest digest = {{0}};
+    ASSERT(call->tokens);
+    for (unsigned database = 0; database < keyspace->databases; database++) {
+        if (keyspace_count(keyspace, database) == 0)
+            continue;
+        digest_append_number(&digest, database);
+        for (uint32_t slot = 0; slot < SLOT_COUNT; slot++) {
+            const table_root *root = keyspace_root(keyspace, database, slot);
+            uint64_t next = 0;
+            if (!root)
+                continue;
+            do
+                table_walk(root, next, 0, SIZE_MAX, SIZE_MAX, false, digest_key, &digest, &next);
+            while (next != 0);
+        }
+    }
+    reply_digest(call->reply, &digest);
+}
+
+/* --- One key ---------------------------------------------------------------------------------- */
+
+/* The key's token, unless all are held anyway; nothing else is held meanwhile. */
+static void key_lock(struct call *call, const struct key *key) {
+    if (!call->tokens)
+        slot_acquire_waiting(&call->keyspace->slots[key->slot]);
+}
+
+static void key_unlock(struct call *call, const struct key *key) {
+    if (!call->tokens)
+        slot_release(&call->keyspace->slots[key->slot]);
+}
+
+void debug_digest_value(struct call *call) {
+    reply_array(call->reply, (size_t)call->argc - 2);
+    for (int i = 2; i < call->argc; i++) {
+        struct key key = key_make(call->argv[i].data, call->argv[i].length);
+        struct digest digest = {{0}};
+        key_lock(call, &key);
+        const struct object *object = keyspace_find_raw(call->keyspace, call->database, &key);
+        if (object)
+            digest_value(&digest, object);
+        key_unlock(call, &key);
+        reply_digest(call->reply, &digest);
+    }
+}
+
+/* Bytes of a string in an RDB file (without compression): integers of up to 32 bits are binary. */
+static size_t saved_bytes(const struct object *object) {
+    char buffer[OBJECT_INTEGER_BUFFER];
+    size_t length;
+    int64_t number;
+    if (object_type(object) != OBJECT_STRING)
+        return 0;
+    const char *value = object_string(object, buffer, &length);
+    if (length <= 11 && number_parse_int64(value, length, &number)) {
+        if (number >= INT8_MIN && number <= INT8_MAX)
+            return 2;
+        if (number >= INT16_MIN && number <= INT16_MAX)
+            return 3;
+        if (number >= INT32_MIN && number <= INT32_MAX)
+            return 5;
+    }
+    return length + (length < 64 ? 1 : length < 16384 ? 2 : length <= UINT32_MAX ? 5 : 9);
+}
+
+/* Whether Redis would use one of its shared integers. */
+static bool is_shared(const struct object *object) {
+    return object_encoding(object) == ENCODING_INT && object_integer(object) >= 0 &&
+           object_integer(object) < 10000;
+}
+
+void debug_object(struct call *call) {
+    struct key key = key_make(call->argv[2].data, call->argv[2].length);
+    char line[256];
+    key_lock(call, &key);
+    const struct object *object = keyspace_find_raw(call->keyspace, call->database, &key);
+    if (object)
+        snprintf(line, sizeof line,
+                 "Value at:%p refcount:%d encoding:%s serializedlength:%zu lru:%u "
+                 "lru_seconds_idle:%llu",
+                 (const void *)object, is_shared(object) ? INT32_MAX : 1,
+                 object_encoding_name(object), saved_bytes(object),
+                 atomic_load_explicit(&object->access, memory_order_relaxed) & 0xffffff,
+                 (unsigned long long)(access_idle_ms(object) / 1000));
+    key_unlock(call, &key);
+    if (object)
+        reply_status(call->reply, line);
+    else
+        reply_error(call->reply, ERROR_NO_SUCH_KEY);
+}
+
+/* --- DEBUG POPULATE --------------------------------------------------------------------------- */
+
+/* After so many keys this thread tells that it holds no pointers, and lets a section run. */
+#define POPULATE_BREATH 1024
+
+static bool positive_argument(struct call *call, int index, int64_t *value) {
+    const struct argument *argument = &call->argv[index];
+    if (number_parse_int64(argument->data, argument->length, value) && *value >= 0)
+        return true;
+    reply_error(call->reply, "ERR value is out of range, must be positive");
+    return false;
+}
+
+static void populate_one(struct call *call, const struct argument *prefix, int64_t number,
+                         char *value, size_t value_bytes) {
+    char name[512], text[32];
+    int cut = (int)(prefix->length < 100 ? prefix->length : 100);
+    int name_length =
+        snprintf(name, sizeof name, "%.*s:%lld", cut, prefix->data, (long long)number);
+    size_t text_length = (size_t)snprintf(text, sizeof text, "value:%lld", (long long)number);
+    struct key key = key_make(name, (size_t)name_length);
+    size_t length = value_bytes ? value_bytes : text_length;
+    memcpy(value, text, length < text_length ? length : text_length);
+    key_lock(call, &key);
+    if (!keyspace_find_write(call->change, call->database, &key)) {
+        struct effect_argument arguments[3] = {{"SET", 3}, {key.data, key.length}, {value, length}};
+        keyspace_add(call->change, call->database, &key,
+                     object_make_string(name, (size_t)name_length, value, length, OBJECT_NO_EXPIRY,
+                                        STRING_PLAIN),
+                     CHANGE_SET);
+        call_propagate(call, arguments, 3);
+    }
+    if (!call->tokens)
+        change_commit(call->change);
+    key_unlock(call, &key);
+}
+
+void debug_populate(struct call *call) {
+    int64_t count, value_bytes = 0;
+    struct argument prefix = {(char *)"key", 3};
+    if (!positive_argument(call, 2, &count))
+        return;
+    if (call->argc == 5 && (!positive_argument(call, 4, &value_bytes)))
+        return;
+    if (call->argc > 3)
+        prefix = call->argv[3];
+    size_t room = (size_t)value_bytes < 32 ? 32 : (size_t)value_bytes;
+    char *value = memory_try_alloc(room);
+    if (!value) {
+        reply_error(call->reply, "ERR OOM in DEBUG POPULATE");
+        return;
+    }
+    memset(value, 0, room);
+    for (int64_t i = 0; i < count; i++) {
+        populate_one(call, &prefix, i, value, (size_t)value_bytes);
+        if (call->tokens || i % POPULATE_BREATH != POPULATE_BREATH - 1)
+            continue;
+        epoch_quiescent();
+        exclusive_point();
+    }
+    memory_free(value);
+    reply_ok(call->reply);
+}

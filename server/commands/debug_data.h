@@ -1,0 +1,14 @@
+/* The subcommands of DEBUG that look at keys or make some (cmd_debug.c calls them). */
+#ifndef SLOTWISE_SERVER_DEBUG_DATA_H
+#define SLOTWISE_SERVER_DEBUG_DATA_H
+
+#include "server/dispatch/command.h"
+
+/* With all workers stopped. */
+void debug_digest(struct call *call);
+/* With all workers stopped, or taking the token of each key's slot. */
+void debug_digest_value(struct call *call);
+void debug_object(struct call *call);
+void debug_populate(struct call *call);
+
+#endif

@@ -1,0 +1,187 @@
+/* See debug_server.h. What is held here is held by a thread of its own, which belongs to no worker,
+ * so that every worker meets it as it meets another worker's command. */
+#include "server/commands/debug_server.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <time.h>
+
+#include "engine/clock.h"
+#include "engine/epoch.h"
+#include "engine/exclusive.h"
+#include "engine/memory.h"
+#include "engine/patience.h"
+#include "server/base/numbers.h"
+#include "server/clients/conn.h"
+#include "server/clients/connections.h"
+#include "server/clients/server.h"
+#include "server/dispatch/call.h"
+
+#define HOLD_MAX_MS 60000
+
+/* --- Moves ------------------------------------------------------------------------------------ */
+
+static void request_move(struct server *server, struct conn *conn, int64_t worker) {
+    if (conn->state >= CONN_DETACHING)
+        return;
+    unsigned target = (unsigned)worker;
+    if (worker < 0) { /* any other */
+        unsigned step = 1 + (unsigned)clock_ticks() % (server->loop_count - 1);
+        target = (conn->loop->number + step) % server->loop_count;
+    }
+    conn->move_target = server->loops[target];
+    atomic_store(&conn->loop->attention, true);
+    loop_wake(conn->loop);
+}
+
+void debug_move_client(struct call *call) {
+    struct server *server = call->server;
+    int64_t id = 0, worker = -1;
+    if (!argument_is(&call->argv[2], "all") && !argument_integer(call, 2, &id))
+        return;
+    if (call->argc == 4 && !argument_integer(call, 3, &worker))
+        return;
+    if (worker >= (int64_t)server->loop_count) {
+        reply_error(call->reply, "ERR no such worker");
+        return;
+    }
+    size_t count, moved = 0;
+    struct conn **connections = connections_collect(server, &count);
+    for (size_t i = 0; i < count && server->loop_count > 1; i++) {
+        if (id != 0 && connections[i]->session.id != (uint64_t)id)
+            continue;
+        request_move(server, connections[i], worker);
+        moved++;
+    }
+    memory_free(connections);
+    reply_integer(call->reply, (int64_t)moved);
+}
+
+void debug_workers_awake(struct call *call) {
+    int64_t count;
+    if (!argument_integer(call, 2, &count))
+        return;
+    if (count < 0 || count > (int64_t)call->server->loop_count) {
+        reply_error(call->reply, ERROR_OUT_OF_RANGE);
+        return;
+    }
+    atomic_store(&call->server->workers_pinned, (unsigned)count);
+    if (count > 0)
+        atomic_store(&call->server->workers_awake, (unsigned)count);
+    reply_ok(call->reply);
+}
+
+/* Under an instrument that slows the process down (callgrind) what goes by time would go by the
+ * instrument. */
+void debug_time_slices(struct call *call) {
+    int64_t on;
+    if (!argument_integer(call, 2, &on))
+        return;
+    for (unsigned i = 0; i < call->server->loop_count; i++)
+        loop_set_time_slices(call->server->loops[i], on != 0);
+    reply_ok(call->reply);
+}
+
+/* --- Held tokens ------------------------------------------------------------------------------ */
+
+/* Around a wait for another thread: this worker counts as asleep, so that a section that the other
+ * one waits for can run. Not when all is stopped for the command already. */
+static void worker_sleeps(const struct call *call) {
+    if (call->tokens)
+        return;
+    epoch_offline();
+    exclusive_sleep_begin();
+}
+
+static void worker_wakes(const struct call *call) {
+    if (call->tokens)
+        return;
+    exclusive_sleep_end();
+    epoch_online();
+}
+
+struct hold {
+    struct slot *slot; /* NULL: patience */
+    int64_t hold_ms;
+    struct waiter waiter;
+    sem_t owned, began;
+};
+
+static void patience_came(struct waiter *waiter) {
+    struct hold *hold = (struct hold *)(void *)((char *)waiter - offsetof(struct hold, waiter));
+    sem_post(&hold->owned);
+}
+
+static void *hold_main(void *context) {
+    struct hold *hold = context;
+    struct timespec pause = {hold->hold_ms / 1000, hold->hold_ms % 1000 * 1000000};
+    if (hold->slot)
+        slot_acquire_waiting(hold->slot);
+    else if (!patience_enter(&hold->waiter))
+        sem_wait(&hold->owned);
+    sem_post(&hold->began);
+    nanosleep(&pause, NULL);
+    if (hold->slot)
+        slot_release(hold->slot);
+    else
+        patience_leave(&hold->waiter);
+    sem_wait(&hold->owned); /* the command has seen the beginning */
+    sem_destroy(&hold->owned);
+    sem_destroy(&hold->began);
+    memory_free(hold);
+    return NULL;
+}
+
+/* Replies when it is held. */
+static void hold_begin(struct call *call, struct slot *slot, int index) {
+    int64_t hold_ms;
+    if (!argument_integer(call, index, &hold_ms))
+        return;
+    if (hold_ms < 0 || hold_ms > HOLD_MAX_MS) {
+        reply_error(call->reply, ERROR_OUT_OF_RANGE);
+        return;
+    }
+    struct hold *hold = memory_calloc(1, sizeof *hold);
+    *hold = (struct hold){.slot = slot, .hold_ms = hold_ms, .waiter = {.resume = patience_came}};
+    sem_init(&hold->owned, 0, 0);
+    sem_init(&hold->began, 0, 0);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, hold_main, hold) != 0) {
+        memory_free(hold);
+        reply_error(call->reply, "ERR cannot start a thread");
+        return;
+    }
+    pthread_detach(thread);
+    worker_sleeps(call);
+    sem_wait(&hold->began);
+    worker_wakes(call);
+    sem_post(&hold->owned);
+    reply_ok(call->reply);
+}
+
+void debug_slot_hold(struct call *call) {
+    struct key key = call_key(call, 2);
+    hold_begin(call, &call->keyspace->slots[key.slot], 3);
+}
+
+void debug_patience_hold(struct call *call) {
+    hold_begin(call, NULL, 2);
+}
+
+void debug_slot_serving(struct call *call) {
+    int64_t serving;
+    struct key key = call_key(call, 2);
+    struct slot *slot = &call->keyspace->slots[key.slot];
+    if (!argument_integer(call, 3, &serving))
+        return;
+    if (!slot_try_acquire(slot)) {
+        reply_error(call->reply, "ERR the slot is held");
+        return;
+    }
+    if (serving)
+        slot_set_bits(slot, SLOT_SERVING);
+    else
+        slot_clear_bits(slot, SLOT_SERVING);
+    slot_release(slot);
+    reply_ok(call->reply);
+}

@@ -1,0 +1,320 @@
+/* The sections of INFO that describe the process; info_data.c has those about commands and keys.
+ *
+ * Runs on the worker that got the command, while the others go on: counters are read as they are,
+ * so two figures may be some commands apart. Field
+ * names and their order are those of Redis 7.2; a field that describes something which this server
+ * does not have shows what Redis shows when it is idle. */
+#include "server/commands/info.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "engine/background.h"
+#include "engine/clock.h"
+#include "engine/memory.h"
+#include "server/commands/info_private.h"
+#include "server/commands/memory_report.h"
+#include "server/config/config.h"
+#include "server/net/io.h"
+#include "slotwise_version.h"
+
+void info_human_bytes(char *out, size_t size, uint64_t bytes) {
+    static const char units[] = "BKMGTP";
+    double value = (double)bytes;
+    unsigned unit = 0;
+    while (value >= 1024 && unit < sizeof units - 2) {
+        value /= 1024;
+        unit++;
+    }
+    if (unit == 0 || value >= 1024)
+        snprintf(out, size, "%lluB", (unsigned long long)bytes);
+    else
+        snprintf(out, size, "%.2f%c", value, units[unit]);
+}
+
+void info_number(struct text *text, const char *name, uint64_t value) {
+    text_append_format(text, "%s:%llu\r\n", name, (unsigned long long)value);
+}
+
+void info_word(struct text *text, const char *name, const char *value) {
+    text_append_format(text, "%s:%s\r\n", name, value);
+}
+
+static void human(struct text *text, const char *name, uint64_t bytes) {
+    char value[64];
+    info_human_bytes(value, sizeof value, bytes);
+    info_word(text, name, value);
+}
+
+static void decimals(struct text *text, const char *name, double value) {
+    text_append_format(text, "%s:%.2f\r\n", name, value);
+}
+
+void info_zeros(struct text *text, const char *const *names) {
+    for (; *names; names++)
+        info_number(text, *names, 0);
+}
+
+/* --- Server ----------------------------------------------------------------------------------- */
+
+static const char *supervised_name(const struct server *server) {
+    static const char *const names[] = {"no", "systemd", "upstart"};
+    return server->supervised >= 0 && server->supervised < 3 ? names[server->supervised]
+                                                             : "unknown";
+}
+
+static void write_listeners(struct text *text) {
+    const struct config *config = config_current();
+    if (config->port) {
+        text_append_string(text, "listener0:name=tcp");
+        for (size_t i = 0; i < config->bind.count; i++)
+            text_append_format(text, ",bind=%s", config->bind.address[i]);
+        text_append_format(text, ",port=%d\r\n", (int)config->port);
+    }
+    if (config->unixsocket)
+        text_append_format(text, "listener1:name=unix,bind=%s\r\n", config->unixsocket);
+}
+
+void info_write_server(struct text *text, const struct info *info) {
+    const struct server *server = info->server;
+    const struct config *config = config_current();
+    int64_t now_us = clock_now_us();
+    uint64_t uptime_s = (clock_monotonic_us() - server->started_us) / 1000000;
+    struct utsname name;
+    uname(&name);
+    info_word(text, "redis_version", CONFIG_REDIS_VERSION);
+    info_word(text, "server_name", "slotwise");
+    info_word(text, "slotwise_version", SLOTWISE_VERSION);
+    info_word(text, "redis_git_sha1", SLOTWISE_GIT_SHA1);
+    info_number(text, "redis_git_dirty", SLOTWISE_GIT_DIRTY);
+    info_word(text, "redis_build_id", SLOTWISE_BUILD_ID);
+    info_word(text, "redis_mode", "standalone"); /* cluster-enabled has no effect yet */
+    text_append_format(text, "os:%s %s %s\r\n", name.sysname, name.release, name.machine);
+    info_number(text, "arch_bits", sizeof(void *) * 8);
+    info_word(text, "monotonic_clock", "POSIX clock_gettime");
+    info_word(text, "multiplexing_api", io_name(server->loops[0]->io));
+    info_word(text, "atomicvar_api", "c11-builtin");
+    text_append_format(text, "gcc_version:%d.%d.%d\r\n", __GNUC__, __GNUC_MINOR__,
+                       __GNUC_PATCHLEVEL__);
+    info_number(text, "process_id", (uint64_t)getpid());
+    info_word(text, "process_supervised", supervised_name(server));
+    info_word(text, "run_id", server->run_id);
+    info_number(text, "tcp_port", (uint64_t)config->port);
+    info_number(text, "server_time_usec", (uint64_t)now_us);
+    info_number(text, "uptime_in_seconds", uptime_s);
+    info_number(text, "uptime_in_days", uptime_s / 86400);
+    info_number(text, "hz", (uint64_t)config->hz);
+    info_number(text, "configured_hz", (uint64_t)config->hz);
+    info_number(text, "lru_clock", access_lru_now());
+    info_word(text, "executable", server->executable);
+    info_word(text, "config_file", server->configuration_file);
+    info_number(text, "io_threads_active", atomic_load(&server->workers_awake) > 1);
+    write_listeners(text);
+    info_number(text, "workers", server->loop_count);
+    info_number(text, "workers_awake", atomic_load(&server->workers_awake));
+}
+
+/* --- Clients ---------------------------------------------------------------------------------- */
+
+void info_write_clients(struct text *text, const struct info *info) {
+    info_number(text, "connected_clients", atomic_load(&info->server->client_count));
+    info_number(text, "cluster_connections", 0);
+    info_number(text, "maxclients", (uint64_t)config_current()->maxclients);
+    info_number(text, "client_recent_max_input_buffer", info->sum.input_buffer_max);
+    info_number(text, "client_recent_max_output_buffer", info->sum.output_buffer_max);
+    info_number(text, "blocked_clients", info->sum.paused);
+    INFO_ZEROS(text, "tracking_clients", "clients_in_timeout_table", "total_blocking_keys",
+               "total_blocking_keys_on_nokey");
+}
+
+/* --- Memory ----------------------------------------------------------------------------------- */
+
+static void write_used(struct text *text, const struct memory_report *report) {
+    info_number(text, "used_memory", report->used);
+    human(text, "used_memory_human", report->used);
+    info_number(text, "used_memory_rss", report->resident);
+    human(text, "used_memory_rss_human", report->resident);
+    info_number(text, "used_memory_peak", report->peak);
+    human(text, "used_memory_peak_human", report->peak);
+    text_append_format(text, "used_memory_peak_perc:%.2f%%\r\n",
+                       memory_ratio(report->used, report->peak) * 100);
+    info_number(text, "used_memory_overhead", report->overhead);
+    info_number(text, "used_memory_startup", report->startup);
+    info_number(text, "used_memory_dataset", report->dataset);
+    text_append_format(text, "used_memory_dataset_perc:%.2f%%\r\n",
+                       memory_ratio(report->dataset, report->net) * 100);
+}
+
+static void write_scripts(struct text *text) {
+    INFO_ZEROS(text, "used_memory_lua", "used_memory_vm_eval");
+    human(text, "used_memory_lua_human", 0);
+    INFO_ZEROS(text, "used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions",
+               "number_of_libraries", "used_memory_vm_functions", "used_memory_vm_total");
+    human(text, "used_memory_vm_total_human", 0);
+    INFO_ZEROS(text, "used_memory_functions", "used_memory_scripts");
+    human(text, "used_memory_scripts_human", 0);
+}
+
+static void write_fragmentation(struct text *text, const struct memory_report *report) {
+    uint64_t allocator = report->allocator_resident;
+    decimals(text, "allocator_frag_ratio", memory_ratio(report->active, report->allocated));
+    info_number(text, "allocator_frag_bytes", report->active - report->allocated);
+    decimals(text, "allocator_rss_ratio", memory_ratio(allocator, report->active));
+    text_append_format(text, "allocator_rss_bytes:%lld\r\n",
+                       (long long)(allocator - report->active));
+    decimals(text, "rss_overhead_ratio", memory_ratio(report->resident, allocator));
+    text_append_format(text, "rss_overhead_bytes:%lld\r\n",
+                       (long long)(report->resident - allocator));
+    decimals(text, "mem_fragmentation_ratio", memory_ratio(report->resident, report->used));
+    text_append_format(text, "mem_fragmentation_bytes:%lld\r\n",
+                       (long long)(report->resident - report->used));
+}
+
+void info_write_memory(struct text *text, const struct info *info) {
+    const struct config *config = config_current();
+    uint64_t system_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    struct memory_report report;
+    memory_report_collect(info->server, &info->sum, &report);
+    write_used(text, &report);
+    info_number(text, "allocator_allocated", report.allocated);
+    info_number(text, "allocator_active", report.active);
+    info_number(text, "allocator_resident", report.allocator_resident);
+    info_number(text, "total_system_memory", system_bytes);
+    human(text, "total_system_memory_human", system_bytes);
+    write_scripts(text);
+    info_number(text, "maxmemory", (uint64_t)config->maxmemory);
+    human(text, "maxmemory_human", (uint64_t)config->maxmemory);
+    info_word(text, "maxmemory_policy",
+              config_enum_name("maxmemory-policy", config->maxmemory_policy));
+    write_fragmentation(text, &report);
+    info_number(text, "mem_not_counted_for_evict", 0);
+    info_number(text, "mem_retired", memory_retired_bytes()); /* in used_memory above a bound */
+    INFO_ZEROS(text, "mem_replication_backlog", "mem_total_replication_buffers",
+               "mem_clients_slaves");
+    info_number(text, "mem_clients_normal", info->sum.connection_bytes);
+    INFO_ZEROS(text, "mem_cluster_links", "mem_aof_buffer");
+#if defined(SLOTWISE_JEMALLOC)
+    info_word(text, "mem_allocator", "jemalloc");
+#else
+    info_word(text, "mem_allocator", "libc");
+#endif
+    info_number(text, "active_defrag_running", 0);
+    info_number(text, "lazyfree_pending_objects", background_pending());
+    info_number(text, "lazyfreed_objects", 0);
+}
+
+/* --- Persistence and replication: as an idle server shows them -------------------------------- */
+
+void info_write_persistence(struct text *text, const struct info *info) {
+    INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
+               "current_cow_size_age");
+    decimals(text, "current_fork_perc", 0);
+    INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total",
+               "rdb_changes_since_last_save", "rdb_bgsave_in_progress");
+    info_number(text, "rdb_last_save_time", (uint64_t)info->server->started_ms / 1000);
+    info_word(text, "rdb_last_bgsave_status", "ok");
+    info_word(text, "rdb_last_bgsave_time_sec", "-1");
+    info_word(text, "rdb_current_bgsave_time_sec", "-1");
+    INFO_ZEROS(text, "rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired",
+               "rdb_last_load_keys_loaded", "aof_enabled", "aof_rewrite_in_progress",
+               "aof_rewrite_scheduled");
+    info_word(text, "aof_last_rewrite_time_sec", "-1");
+    info_word(text, "aof_current_rewrite_time_sec", "-1");
+    info_word(text, "aof_last_bgrewrite_status", "ok");
+    INFO_ZEROS(text, "aof_rewrites", "aof_rewrites_consecutive_failures");
+    info_word(text, "aof_last_write_status", "ok");
+    INFO_ZEROS(text, "aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size");
+}
+
+void info_write_replication(struct text *text, const struct info *info) {
+    const struct config *config = config_current();
+    info_word(text, "role", "master");
+    info_number(text, "connected_slaves", 0);
+    if (config->min_replicas_to_write && config->min_replicas_max_lag)
+        info_number(text, "min_slaves_good_slaves", 0);
+    info_word(text, "master_failover_state", "no-failover");
+    info_word(text, "master_replid", info->server->replication_id);
+    info_word(text, "master_replid2", "0000000000000000000000000000000000000000");
+    info_number(text, "master_repl_offset", 0);
+    info_word(text, "second_repl_offset", "-1");
+    info_number(text, "repl_backlog_active", 0);
+    info_number(text, "repl_backlog_size", (uint64_t)config->repl_backlog_size);
+    INFO_ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
+}
+
+/* --- CPU, modules, cluster -------------------------------------------------------------------- */
+
+static void processor_time(struct text *text, const char *name, struct timeval time) {
+    text_append_format(text, "%s:%ld.%06ld\r\n", name, (long)time.tv_sec, (long)time.tv_usec);
+}
+
+void info_write_cpu(struct text *text, const struct info *info) {
+    (void)info;
+    struct rusage self, children, thread;
+    getrusage(RUSAGE_SELF, &self);
+    getrusage(RUSAGE_CHILDREN, &children);
+    getrusage(RUSAGE_THREAD, &thread);
+    processor_time(text, "used_cpu_sys", self.ru_stime);
+    processor_time(text, "used_cpu_user", self.ru_utime);
+    processor_time(text, "used_cpu_sys_children", children.ru_stime);
+    processor_time(text, "used_cpu_user_children", children.ru_utime);
+    processor_time(text, "used_cpu_sys_main_thread", thread.ru_stime); /* this worker's */
+    processor_time(text, "used_cpu_user_main_thread", thread.ru_utime);
+}
+
+void info_write_modules(struct text *text, const struct info *info) {
+    (void)text;
+    (void)info;
+}
+
+void info_write_cluster(struct text *text, const struct info *info) {
+    (void)info;
+    info_number(text, "cluster_enabled", 0);
+}
+
+/* --- Choosing --------------------------------------------------------------------------------- */
+
+static const struct section {
+    const char *name, *heading;
+    bool is_default;
+    void (*write)(struct text *text, const struct info *info);
+} sections[INFO_SECTION_COUNT] = {
+#define SECTION_ROW(upper, lower, heading, is_default)                                             \
+    [INFO_##upper] = {#lower, heading, is_default, info_write_##lower},
+    INFO_SECTIONS(SECTION_ROW)
+#undef SECTION_ROW
+};
+
+static bool is_word(const char *name, size_t length, const char *word) {
+    return strlen(word) == length && strncasecmp(name, word, length) == 0;
+}
+
+uint32_t info_sections_by_name(const char *name, size_t length) {
+    bool all = is_word(name, length, "all") || is_word(name, length, "everything");
+    bool defaults = is_word(name, length, "default");
+    uint32_t set = 0;
+    for (unsigned i = 0; i < INFO_SECTION_COUNT; i++)
+        if (is_word(name, length, sections[i].name) || (defaults && sections[i].is_default) ||
+            (all && i != INFO_DEBUG))
+            set |= 1u << i;
+    if (is_word(name, length, "module_list"))
+        set |= 1u << INFO_MODULES;
+    return set;
+}
+
+void info_write(struct text *text, const struct server *server, uint32_t wanted) {
+    struct info info = {.server = server};
+    if (loop_self)
+        statistics_sample_connections(loop_self); /* at least its own are of now */
+    statistics_sum(server, &info.sum);
+    for (unsigned i = 0; i < INFO_SECTION_COUNT; i++) {
+        if (!(wanted & 1u << i))
+            continue;
+        text_append_format(text, "%s# %s\r\n", text->length ? "\r\n" : "", sections[i].heading);
+        sections[i].write(text, &info);
+    }
+}

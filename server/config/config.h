@@ -1,0 +1,288 @@
+/* The configuration: every directive of Redis 7.2.4 and our own, from redis.conf, the command line
+ * and CONFIG SET.
+ *
+ * struct config is one immutable snapshot of all values. Readers load the published pointer and use
+ * the fields; no lock, no shared line is written. A writer copies the snapshot, changes the copy,
+ * lets the subscribers apply it and publishes it; the old one is retired. Writers (everything below
+ * that does not say otherwise) are serialised by the caller: the main thread before the workers
+ * start, later whoever holds the exclusive section. */
+#ifndef SLOTWISE_SERVER_CONFIG_H
+#define SLOTWISE_SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The Redis whose directives, defaults and messages these are. */
+#define CONFIG_REDIS_VERSION "7.2.4"
+
+/* Room for every message of this module. */
+#define CONFIG_ERROR_SIZE 4096
+
+/* ---- values ---- */
+
+#define CONFIG_WORKERS_MAX   128
+#define CONFIG_ADDRESSES_MAX 16
+
+/* maxmemory-policy */
+enum config_policy {
+    CONFIG_POLICY_VOLATILE_LRU,
+    CONFIG_POLICY_VOLATILE_LFU,
+    CONFIG_POLICY_VOLATILE_RANDOM,
+    CONFIG_POLICY_VOLATILE_TTL,
+    CONFIG_POLICY_ALLKEYS_LRU,
+    CONFIG_POLICY_ALLKEYS_LFU,
+    CONFIG_POLICY_ALLKEYS_RANDOM,
+    CONFIG_POLICY_NOEVICTION,
+};
+
+/* io-backend */
+enum config_io_backend { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_EPOLL };
+
+/* supervised */
+enum config_supervised {
+    CONFIG_SUPERVISED_NO,
+    CONFIG_SUPERVISED_AUTO,
+    CONFIG_SUPERVISED_SYSTEMD,
+    CONFIG_SUPERVISED_UPSTART,
+};
+
+/* shutdown-on-sigint, shutdown-on-sigterm: a set of these bits; 0 is `default` */
+enum config_shutdown {
+    CONFIG_SHUTDOWN_SAVE = 1,
+    CONFIG_SHUTDOWN_NOSAVE = 2,
+    CONFIG_SHUTDOWN_NOW = 4,
+    CONFIG_SHUTDOWN_FORCE = 8,
+};
+
+/* enable-protected-configs, enable-debug-command, enable-module-command */
+enum config_allow { CONFIG_ALLOW_NO, CONFIG_ALLOW_YES, CONFIG_ALLOW_LOCAL };
+
+enum config_fsync { CONFIG_FSYNC_NO, CONFIG_FSYNC_ALWAYS, CONFIG_FSYNC_EVERYSEC };
+enum config_diskless_load {
+    CONFIG_DISKLESS_LOAD_DISABLED,
+    CONFIG_DISKLESS_LOAD_ON_EMPTY_DB,
+    CONFIG_DISKLESS_LOAD_SWAPDB,
+};
+enum config_tls_clients {
+    CONFIG_TLS_CLIENTS_NO,
+    CONFIG_TLS_CLIENTS_YES,
+    CONFIG_TLS_CLIENTS_OPTIONAL
+};
+enum config_oom_score { CONFIG_OOM_SCORE_NO, CONFIG_OOM_SCORE_RELATIVE, CONFIG_OOM_SCORE_ABSOLUTE };
+enum config_pubsub_default { CONFIG_PUBSUB_RESETCHANNELS, CONFIG_PUBSUB_ALLCHANNELS };
+enum config_sanitize { CONFIG_SANITIZE_NO, CONFIG_SANITIZE_YES, CONFIG_SANITIZE_CLIENTS };
+enum config_endpoint_type {
+    CONFIG_ENDPOINT_IP,
+    CONFIG_ENDPOINT_HOSTNAME,
+    CONFIG_ENDPOINT_UNKNOWN,
+};
+enum config_propagation {
+    CONFIG_PROPAGATION_IGNORE,
+    CONFIG_PROPAGATION_PANIC,
+    CONFIG_PROPAGATION_PANIC_ON_REPLICAS,
+};
+
+/* bind: addresses in order; a leading '-' means that failing to bind it is no error */
+struct config_addresses {
+    size_t count;
+    char *address[CONFIG_ADDRESSES_MAX];
+};
+
+/* save: snapshot when `changes` changes happened and `seconds` have passed */
+struct config_save_points {
+    size_t count;
+    struct config_save_point {
+        int64_t seconds;
+        int changes;
+    } * point;
+};
+
+/* client-output-buffer-limit, by class; 0 is no limit */
+enum config_client_class {
+    CONFIG_CLIENT_NORMAL,
+    CONFIG_CLIENT_REPLICA,
+    CONFIG_CLIENT_PUBSUB,
+    CONFIG_CLIENT_CLASSES,
+};
+struct config_output_limits {
+    struct config_output_limit {
+        uint64_t hard_bytes;
+        uint64_t soft_bytes;
+        int64_t soft_seconds;
+    } of[CONFIG_CLIENT_CLASSES];
+};
+
+/* oom-score-adj-values: of the primary, of a replica, of background work */
+struct config_oom_values {
+    int primary, replica, background;
+};
+
+/* latency-tracking-info-percentiles */
+struct config_percentiles {
+    size_t count;
+    double *percentile;
+};
+
+/* replicaof; host is NULL for a primary */
+struct config_endpoint {
+    char *host;
+    int port;
+};
+
+/* notify-keyspace-events: a set of these bits */
+enum config_notify {
+    CONFIG_NOTIFY_KEYSPACE = 1 << 0,  /* K */
+    CONFIG_NOTIFY_KEYEVENT = 1 << 1,  /* E */
+    CONFIG_NOTIFY_GENERIC = 1 << 2,   /* g */
+    CONFIG_NOTIFY_STRING = 1 << 3,    /* $ */
+    CONFIG_NOTIFY_LIST = 1 << 4,      /* l */
+    CONFIG_NOTIFY_SET = 1 << 5,       /* s */
+    CONFIG_NOTIFY_HASH = 1 << 6,      /* h */
+    CONFIG_NOTIFY_ZSET = 1 << 7,      /* z */
+    CONFIG_NOTIFY_EXPIRED = 1 << 8,   /* x */
+    CONFIG_NOTIFY_EVICTED = 1 << 9,   /* e */
+    CONFIG_NOTIFY_STREAM = 1 << 10,   /* t */
+    CONFIG_NOTIFY_KEY_MISS = 1 << 11, /* m, not part of A */
+    CONFIG_NOTIFY_MODULE = 1 << 13,   /* d */
+    CONFIG_NOTIFY_NEW = 1 << 14,      /* n, not part of A */
+};
+
+/* Lines of the file that are no directives with a value: as split into words, in order. */
+struct config_lines {
+    size_t count;
+    struct config_line {
+        int count;
+        char **word; /* word[0] is the directive in lower case */
+    } * line;
+};
+
+/* A field is the directive's name with '_' for '-'; its type follows from the row's kind. Texts are
+ * C strings; one whose row says EMPTY_UNSET is NULL when it is empty. A text may hold NULs (a
+ * password): config_text_length tells. */
+struct config {
+#define CONFIG_BOOL(field, name, alias, initial, check, flags)               bool field;
+#define CONFIG_ENUM(field, name, alias, names, initial, check, flags)        int field;
+#define CONFIG_NUMBER(field, name, alias, low, high, initial, unit, flags)   int64_t field;
+#define CONFIG_UNSIGNED(field, name, alias, low, high, initial, unit, flags) uint64_t field;
+#define CONFIG_TEXT(field, name, alias, initial, empty, check, flags)        char *field;
+#define CONFIG_SPECIAL(field, type, name, alias, kind, flags)                type field;
+#include "server/config/config_options.def"
+#undef CONFIG_BOOL
+#undef CONFIG_ENUM
+#undef CONFIG_NUMBER
+#undef CONFIG_UNSIGNED
+#undef CONFIG_TEXT
+#undef CONFIG_SPECIAL
+    struct config_lines renamed_commands; /* rename-command OLD NEW */
+    struct config_lines users;            /* user NAME RULE... */
+    struct config_lines modules; /* loadmodule PATH ARGUMENT...; and MODULE.OPTION VALUE... */
+    char *file;                  /* absolute path of the configuration file, or NULL */
+};
+
+/* ---- reading: any registered RCU reader ---- */
+
+extern const struct config *config_published; /* for config_current only */
+
+/* The snapshot of now: valid until this thread's next quiescent state, or until this thread changes
+ * the configuration. Never NULL after config_init. */
+static inline const struct config *config_current(void) {
+    return __atomic_load_n(&config_published, __ATOMIC_ACQUIRE);
+}
+
+/* Bytes of a text field (row CONFIG_TEXT) of a snapshot; 0 for NULL. */
+size_t config_text_length(const char *text);
+
+/* Gets the name of a directive and its value as text, NUL-terminated, of length bytes; both valid
+ * during the call. */
+typedef void config_visit(const char *name, const char *value, size_t length, void *context);
+/* CONFIG GET: every directive that some pattern names or (except hidden ones) matches, once,
+ * whatever the case. callback (may be NULL) gets the name spelled as the pattern when the pattern
+ * has no wildcard. Returns the number of directives. */
+size_t config_get_matching(const char *const *patterns, size_t count, config_visit *callback,
+                           void *context);
+/* The directives that a crash report shows, in the same way. */
+void config_get_debug(config_visit *callback, void *context);
+/* The value of an enumeration directive as text, for INFO and messages; "unknown" if there is none.
+ */
+const char *config_enum_name(const char *directive, int value);
+/* True when the value of this directive must not be logged or shown. */
+bool config_is_sensitive(const char *name);
+
+/* The number of workers when none is configured: the processors that this process may use (cpus.h),
+ * 1 .. CONFIG_WORKERS_MAX. Any thread. */
+int config_default_workers(void);
+
+/* ---- life ---- */
+
+/* Publishes the defaults. retire gets each snapshot that is replaced; it has epoch_retire's type
+ * and contract and calls destructor(snapshot) when no reader can hold it. NULL frees at once. Main
+ * thread. */
+void config_init(void (*retire)(void *snapshot, size_t bytes, void (*destructor)(void *snapshot)));
+/* Frees everything, subscribers included; no reader may be left. For tests and leak checkers. */
+void config_destroy(void);
+
+/* What reading a file needs from above. Each may be NULL: the line is kept in struct config only.
+ */
+struct config_hooks {
+    /* rename-command: NULL, or the error, e.g. "No such command in rename-command". */
+    const char *(*rename_command)(const char *name, const char *new_name, void *context);
+    /* user NAME RULE...: 0, or -1 with a message in error. */
+    int (*user)(const struct config_line *line, void *context, char *error, size_t error_size);
+    void *context;
+};
+
+/* Reads the configuration as Redis reads its command line: [file] [-] [--directive value...]...,
+ * and publishes it. arguments[0] is the program's name; options that end the program (--help,
+ * --version) are the caller's. Changes the working directory (`dir`) and opens included files and
+ * the log file. Returns 0, or -1 with what Redis would print on standard error before exit(1) in
+ * error (empty when the log has it already). Main thread, before the workers start. */
+int config_load(int argument_count, char *const *arguments, const struct config_hooks *hooks,
+                char *error, size_t error_size);
+
+/* Parses text as a configuration file into a fresh snapshot that is dropped again, without touching
+ * files, the working directory or the log. 0, or -1 with the message. Any thread; for fuzzing. */
+int config_check_text(const char *text, size_t length, char *error, size_t error_size);
+
+/* ---- changing ---- */
+
+enum config_set_flags {
+    CONFIG_SET_LOCAL =
+        1, /* the client is on this host: protected directives may be allowed to it */
+    CONFIG_SET_LOADING = 2, /* the data set is being loaded */
+};
+
+/* CONFIG SET: all pairs or none. Returns 0, or -1 with the whole error line ("ERR ...", "LOADING
+ * ...", no line break) in error. An applied change was published. */
+int config_set_many(const char *const *names, const char *const *values, size_t count,
+                    unsigned flags, char *error, size_t error_size);
+/* The same with the lengths of the values, which are NUL-terminated too: texts may hold NULs, all
+ * else ends at the first. */
+int config_set_bytes(const char *const *names, const char *const *values, const size_t *lengths,
+                     size_t count, unsigned flags, char *error, size_t error_size);
+
+/* Subscribes to a directive (not an alias). apply runs in config_set_many when its value changes,
+ * before the new snapshot is published, once per call even if subscribed to several of the changed
+ * ones. It makes the change effective, or changes nothing and returns -1 with a text (static, or
+ * NULL) in *error; then those that were applied run again with the snapshots swapped and CONFIG SET
+ * fails. */
+typedef int config_apply(const struct config *before, const struct config *after, void *context,
+                         const char **error);
+void config_on_change(const char *name, config_apply *apply, void *context);
+/* Subscribes to every publication (config_load's too); runs after it, on the writer. */
+void config_on_publish(void (*published)(const struct config *now, void *context), void *context);
+
+/* Names in the log, one line each, the directives that the configuration sets and that nothing
+ * heeds in this version (rows with NO_EFFECT whose value is not the default; `save` also by
+ * default, since it promises to save). CONFIG SET does the same for what it changes. */
+void config_warn_without_effect(void);
+
+/* CONFIG REWRITE. Keeps comments, order and what it does not know. Returns 0, or -1 with the error
+ * line in error. */
+int config_rewrite(char *error, size_t error_size);
+
+/* CONFIG RESETSTAT: calls what was subscribed. */
+void config_on_reset_statistics(void (*reset)(void *context), void *context);
+void config_reset_statistics(void);
+
+#endif

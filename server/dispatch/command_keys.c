@@ -1,0 +1,71 @@
+/* Where the keys of a command are, by its key specs. Pure functions, any thread. */
+#include <string.h>
+#include <strings.h>
+
+#include "server/dispatch/command_docs.h"
+#include "server/dispatch/command_rows.h"
+
+/* What the key of a command is used for may depend on the arguments: SET reads it only with GET. */
+static uint32_t key_flags(const struct command *command, const struct key_spec *spec,
+                          const struct argument *argv, int argc) {
+    if (!(spec->flags & KEY_VARIABLE_FLAGS) || command->row != ROW_set)
+        return spec->flags;
+    for (int i = 3; i < argc; i++)
+        if (argv[i].length == 3 && strncasecmp(argv[i].data, "get", 3) == 0)
+            return KEY_RW | KEY_ACCESS | KEY_UPDATE;
+    return KEY_OW | KEY_UPDATE;
+}
+
+int command_keys_and_flags(const struct command *command, const struct argument *argv, int argc,
+                           int *out, uint32_t *flags, int room) {
+    int n = 0;
+    for (unsigned s = 0; s < command->key_spec_count; s++) {
+        const struct key_spec *spec = &command->key_specs[s];
+        if (spec->flags & KEY_NOT_KEY)
+            continue;
+        int last = spec->last < 0 ? argc + spec->last : spec->last;
+        if (last >= argc || last < spec->first)
+            return -1;
+        uint32_t spec_flags = flags != NULL ? key_flags(command, spec, argv, argc) : 0;
+        for (int i = spec->first; i <= last; i += spec->step, n++) {
+            if (n >= room)
+                continue;
+            out[n] = i;
+            if (flags != NULL)
+                flags[n] = spec_flags;
+        }
+        if (spec->flags & KEY_INCOMPLETE)
+            return -1;
+    }
+    return n;
+}
+
+int command_keys(const struct command *command, const struct argument *argv, int argc, int *out,
+                 int room) {
+    return command_keys_and_flags(command, argv, argc, out, NULL, room);
+}
+
+bool command_legacy_keys(const struct command *command, int *first, int *last, int *step) {
+    bool complete = true;
+    int previous_last = 0;
+    *first = *last = *step = 0;
+    for (unsigned i = 0; i < command->key_spec_count; i++) {
+        const struct key_spec *spec = &command->key_specs[i];
+        if (spec->flags & KEY_INCOMPLETE)
+            complete = false;
+        /* Several specs make one range only if they are single-stepped and follow each other. */
+        if (command->key_spec_count > 1 &&
+            (spec->step != 1 || (previous_last != 0 && previous_last != spec->first - 1))) {
+            complete = false;
+            continue;
+        }
+        if (*first == 0 || spec->first < *first)
+            *first = spec->first;
+        /* Unsigned: "to the last argument" is the greatest. */
+        if ((unsigned)spec->last > (unsigned)*last)
+            *last = spec->last;
+        *step = spec->step;
+        previous_last = *last;
+    }
+    return complete;
+}

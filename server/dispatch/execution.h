@@ -1,0 +1,106 @@
+/* Execution: what one thread needs to run commands, and the ways in which a command runs.
+ *
+ * Everybody who runs commands on a thread (its connections' batch; later scripts and links) shares
+ * the thread's one struct execution. All fields belong to that thread unless noted. */
+#ifndef SLOTWISE_SERVER_EXECUTION_H
+#define SLOTWISE_SERVER_EXECUTION_H
+
+#include "server/dispatch/command.h"
+#include "server/dispatch/wait.h"
+
+struct evictor;
+struct pause;
+struct accounting;
+struct latency_histogram;
+
+/* Statistics of one command on one thread; written by it (relaxed), summed by INFO on another while
+ * it goes on. */
+struct command_statistics {
+    _Atomic uint64_t calls, ticks, rejected, failed;
+    /* NULL: not called yet, or latency-tracking is off. Freed in exclusive sections only, so who
+     * has read it may use it until the end of its command. */
+    struct latency_histogram *_Atomic latency;
+    /* What was collected until latency-tracking went off; NULL when latency is not. Written in
+     * exclusive sections. */
+    struct latency_histogram *kept_latency;
+};
+
+struct execution {
+    struct server *server; /* for call->server */
+    struct keyspace *keyspace;
+    struct evictor *evictor;
+    struct pause *pause;
+    struct accounting *accounting;
+    struct change change; /* of the unit of work that runs */
+    int held_slot;        /* token kept for the next entry of the batch, -1: none */
+    bool kept;            /* the entry that runs keeps its token for the next one */
+    uint64_t held_since_ticks;
+    uint64_t hold_ticks;                     /* no token is kept for longer */
+    uint64_t last_ticks;                     /* when the last command ended, or the batch began */
+    _Atomic(const struct command *) running; /* for the watchdog; NULL: between commands */
+    struct command_statistics *statistics;   /* by command id */
+    uint64_t slow_ticks; /* accounting_note_slow wants to hear of what takes so long */
+    /* Written by this thread, read by others; relaxed. */
+    _Atomic uint64_t commands;
+    _Atomic uint64_t slowest_ticks;
+    const struct command *_Atomic slowest_command;
+    struct wait_list paused;  /* CLIENT PAUSE holds them back */
+    struct wait_list delayed; /* tried again in a moment: no room under maxmemory, or a slot that is
+                                 not served */
+    /* Scratch for the slots of a command. */
+    uint16_t *slots;
+    uint64_t *words;
+    int *key_indexes;
+    size_t key_room;
+};
+
+void execution_init(struct execution *execution, struct server *server);
+void execution_destroy(struct execution *execution);
+
+enum dispatch_result {
+    DISPATCH_DONE,   /* replied */
+    DISPATCH_PARKED, /* it waits (wait.h): nothing of it has happened, and nothing is held */
+    DISPATCH_CLOSE,  /* replied; the connection is to be closed */
+};
+
+/* --- Tokens ----------------------------------------------------------------------------------- */
+
+/* Gives back a token kept between entries. */
+void execution_give_back(struct execution *execution);
+/* The tokens of execution->slots[0..n), ascending and without duplicates, all or none. false: it
+ * waits. */
+bool execution_take_tokens(struct execution *execution, struct wait *wait, size_t n);
+/* Makes sure that the scratch arrays hold n keys. */
+void execution_key_room(struct execution *execution, size_t n);
+/* The slots of a command's keys behind the first n of execution->slots; sorting removes duplicates.
+ * Both return the new number. */
+size_t execution_add_slots(struct execution *execution, const struct command *command,
+                           const struct argument *argv, int argc, size_t n);
+size_t execution_sort_slots(uint16_t *slots, size_t n);
+
+/* --- The ways to run -------------------------------------------------------------------------- */
+
+/* Reads without tokens; if that fails three times, or needs them, with them. */
+enum dispatch_result execution_read(struct execution *execution, struct wait *wait,
+                                    struct call *call, int next_slot);
+/* With the tokens of all its keys. next_slot: the slot for which the token may be kept, -1: none.
+ */
+enum dispatch_result execution_write(struct execution *execution, struct wait *wait,
+                                     struct call *call, int next_slot);
+/* With the tokens of execution->slots[0..n). */
+enum dispatch_result execution_hold(struct execution *execution, struct wait *wait,
+                                    struct call *call, size_t n, int next_slot);
+/* While all threads are stopped. */
+enum dispatch_result execution_exclusive(struct execution *execution, struct wait *wait,
+                                         struct call *call);
+/* Without tokens; exclusively if the handler asks for that. */
+enum dispatch_result execution_plain(struct execution *execution, struct wait *wait,
+                                     struct call *call);
+
+/* Runs the handler of a command inside a transaction, whose tokens are held, and accounts it. */
+enum call_result execution_call(struct execution *execution, struct call *call);
+/* A command is accounted once, when it is done. errors: those of its reply before it began. */
+void execution_account(struct execution *execution, struct call *call, uint64_t errors,
+                       uint64_t began_ticks);
+
+#endif

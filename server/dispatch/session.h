@@ -1,0 +1,75 @@
+/* Session: the logical state of one connection, what SELECT, HELLO, AUTH, MULTI, WATCH and CLIENT
+ * change.
+ *
+ * Owned by the connection's worker; it moves with the connection. Other threads read it only inside
+ * exclusive sections (CLIENT LIST) except for watch_dirty, which whoever changes a watched key
+ * sets. */
+#ifndef SLOTWISE_SERVER_SESSION_H
+#define SLOTWISE_SERVER_SESSION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/dispatch/command.h"
+
+struct watcher;
+struct waiter_queue;
+
+/* One command queued by MULTI: its arguments copied into one allocation. */
+struct queued_command {
+    const struct command *command;
+    int argc;
+    struct argument *argv;
+    size_t bytes;
+};
+
+struct transaction {
+    struct queued_command *commands;
+    size_t count, capacity, bytes;
+};
+
+/* What a command that goes on later has so far (CALL_UNFINISHED); the command's own structure
+ * begins with it. */
+struct unfinished {
+    /* The command has ended, or will not go on: frees it. */
+    void (*drop)(struct unfinished *unfinished);
+    struct waiter_queue *queue; /* ended when it can go on; NULL: in the next turn */
+    const bool *done;           /* under the queue's lock: it can */
+};
+
+enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIPPING };
+
+struct session {
+    uint64_t id;
+    uint32_t database;
+    uint8_t resp; /* mirrored in the reply builder */
+    bool authenticated;
+    bool in_multi;
+    bool multi_failed; /* a queued command was wrong: EXECABORT */
+    uint8_t reply_mode;
+    bool no_evict, no_touch;
+    _Atomic bool watch_dirty;
+    bool close_after_reply;
+    bool kill_requested; /* CLIENT KILL: nothing more of it runs. Set in exclusive sections */
+    bool is_local;       /* over a Unix socket or from a loopback address */
+    /* Writes who the peer is ("address:port") as text; set by whoever has sessions with peers. */
+    void (*peer_text)(const struct session *session, char *text, size_t size);
+    struct watcher *watchers; /* list by next_of_owner */
+    struct transaction transaction;
+    struct unfinished *unfinished; /* of the command that waits; NULL: none */
+    char *name, *library_name, *library_version;
+    const struct command *last_command;
+    uint64_t created_ms; /* monotonic */
+};
+
+void session_init(struct session *session, uint64_t id, bool authenticated);
+/* The command that was unfinished has ended. */
+void session_drop_unfinished(struct session *session);
+/* Frees what it owns. Watchers must have been unlinked. */
+void session_destroy(struct session *session);
+/* DISCARD: forgets queued commands (not watches). */
+void session_discard(struct session *session);
+
+#endif

@@ -1,0 +1,46 @@
+/* The chain of unsent blocks of a connection, for the I/O backends; see io_backend.h. The worker's
+ * own thread. */
+#include "server/net/io_backend.h"
+
+#include <sys/uio.h>
+
+void io_output_advance(struct io_connection *connection, size_t n) {
+    connection->output_bytes -= n;
+    connection->sent_bytes += n;
+    while (n > 0) {
+        struct output_block *block = connection->output_first;
+        if (n < block->length) {
+            block->data += n;
+            block->length -= n;
+            return;
+        }
+        n -= block->length;
+        connection->output_first = block->next;
+        block->next = NULL;
+        output_blocks_free(block);
+    }
+    /* Empty blocks (nothing was written to them) go as well. */
+    while (connection->output_first && connection->output_first->length == 0) {
+        struct output_block *block = connection->output_first;
+        connection->output_first = block->next;
+        block->next = NULL;
+        output_blocks_free(block);
+    }
+    if (!connection->output_first)
+        connection->output_last = NULL;
+}
+
+void io_output_clear(struct io_connection *connection) {
+    output_blocks_free(connection->output_first);
+    connection->output_first = connection->output_last = NULL;
+    connection->output_bytes = 0;
+}
+
+int io_output_vectors(const struct io_connection *connection, struct iovec *vectors, int max) {
+    int n = 0;
+    for (struct output_block *block = connection->output_first; block && n < max;
+         block = block->next)
+        if (block->length > 0)
+            vectors[n++] = (struct iovec){(void *)block->data, block->length};
+    return n;
+}
