@@ -75,7 +75,7 @@ static void on_accept(int fd, int listener_fd, void *context) {
     bool tcp = listen_is_tcp(server, listener_fd);
     if (!listen_admit(server, fd, tcp))
         return;
-    struct loop *target = balance_choose(server);
+    struct loop *target = loop->leaving ? loop : balance_choose(server);
     struct conn *conn = conn_create(target, fd, tcp);
     if (target == loop)
         conn_arrive(conn);
@@ -270,7 +270,8 @@ static void close_all(struct worker *worker) {
         conn_close(conn);
     }
     uint64_t deadline_us = clock_monotonic_us() + CLOSE_ALL_US;
-    while (loop->connections && clock_monotonic_us() < deadline_us)
+    while ((loop->connections || conn_any_moving(loop->server)) &&
+           clock_monotonic_us() < deadline_us)
         turn(worker);
 }
 

@@ -167,6 +167,13 @@ static void moving_remove(struct server *server, struct conn *conn) {
     pthread_mutex_unlock(&server->moving_lock);
 }
 
+bool conn_any_moving(struct server *server) {
+    pthread_mutex_lock(&server->moving_lock);
+    bool any = server->moving != NULL;
+    pthread_mutex_unlock(&server->moving_lock);
+    return any;
+}
+
 static void arrive(struct message *message) {
     struct conn *conn = (struct conn *)(void *)((char *)message - offsetof(struct conn, message));
     moving_remove(conn->loop->server, conn);
@@ -183,6 +190,10 @@ void conn_send(struct conn *conn, struct loop *target) {
 void conn_detached(struct conn *conn) {
     if (conn->state != CONN_DETACHING)
         return; /* it was closed meanwhile: conn_closed comes */
+    if (atomic_load(&conn->loop->server->stopping)) {
+        conn_close(conn); /* the other loop may have ended */
+        return;
+    }
     conn_unlink(conn);
     conn_become(conn, CONN_MOVING);
     conn_send(conn, conn->move_target);

@@ -11,6 +11,8 @@ struct conn *conn_create(struct loop *loop, int fd, bool tcp);
 void conn_arrive(struct conn *conn);
 /* Hands over a connection in MOVING that is in no list; it belongs to the target from here on. */
 void conn_send(struct conn *conn, struct loop *target);
+/* Somebody is on the way between two loops. */
+bool conn_any_moving(struct server *server);
 /* Goes on with what is in the query buffer: after a wait, a turn, a move. */
 void conn_go_on(struct conn *conn);
 
