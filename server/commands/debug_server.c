@@ -104,7 +104,7 @@ struct hold {
     struct slot *slot; /* NULL: patience */
     int64_t hold_ms;
     struct waiter waiter;
-    sem_t owned, began;
+    sem_t owned, began, seen;
 };
 
 static void patience_came(struct waiter *waiter) {
@@ -125,14 +125,15 @@ static void *hold_main(void *context) {
         slot_release(hold->slot);
     else
         patience_leave(&hold->waiter);
-    sem_wait(&hold->owned); /* the command has seen the beginning */
+    sem_wait(&hold->seen); /* by the command: it needs this no more */
     sem_destroy(&hold->owned);
     sem_destroy(&hold->began);
+    sem_destroy(&hold->seen);
     memory_free(hold);
     return NULL;
 }
 
-/* Replies when it is held. */
+/* Replies when it is held, or after a second. */
 static void hold_begin(struct call *call, struct slot *slot, int index) {
     int64_t hold_ms;
     if (!argument_integer(call, index, &hold_ms))
@@ -145,6 +146,7 @@ static void hold_begin(struct call *call, struct slot *slot, int index) {
     *hold = (struct hold){.slot = slot, .hold_ms = hold_ms, .waiter = {.resume = patience_came}};
     sem_init(&hold->owned, 0, 0);
     sem_init(&hold->began, 0, 0);
+    sem_init(&hold->seen, 0, 0);
     pthread_t thread;
     if (pthread_create(&thread, NULL, hold_main, hold) != 0) {
         memory_free(hold);
@@ -153,9 +155,13 @@ static void hold_begin(struct call *call, struct slot *slot, int index) {
     }
     pthread_detach(thread);
     worker_sleeps(call);
-    sem_wait(&hold->began);
+    /* Not for ever: what is waited for may belong to a connection of this worker. */
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += 1;
+    sem_clockwait(&hold->began, CLOCK_MONOTONIC, &until);
     worker_wakes(call);
-    sem_post(&hold->owned);
+    sem_post(&hold->seen);
     reply_ok(call->reply);
 }
 
