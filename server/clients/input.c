@@ -21,7 +21,7 @@
 #include "server/clients/server.h"
 #include "server/config/config.h"
 
-#define TURN_BUDGET  (48 * 1024)
+#define TURN_BUDGET  (32 * 1024)
 #define COMMAND_COST 24 /* of the budget, besides its bytes */
 
 /* --- Query buffer ----------------------------------------------------------------------------- */
@@ -104,9 +104,11 @@ static inline void entry_prepare(struct batch_entry *entry, struct conn *conn,
     }
 }
 
-static char *inline_scratch(struct batch_entry *entry, size_t length) {
+/* As long as the line: what is behind it may be a whole pipeline. */
+static char *inline_scratch(struct batch_entry *entry, const char *data, size_t length) {
+    const char *end = memchr(data, '\n', length);
     if (!entry->scratch)
-        entry->scratch = memory_alloc(length + 1);
+        entry->scratch = memory_alloc(end ? (size_t)(end - data) + 1 : length + 1);
     return entry->scratch;
 }
 
@@ -119,7 +121,7 @@ static inline void parse_one(struct conn *conn, struct batch_entry *entry, const
     int room = (int)(BATCH_ARGUMENTS - batch->arguments_used);
     char *scratch = NULL;
     if (UNLIKELY(*data != '*'))
-        scratch = inline_scratch(entry, length);
+        scratch = inline_scratch(entry, data, length);
     resp_parse(data, length, limits, argv, room, scratch, out);
     if (UNLIKELY(out->result == PARSE_ARGUMENTS)) {
         int wanted = out->argc;
