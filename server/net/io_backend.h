@@ -26,6 +26,7 @@ struct io_connection {
     bool detaching;     /* io_detach was called; on_detached will come */
     bool failed;        /* a send failed: output is dropped */
     bool ended;         /* in the list of those whose end the next poll reports */
+    bool delayed;       /* io_uring: what is in flight for the send is the time until it is tried */
     bool cancelling;    /* a cancellation is in flight */
     uint8_t operations; /* kernel operations in flight, cancellations too */
     struct io_connection *next_ended;

@@ -34,6 +34,7 @@
 #define WATCHED_MAX          80
 #define VECTORS_MAX          32
 #define COMPLETIONS_PER_POLL 256
+#define SEND_RETRY_NS        10000000
 #define ACCEPT_RETRY_US      50000
 #define SEND_MAX_BYTES       (256 * 1024) /* of one send: its end tells that the client reads */
 
@@ -188,7 +189,7 @@ static void cancel_watched(struct io_ring *r, uint64_t user_data) {
 /* What must end: everything of a connection that is closing, else the receive that is not wanted.
  */
 static bool has_to_end(const struct io_connection *c) {
-    return c->closing ? c->armed || c->sending : c->armed && !c->receiving;
+    return c->closing ? c->armed || (c->sending && !c->delayed) : c->armed && !c->receiving;
 }
 
 static void cancel(struct io_ring *r, struct io_connection *c) {
@@ -296,6 +297,17 @@ static void send_output(struct io_ring *r, struct io_connection *c) {
     c->operations++;
 }
 
+/* A send to a peer that has shut down its side comes back for want of room instead of waiting, and
+ * so does a poll: it is tried again in a moment. */
+static void send_later(struct io_ring *r, struct io_connection *c) {
+    static struct __kernel_timespec delay = {.tv_nsec = SEND_RETRY_NS};
+    struct io_uring_sqe *sqe = next_sqe(r);
+    io_uring_prep_timeout(sqe, &delay, 0, 0);
+    sqe->user_data = connection_data(c, OPERATION_SEND);
+    c->sending = c->delayed = true;
+    c->operations++;
+}
+
 static void uring_flush(struct io *io, struct io_connection *c) {
     send_output((struct io_ring *)io, c);
 }
@@ -389,6 +401,13 @@ static void on_sent(struct io_ring *r, struct io_connection *c, int result) {
     const struct io_callbacks *callbacks = &r->base.callbacks;
     c->operations--;
     c->sending = false;
+    if (c->delayed) {
+        c->delayed = false;
+        result = 0;
+    } else if (!c->closing && (result == 0 || result == -EAGAIN)) {
+        send_later(r, c);
+        return;
+    }
     if (c->closing) {
         io_output_clear(c);
     } else if (result < 0 && result != -EAGAIN && result != -EINTR) {
