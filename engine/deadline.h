@@ -1,8 +1,8 @@
 /* Deadlines: when the keys with a TTL of each slot are worth a look, so that active expiry finds
  * the few that are due among millions that are not (deadline.c).
  *
- * Private to engine/. One struct deadlines for each physical database in which a key ever had a
- * TTL. Functions that change something are called under the slot's token. */
+ * Private to engine/. One struct deadlines for physical database 0, and for each other in which a
+ * key ever had a TTL. Functions that change something are called under the slot's token. */
 #ifndef SLOTWISE_ENGINE_DEADLINE_H
 #define SLOTWISE_ENGINE_DEADLINE_H
 

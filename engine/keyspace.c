@@ -41,6 +41,7 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     k->door.slots = k->slots;
     k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
     k->deadlines = memory_calloc(databases, sizeof *k->deadlines);
+    atomic_init(&k->deadlines[0], deadlines_make());
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
     k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
     for (unsigned i = 0; i < databases; i++)
@@ -183,6 +184,8 @@ void keyspace_destroy(struct keyspace *keyspace) {
         memory_free(atomic_load(&keyspace->slots[i].databases));
     for (unsigned i = 0; i < keyspace->databases; i++)
         memory_free(atomic_load(&keyspace->bitmaps[i]));
+    for (unsigned i = 0; i < keyspace->databases; i++)
+        deadlines_destroy(atomic_load(&keyspace->deadlines[i]));
     for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++) {
         memory_free(atomic_load(&keyspace->counters[i].published));
         memory_free(keyspace->counters[i].counted);
@@ -488,13 +491,17 @@ struct keyspace_garbage {
     unsigned databases;
 };
 
-/* All in here is bounded by the number of slots: no table is touched. */
+/* All in here is bounded by the number of slots: no table is touched. Who had deadlines gets new
+ * ones at once: what a server uses when it is empty does not grow with the first TTL, which would
+ * take it over a tight memory limit. */
 static void clear_physical(struct keyspace *keyspace, unsigned physical,
                            struct keyspace_garbage *garbage) {
     struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[physical]);
-    garbage->deadlines[physical] = atomic_exchange(&keyspace->deadlines[physical], NULL);
     if (!bitmaps)
         return;
+    if (atomic_load(&keyspace->deadlines[physical]))
+        garbage->deadlines[physical] =
+            atomic_exchange(&keyspace->deadlines[physical], deadlines_make());
     size_t slots = 0;
     atomic_fetch_add(&bitmaps->cleared, 1);
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++)

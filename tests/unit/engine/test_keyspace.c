@@ -225,8 +225,8 @@ Test(keyspace, clearing_takes_one_database_or_all) {
 }
 
 Test(keyspace, clearing_gives_all_memory_back) {
-    put(0, "warm", "up", NEVER);
-    put(1, "warm", "up", NEVER);
+    put(0, "warm", "up", FAR_AWAY);
+    put(1, "warm", "up", FAR_AWAY);
     keyspace_garbage_free(keyspace_clear(&change, -1), false);
     uint64_t used = memory_used_bytes();
     put_many(0, "key", 3000, FAR_AWAY);
@@ -243,6 +243,18 @@ Test(keyspace, clearing_gives_all_memory_back) {
     background_drain(); /* large arrays are freed there once they are safe */
     cr_assert_leq(memory_used_bytes(), used + 400 * 1024, "%zu bytes more",
                   (size_t)(memory_used_bytes() - used));
+}
+
+/* An empty server with 100 KB to its limit must hold keys with a TTL. */
+Test(keyspace, the_first_ttl_costs_no_more_than_its_key) {
+    for (int round = 0; round < 2; round++) { /* of a new keyspace, and of one that was cleared */
+        put(0, "without", "a TTL", NEVER);
+        uint64_t used = memory_used_bytes();
+        put(0, "with", "a TTL", FAR_AWAY);
+        uint64_t more = memory_used_bytes() - used;
+        cr_assert_leq(more, 32 * 1024, "round %d: %zu bytes", round, (size_t)more);
+        keyspace_garbage_free(keyspace_clear(&change, -1), false);
+    }
 }
 
 Test(keyspace, clearing_does_not_depend_on_the_number_of_keys) {
