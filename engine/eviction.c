@@ -403,10 +403,11 @@ enum admission eviction_admit(struct evictor *evictor, uint64_t limit_bytes, uin
         enum slice slice = try_slice(evictor, limit_bytes, ADMIT_SLICE_US);
         epoch_quiescent();
         epoch_reclaim_for(ADMIT_SLICE_US);
+        bool freeing = background_pending() > 0; /* before the look at what is left */
         bool exceeded = memory_is_over(limit_bytes);
         note_exceeded(evictor, exceeded);
         if (exceeded) {
-            bool hopeless = slice == SLICE_NOTHING && background_pending() == 0;
+            bool hopeless = slice == SLICE_NOTHING && !freeing;
             return hopeless || waited_us >= eviction_wait_limit_us(evictor->tenacity) ? ADMIT_NO
                                                                                       : ADMIT_WAIT;
         }
