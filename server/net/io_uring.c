@@ -257,8 +257,10 @@ static void uring_receive_stop(struct io *io, struct io_connection *c) {
 }
 
 static void uring_receive_start(struct io *io, struct io_connection *c) {
-    if (!c->armed) /* else a cancellation is under way, whose completion starts it again */
-        arm_receive_later((struct io_ring *)io, c);
+    /* Before the next poll, which may sleep; what is armed still has a cancellation under way,
+     * whose completion starts it again. */
+    if (!c->armed)
+        arm_receive((struct io_ring *)io, c);
 }
 
 /* No more than so many bytes; returns the new number. */

@@ -211,6 +211,17 @@ BACKEND_TEST(nothing_is_lost_while_stopped) {
     expect_happened("a:data(one) a:data(two)");
 }
 
+BACKEND_TEST(the_next_poll_after_a_start_receives) {
+    /* It may be one that sleeps until something comes. */
+    struct connection *a = connect_one();
+    io_receive_stop(io, &a->io);
+    poll_times(3);
+    fake_data(a->io.fd, "one");
+    io_receive_start(io, &a->io);
+    poll_times(1);
+    expect_happened("a:data(one)");
+}
+
 BACKEND_TEST(stopped_and_started_at_once) {
     struct connection *a = connect_one();
     poll_times(1);
