@@ -178,8 +178,8 @@ static inline size_t collect_slots(struct execution *execution, const struct cal
             execution->slots[i] = (uint16_t)call->keys[i].slot;
         return execution_sort_slots(execution->slots, call->key_count);
     }
-    return execution_sort_slots(execution->slots,
-                                execution_add_slots(execution, command, call->argv, call->argc, 0));
+    size_t n = execution_add_slots(execution, command, call->argv, call->argc, 0);
+    return execution_sort_slots(execution->slots, n); /* they may have moved */
 }
 
 void execution_give_back(struct execution *execution) {

@@ -199,6 +199,18 @@ def test_one_watcher_of_many_keys(server):
 
 
 @pytest.mark.smoke
+def test_the_first_commands_of_many_keys(server):
+    """A worker makes room for the slots of a command when one has more keys than any before it."""
+    for count in 100, 2000, 20_000:
+        words = [f"{count}:{number}" for number in range(count)]
+        for client in [server.raw() for _ in range(4)]:
+            assert client.call("MSET", *[word for word in words for _ in range(2)]) == "OK"
+            assert client.call("EXISTS", *words) == count
+            assert client.call("DEL", *words) == count
+    server.check()
+
+
+@pytest.mark.smoke
 def test_large_transactions(server):
     client = server.raw(timeout=2 * harness.HANG_SECONDS * harness.SLOWNESS)
     count = harness.scaled(5000)
