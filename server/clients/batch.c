@@ -160,8 +160,10 @@ static inline void run_entry(struct loop *loop, unsigned i) {
         leave_out(entry, CONN_PARKED);
     else if (UNLIKELY(result == DISPATCH_CLOSE))
         conn_close_after_reply(conn);
-    else if (UNLIKELY(reply_pending_bytes(&conn->reply) > FLUSH_BYTES))
+    else if (UNLIKELY(reply_pending_bytes(&conn->reply) > FLUSH_BYTES)) {
+        execution_give_back(&loop->execution); /* no token is held over a system call */
         conn_flush(conn);
+    }
 }
 
 static void batch_finish(struct conn *members) {
