@@ -55,10 +55,6 @@ uint64_t clock_ticks_to_ns(uint64_t ticks) {
     return (uint64_t)(((unsigned __int128)ticks * ns_per_2_32_ticks) >> 32);
 }
 
-uint64_t clock_ns_to_ticks(uint64_t ns) {
-    return (uint64_t)(((unsigned __int128)ns << 32) / ns_per_2_32_ticks);
-}
-
 uint64_t clock_us_to_ticks(uint64_t us) {
     double ticks = (double)us * 1000 / ((double)ns_per_2_32_ticks / 4294967296.0);
     return ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX;

@@ -21,7 +21,6 @@ static inline uint64_t clock_ticks(void) {
 #endif
 }
 uint64_t clock_ticks_to_ns(uint64_t ticks);
-uint64_t clock_ns_to_ticks(uint64_t ns);
 uint64_t clock_us_to_ticks(uint64_t us); /* UINT64_MAX: too many */
 
 #endif

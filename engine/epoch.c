@@ -109,7 +109,6 @@ struct reader {
     struct reader *previous;
 };
 static _Thread_local struct reader self;
-_Thread_local uint64_t epoch_due_ticks;
 
 #define READERS_MAX      512
 #define SWEEP_PEERS      4  /* lines that another core has probably written, in one step */
@@ -425,7 +424,6 @@ void epoch_reader_leave(void) {
 }
 
 static inline void quiesce(struct reader *reader) {
-    epoch_due_ticks = 0;
     bool fenced = announce(reader, sweep_load() >> PLACE_BITS);
     if (waiting(reader) > 0)
         retire_stamp(reader, true, fenced);
@@ -437,12 +435,6 @@ void epoch_quiescent(void) {
     quiesce(reader);
     READER_RELEASES();
     rcu_quiescent_state();
-}
-
-void epoch_quiescent_due(uint64_t now_ticks) {
-    if (epoch_due_ticks != 0)
-        epoch_quiescent();
-    epoch_due_ticks = now_ticks + clock_ns_to_ticks(EPOCH_QUIESCENT_NS);
 }
 
 void epoch_offline(void) {

@@ -33,17 +33,6 @@ void epoch_reader_leave(void);
  * online. What was retired since the last call gets its stamp here, so a thread that never calls it
  * (nor epoch_offline, epoch_reclaim) never frees anything. */
 void epoch_quiescent(void);
-/* Between the commands of a batch: the same, if EPOCH_QUIESCENT_NS have passed since the last
- * quiescent state of this thread (more exactly since the first call after it). Costs a compare
- * otherwise. now_ticks: clock_ticks. As it may be a quiescent state, no published pointer may be
- * held across it: look up again what was prefetched. */
-#define EPOCH_QUIESCENT_NS 50000
-extern _Thread_local uint64_t epoch_due_ticks; /* 0: not set since the last quiescent state */
-void epoch_quiescent_due(uint64_t now_ticks);
-static inline void epoch_quiescent_if_due(uint64_t now_ticks) {
-    if (__builtin_expect(now_ticks >= epoch_due_ticks, 0))
-        epoch_quiescent_due(now_ticks);
-}
 /* Around a blocking wait: offline, wait, online. No published pointer may be held across. Not
  * nested: code that may be called in either state asks epoch_is_online. */
 void epoch_offline(void);

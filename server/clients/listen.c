@@ -205,11 +205,6 @@ void listen_attach(struct server *server, struct io *io) {
     }
 }
 
-void listen_detach(struct server *server, struct io *io) {
-    for (unsigned i = 0; i < server->listener_count; i++)
-        io_unlisten(io, server->listeners[i].fd);
-}
-
 bool listen_is_tcp(const struct server *server, int listener_fd) {
     for (unsigned i = 0; i < server->listener_count; i++)
         if (server->listeners[i].fd == listener_fd)

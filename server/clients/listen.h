@@ -21,7 +21,6 @@ int listen_change(struct server *server, const struct config *after);
 void listen_attach(struct server *server, struct io *io);
 /* Worker 0, each turn's timers: takes over what listen_change did. */
 void listen_update(struct server *server, struct io *io);
-void listen_detach(struct server *server, struct io *io);
 bool listen_is_tcp(const struct server *server, int listener_fd);
 /* false: the connection was refused (with Redis's error text) and closed. Sets socket options;
  * counts it as a client. */

@@ -189,7 +189,7 @@ void execution_give_back(struct execution *execution) {
     execution->held_slot = -1;
 }
 
-/* Under the tokens, at the one place where they are taken: whether this node serves all of them.
+/* Under the tokens, before anything is read or changed: whether this node serves all of them.
  * The pause and the role change in exclusive sections only, and no thread passes a command boundary
  * between dispatch_execute's look at them and the release of the tokens. */
 static bool serves_all(struct execution *execution, struct wait *wait, size_t n) {
@@ -224,7 +224,11 @@ bool execution_take_tokens(struct execution *execution, struct wait *wait, size_
         if (wait_for_slot(wait, slots, busy))
             return false;
     }
-    return serves_all(execution, wait, n);
+    return true;
+}
+
+bool execution_take_served(struct execution *execution, struct wait *wait, size_t n) {
+    return execution_take_tokens(execution, wait, n) && serves_all(execution, wait, n);
 }
 
 /* --- The ways to run -------------------------------------------------------------------------- */
@@ -263,7 +267,10 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
     int own_slot = n == 1 ? (int)execution->slots[0] : -1;
     if (own_slot < 0 || execution->held_slot != own_slot) {
         execution_give_back(execution);
-        if (UNLIKELY(!execution_take_tokens(execution, wait, n)))
+        bool taken = call->command->access == ACCESS_WATCHED
+                         ? execution_take_tokens(execution, wait, n)
+                         : execution_take_served(execution, wait, n);
+        if (UNLIKELY(!taken))
             return DISPATCH_PARKED;
         execution->held_since_ticks = execution->last_ticks;
     }

@@ -68,8 +68,10 @@ enum dispatch_result {
 /* Gives back a token kept between entries. */
 void execution_give_back(struct execution *execution);
 /* The tokens of execution->slots[0..n), ascending and without duplicates, all or none. false: it
- * waits. */
+ * waits. take_tokens: whether the slots are served or not, for what leaves them (watchers);
+ * take_served: for what reads or changes data, which waits until they are. */
 bool execution_take_tokens(struct execution *execution, struct wait *wait, size_t n);
+bool execution_take_served(struct execution *execution, struct wait *wait, size_t n);
 /* Makes sure that the scratch arrays hold n keys. */
 void execution_key_room(struct execution *execution, size_t n);
 /* The slots of a command's keys behind the first n of execution->slots; sorting removes duplicates.

@@ -198,7 +198,7 @@ enum dispatch_result transaction_exec(struct execution *execution, struct wait *
         exclusive_run(execute, &unit);
     } else {
         size_t n = collect_slots(execution, session);
-        if (n > 0 && !execution_take_tokens(execution, wait, n))
+        if (n > 0 && !execution_take_served(execution, wait, n))
             return DISPATCH_PARKED;
         execute_holding(&unit, n);
         errors = call->reply->errors; /* those of the commands inside are counted with them */

@@ -409,3 +409,30 @@ def test_eviction_beside_a_held_slot(start, backend):
         assert other.call("PING") == "PONG"
     assert time.monotonic() - begin < LONG_HOLD_MS / 1000
     served(server)
+
+
+@pytest.mark.parametrize("end", ["UNWATCH", "DISCARD", "RESET", "EXEC x", "close", "QUIT"])
+def test_watches_end_although_their_slot_is_not_served(server, end):
+    """Data of such a slot waits; who only leaves it does not."""
+    debugging.require(server, "SLOT-SERVING")
+    client, other = connect(server), connect(server)
+    number = debugging.client_id(client)
+    assert client.call("WATCH", "k") == "OK"
+    assert server.call("DEBUG", "SLOT-SERVING", "k", "0") == "OK"
+    try:
+        other.send_command("GET", "k")
+        if end == "DISCARD":
+            assert client.call("MULTI") == "OK"
+        if end == "close":
+            client.close()
+        elif end == "EXEC x":
+            assert isinstance(client.call("EXEC", "x"), ReplyError)
+        else:
+            client.call(end)
+        if end in ("close", "QUIT"):
+            wait_until(lambda: number not in debugging.client_ids(server), what="the client to be gone")
+        else:
+            assert client.call("PING") == "PONG"
+    finally:
+        assert server.call("DEBUG", "SLOT-SERVING", "k", "1") == "OK"
+    assert other.read() is None

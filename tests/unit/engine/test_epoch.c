@@ -474,23 +474,6 @@ Test(epoch_bare, who_does_not_report_makes_grace_periods_wanted) {
     epoch_stop();
 }
 
-Test(epoch_bare, in_a_batch_quiescence_comes_by_time) {
-    epoch_reader_enter();
-    epoch_quiescent();
-    uint64_t now = clock_ticks(), due = clock_ns_to_ticks(EPOCH_QUIESCENT_NS);
-    for (int round = 1; round <= 3; round++) {
-        epoch_retire(NULL, 10, count_destroyed);
-        epoch_quiescent_if_due(now); /* the first since the last one sets the time */
-        epoch_quiescent_if_due(now + due - 1);
-        cr_assert_eq(epoch_reclaim(SIZE_MAX), 1);
-        epoch_quiescent_if_due(now + due);
-        cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
-        cr_assert_eq(atomic_load(&destroyed), round);
-        now += due;
-    }
-    epoch_reader_leave();
-}
-
 static void destroy_slowly(void *pointer) {
     uint64_t end_us = clock_monotonic_us() + 20;
     while (clock_monotonic_us() < end_us)
