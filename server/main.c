@@ -72,6 +72,7 @@ static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
+    sem_post(&server->wake_watchdog); /* it looks more often, or less */
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
     atomic_store(&server->keyspace->door.unlink_expired, now->lazyfree_lazy_expire);
     atomic_store(&server->keyspace->door.unlink_evicted, now->lazyfree_lazy_eviction);

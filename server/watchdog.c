@@ -19,7 +19,8 @@
 #include "server/worker.h"
 
 #define STALL_MS    10000
-#define LOOK_MS     100
+#define LOOK_MS     100  /* with a watchdog-period, and while the workers end */
+#define DOZE_MS     1000 /* without */
 #define SIGNAL      SIGALRM
 #define STACK_DEPTH 48
 
@@ -80,12 +81,12 @@ static void look(const struct worker *worker, struct seen *seen, uint64_t now_us
     tell(worker, waited_ms, period_ms != 0);
 }
 
-/* Waits to be woken, at most for LOOK_MS. */
-static void doze(struct server *server) {
+/* Waits to be woken, at most for so long. */
+static void doze(struct server *server, long ms) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     sem_clockwait(&server->wake_watchdog, CLOCK_MONOTONIC, &until);
 }
@@ -116,13 +117,13 @@ static bool wait_for_end(struct server *server, struct worker *const *workers) {
             for (unsigned i = 0; i < server->loop_count; i++)
                 if (!atomic_load(&workers[i]->ended))
                     tell(workers[i], timeout_us / 1000, true);
-            doze(server); /* while they write where they stand */
+            doze(server, LOOK_MS); /* while they write where they stand */
             log_write(
                 LOG_LEVEL_WARNING,
                 "Workers did not stop within shutdown-timeout: the process ends without them.");
             return false;
         }
-        doze(server);
+        doze(server, LOOK_MS);
     }
     return true;
 }
@@ -130,7 +131,7 @@ static bool wait_for_end(struct server *server, struct worker *const *workers) {
 bool watchdog_run(struct server *server, struct worker *const *workers) {
     struct seen seen[SERVER_WORKERS_MAX] = {{0}};
     while (!atomic_load(&server->stopping)) {
-        doze(server);
+        doze(server, atomic_load(&server->watchdog_period_ms) ? LOOK_MS : DOZE_MS);
         act_on_signal(server);
         uint64_t now_us = clock_monotonic_us();
         for (unsigned i = 0; i < server->loop_count; i++)
