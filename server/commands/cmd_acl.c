@@ -8,6 +8,7 @@
 #include "server/base/sha256.h"
 #include "server/commands/cmd_session.h"
 #include "server/config/config.h"
+#include "server/dispatch/command_category.h"
 
 command_handler cmd_acl_whoami, cmd_acl_users, cmd_acl_cat, cmd_acl_help, cmd_acl_list,
     cmd_acl_getuser, cmd_acl_setuser, cmd_acl_deluser, cmd_acl_log, cmd_acl_load, cmd_acl_save,

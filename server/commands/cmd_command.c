@@ -5,7 +5,9 @@
 #include "engine/memory.h"
 #include "server/base/glob.h"
 #include "server/dispatch/call.h"
+#include "server/dispatch/command_category.h"
 #include "server/dispatch/command_docs.h"
+#include "server/dispatch/command_keys.h"
 
 command_handler cmd_command, cmd_command_count, cmd_command_docs, cmd_command_getkeys,
     cmd_command_getkeysandflags, cmd_command_help, cmd_command_info, cmd_command_list;

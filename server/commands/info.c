@@ -16,48 +16,11 @@
 #include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "server/commands/info_private.h"
+#include "server/commands/info_sections.h"
 #include "server/commands/memory_report.h"
 #include "server/config/config.h"
 #include "server/net/io.h"
 #include "slotwise_version.h"
-
-void info_human_bytes(char *out, size_t size, uint64_t bytes) {
-    static const char units[] = "BKMGTP";
-    double value = (double)bytes;
-    unsigned unit = 0;
-    while (value >= 1024 && unit < sizeof units - 2) {
-        value /= 1024;
-        unit++;
-    }
-    if (unit == 0 || value >= 1024)
-        snprintf(out, size, "%lluB", (unsigned long long)bytes);
-    else
-        snprintf(out, size, "%.2f%c", value, units[unit]);
-}
-
-void info_number(struct text *text, const char *name, uint64_t value) {
-    text_append_format(text, "%s:%llu\r\n", name, (unsigned long long)value);
-}
-
-void info_word(struct text *text, const char *name, const char *value) {
-    text_append_format(text, "%s:%s\r\n", name, value);
-}
-
-static void human(struct text *text, const char *name, uint64_t bytes) {
-    char value[64];
-    info_human_bytes(value, sizeof value, bytes);
-    info_word(text, name, value);
-}
-
-static void decimals(struct text *text, const char *name, double value) {
-    text_append_format(text, "%s:%.2f\r\n", name, value);
-}
-
-void info_zeros(struct text *text, const char *const *names) {
-    for (; *names; names++)
-        info_number(text, *names, 0);
-}
 
 /* --- Server ----------------------------------------------------------------------------------- */
 
@@ -135,11 +98,11 @@ void info_write_clients(struct text *text, const struct info *info) {
 
 static void write_used(struct text *text, const struct memory_report *report) {
     info_number(text, "used_memory", report->used);
-    human(text, "used_memory_human", report->used);
+    info_human(text, "used_memory_human", report->used);
     info_number(text, "used_memory_rss", report->resident);
-    human(text, "used_memory_rss_human", report->resident);
+    info_human(text, "used_memory_rss_human", report->resident);
     info_number(text, "used_memory_peak", report->peak);
-    human(text, "used_memory_peak_human", report->peak);
+    info_human(text, "used_memory_peak_human", report->peak);
     text_append_format(text, "used_memory_peak_perc:%.2f%%\r\n",
                        memory_ratio(report->used, report->peak) * 100);
     info_number(text, "used_memory_overhead", report->overhead);
@@ -151,25 +114,25 @@ static void write_used(struct text *text, const struct memory_report *report) {
 
 static void write_scripts(struct text *text) {
     INFO_ZEROS(text, "used_memory_lua", "used_memory_vm_eval");
-    human(text, "used_memory_lua_human", 0);
+    info_human(text, "used_memory_lua_human", 0);
     INFO_ZEROS(text, "used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions",
                "number_of_libraries", "used_memory_vm_functions", "used_memory_vm_total");
-    human(text, "used_memory_vm_total_human", 0);
+    info_human(text, "used_memory_vm_total_human", 0);
     INFO_ZEROS(text, "used_memory_functions", "used_memory_scripts");
-    human(text, "used_memory_scripts_human", 0);
+    info_human(text, "used_memory_scripts_human", 0);
 }
 
 static void write_fragmentation(struct text *text, const struct memory_report *report) {
     uint64_t allocator = report->allocator_resident;
-    decimals(text, "allocator_frag_ratio", memory_ratio(report->active, report->allocated));
+    info_decimals(text, "allocator_frag_ratio", memory_ratio(report->active, report->allocated));
     info_number(text, "allocator_frag_bytes", report->active - report->allocated);
-    decimals(text, "allocator_rss_ratio", memory_ratio(allocator, report->active));
+    info_decimals(text, "allocator_rss_ratio", memory_ratio(allocator, report->active));
     text_append_format(text, "allocator_rss_bytes:%lld\r\n",
                        (long long)(allocator - report->active));
-    decimals(text, "rss_overhead_ratio", memory_ratio(report->resident, allocator));
+    info_decimals(text, "rss_overhead_ratio", memory_ratio(report->resident, allocator));
     text_append_format(text, "rss_overhead_bytes:%lld\r\n",
                        (long long)(report->resident - allocator));
-    decimals(text, "mem_fragmentation_ratio", memory_ratio(report->resident, report->used));
+    info_decimals(text, "mem_fragmentation_ratio", memory_ratio(report->resident, report->used));
     text_append_format(text, "mem_fragmentation_bytes:%lld\r\n",
                        (long long)(report->resident - report->used));
 }
@@ -184,10 +147,10 @@ void info_write_memory(struct text *text, const struct info *info) {
     info_number(text, "allocator_active", report.active);
     info_number(text, "allocator_resident", report.allocator_resident);
     info_number(text, "total_system_memory", system_bytes);
-    human(text, "total_system_memory_human", system_bytes);
+    info_human(text, "total_system_memory_human", system_bytes);
     write_scripts(text);
     info_number(text, "maxmemory", (uint64_t)config->maxmemory);
-    human(text, "maxmemory_human", (uint64_t)config->maxmemory);
+    info_human(text, "maxmemory_human", (uint64_t)config->maxmemory);
     info_word(text, "maxmemory_policy",
               config_enum_name("maxmemory-policy", config->maxmemory_policy));
     write_fragmentation(text, &report);
@@ -212,7 +175,7 @@ void info_write_memory(struct text *text, const struct info *info) {
 void info_write_persistence(struct text *text, const struct info *info) {
     INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
                "current_cow_size_age");
-    decimals(text, "current_fork_perc", 0);
+    info_decimals(text, "current_fork_perc", 0);
     INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total",
                "rdb_changes_since_last_save", "rdb_bgsave_in_progress");
     info_number(text, "rdb_last_save_time", (uint64_t)info->server->started_ms / 1000);

@@ -8,10 +8,11 @@
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/base/numbers.h"
-#include "server/commands/info_private.h"
+#include "server/commands/info_sections.h"
 #include "server/commands/keyspace_sample.h"
 #include "server/config/config.h"
 #include "server/dispatch/latency.h"
+#include "server/resp/error_statistics.h"
 
 /* --- Stats ------------------------------------------------------------------------------------ */
 

@@ -13,6 +13,7 @@
 #include "server/config/config.h"
 #include "server/dispatch/accounting.h"
 #include "server/dispatch/latency.h"
+#include "server/resp/error_statistics.h"
 
 #if defined(SLOTWISE_JEMALLOC)
 #include <jemalloc/jemalloc.h>

@@ -24,6 +24,8 @@
 #include "server/base/glob.h"
 #include "server/base/log.h"
 #include "server/config/config_private.h"
+#include "server/config/config_special.h"
+#include "server/config/config_table.h"
 
 #define HZ_MIN         1
 #define HZ_MAX         500
@@ -55,38 +57,6 @@ static struct {
 
 /* ---- snapshots ---- */
 
-static void lines_own(struct config_lines *lines) {
-    struct config_line *line = lines->count == 0 ? NULL : memory_alloc(lines->count * sizeof *line);
-
-    for (size_t i = 0; i < lines->count; i++) {
-        const struct config_line *source = &lines->line[i];
-        line[i].count = source->count;
-        line[i].word = memory_alloc((size_t)source->count * sizeof *line[i].word);
-        for (int j = 0; j < source->count; j++)
-            line[i].word[j] = memory_strdup(source->word[j]);
-    }
-    lines->line = line;
-}
-
-static void lines_release(struct config_lines *lines) {
-    for (size_t i = 0; i < lines->count; i++) {
-        for (int j = 0; j < lines->line[i].count; j++)
-            memory_free(lines->line[i].word[j]);
-        memory_free(lines->line[i].word);
-    }
-    memory_free(lines->line);
-}
-
-void config_lines_add(struct config_lines *lines, const struct words *words) {
-    struct config_line added = {.count = words->count};
-
-    added.word = memory_alloc((size_t)words->count * sizeof *added.word);
-    for (int i = 0; i < words->count; i++)
-        added.word[i] = memory_strdup(words->word[i]);
-    lines->line = memory_realloc(lines->line, (lines->count + 1) * sizeof *lines->line);
-    lines->line[lines->count++] = added;
-}
-
 int config_default_workers(void) {
     struct cpus cpus;
 
@@ -115,9 +85,9 @@ struct config *config_copy(const struct config *config) {
         if (option->kind->own != NULL)
             option->kind->own(config_field(copy, option));
     }
-    lines_own(&copy->renamed_commands);
-    lines_own(&copy->users);
-    lines_own(&copy->modules);
+    config_lines_own(&copy->renamed_commands);
+    config_lines_own(&copy->users);
+    config_lines_own(&copy->modules);
     copy->file = config->file != NULL ? memory_strdup(config->file) : NULL;
     return copy;
 }
@@ -130,9 +100,9 @@ void config_free(void *snapshot) {
         if (option->kind->release != NULL)
             option->kind->release(config_field(config, option));
     }
-    lines_release(&config->renamed_commands);
-    lines_release(&config->users);
-    lines_release(&config->modules);
+    config_lines_release(&config->renamed_commands);
+    config_lines_release(&config->users);
+    config_lines_release(&config->modules);
     memory_free(config->file);
     memory_free(config);
 }

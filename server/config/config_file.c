@@ -12,6 +12,7 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/config/config_private.h"
+#include "server/config/config_table.h"
 
 #define INCLUDE_DEPTH_MAX 16
 #define DEFAULT_PIDFILE   "/var/run/redis.pid"

@@ -1,6 +1,8 @@
 /* Kinds of values with a syntax of their own: bind, save, client-output-buffer-limit and the like.
  * Each parse checks all words before it changes the field. Same threads as config.h; error texts
  * are Redis's. */
+#include "server/config/config_special.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,7 +14,6 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/base/numbers.h"
-#include "server/config/config_private.h"
 
 #define SECONDS_MAX              INT64_MAX
 #define OOM_SCORE_LIMIT          2000
@@ -31,7 +32,7 @@ static void *copy_bytes(const void *bytes, size_t length) {
 
 /* "NAME VALUE", or `NAME ""` when the value is empty. */
 static void rewrite_plain(const struct config_option *option, const void *field, bool forced,
-                          struct config_rewriting *file) {
+                          struct config_file_lines *file) {
     struct text line = {0};
 
     text_append_format(&line, "%s ", option->name);
@@ -39,7 +40,7 @@ static void rewrite_plain(const struct config_option *option, const void *field,
     option->kind->format(option, field, &line);
     if (line.length == before)
         text_append_string(&line, "\"\"");
-    config_rewrite_line(file, option->name, text_string(&line), forced);
+    config_file_put(file, option->name, text_string(&line), forced);
     text_free(&line);
 }
 
@@ -98,7 +99,7 @@ static void addresses_own(void *field) {
 }
 
 static void addresses_rewrite(const struct config_option *option, const void *field,
-                              const void *initial, struct config_rewriting *file) {
+                              const void *initial, struct config_file_lines *file) {
     const struct config_addresses *addresses = field;
     bool is_default = addresses->count == DEFAULT_ADDRESS_COUNT;
 
@@ -107,7 +108,7 @@ static void addresses_rewrite(const struct config_option *option, const void *fi
         is_default = strcmp(addresses->address[i], default_addresses[i]) == 0;
     /* Without a line the default is to be in force again. */
     if (is_default)
-        config_rewrite_done(file, option->name);
+        config_file_drop(file, option->name);
     else
         rewrite_plain(option, field, true, file);
 }
@@ -162,14 +163,14 @@ static void directory_release(void *field) {
 }
 
 static void directory_rewrite(const struct config_option *option, const void *field,
-                              const void *initial, struct config_rewriting *file) {
+                              const void *initial, struct config_file_lines *file) {
     const char *directory = *(char *const *)field;
     struct text line = {0};
 
     (void)initial;
     text_append_format(&line, "%s ", option->name);
     text_append_quoted(&line, directory, strlen(directory));
-    config_rewrite_line(file, option->name, text_string(&line), true);
+    config_file_put(file, option->name, text_string(&line), true);
     text_free(&line);
 }
 
@@ -252,7 +253,7 @@ static void save_points_own(void *field) {
 }
 
 static void save_points_rewrite(const struct config_option *option, const void *field,
-                                const void *initial, struct config_rewriting *file) {
+                                const void *initial, struct config_file_lines *file) {
     const struct config_save_points *points = field;
     char line[64];
 
@@ -262,7 +263,7 @@ static void save_points_rewrite(const struct config_option *option, const void *
     for (size_t i = 0; i < points->count; i++) {
         snprintf(line, sizeof line, "save %lld %d", (long long)points->point[i].seconds,
                  points->point[i].changes);
-        config_rewrite_line(file, option->name, line, true);
+        config_file_put(file, option->name, line, true);
     }
 }
 
@@ -359,7 +360,7 @@ static void append_memory(struct text *line, uint64_t bytes) {
 }
 
 static void output_limits_rewrite(const struct config_option *option, const void *field,
-                                  const void *initial, struct config_rewriting *file) {
+                                  const void *initial, struct config_file_lines *file) {
     static const char *const names[] = {"normal", "replica", "pubsub"};
     const struct config_output_limits *limits = field;
     const struct config_output_limits *before = initial;
@@ -374,7 +375,7 @@ static void output_limits_rewrite(const struct config_option *option, const void
         bool forced = limit->hard_bytes != before->of[i].hard_bytes ||
                       limit->soft_bytes != before->of[i].soft_bytes ||
                       limit->soft_seconds != before->of[i].soft_seconds;
-        config_rewrite_line(file, option->name, text_string(&line), forced);
+        config_file_put(file, option->name, text_string(&line), forced);
         text_free(&line);
     }
 }
@@ -492,15 +493,15 @@ static void notify_classes_format(const struct config_option *option, const void
 }
 
 static void notify_classes_rewrite(const struct config_option *option, const void *field,
-                                   const void *initial, struct config_rewriting *file) {
+                                   const void *initial, struct config_file_lines *file) {
     struct text line = {0};
     struct text value = {0};
 
     notify_classes_format(option, field, &value);
     text_append_format(&line, "%s ", option->name);
     text_append_quoted(&line, text_string(&value), value.length);
-    config_rewrite_line(file, option->name, text_string(&line),
-                        *(const unsigned *)field != *(const unsigned *)initial);
+    config_file_put(file, option->name, text_string(&line),
+                    *(const unsigned *)field != *(const unsigned *)initial);
     text_free(&value);
     text_free(&line);
 }
@@ -556,12 +557,12 @@ static void endpoint_release(void *field) {
 }
 
 static void endpoint_rewrite(const struct config_option *option, const void *field,
-                             const void *initial, struct config_rewriting *file) {
+                             const void *initial, struct config_file_lines *file) {
     const struct config_endpoint *endpoint = field;
 
     (void)initial;
     if (endpoint->host == NULL)
-        config_rewrite_done(file, option->name);
+        config_file_drop(file, option->name);
     else
         rewrite_plain(option, field, true, file);
 }
@@ -634,7 +635,7 @@ static void percentiles_release(void *field) {
 }
 
 static void percentiles_rewrite(const struct config_option *option, const void *field,
-                                const void *initial, struct config_rewriting *file) {
+                                const void *initial, struct config_file_lines *file) {
     (void)initial;
     rewrite_plain(option, field, true, file);
 }

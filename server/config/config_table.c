@@ -1,9 +1,10 @@
 /* The table of directives and the plain kinds of values: yes/no, choice, number, text. Constant
  * data and pure functions; any thread. Error texts are Redis's. */
+#include "server/config/config_table.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,18 +14,9 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/base/numbers.h"
-#include "server/config/config_private.h"
+#include "server/config/config_special.h"
 
 #define HOST_NAME_LIMIT 256
-
-int config_refuse(struct config_parse *parse, const char *format, ...) {
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(parse->error, sizeof parse->error, format, arguments);
-    va_end(arguments);
-    return -1;
-}
 
 /* ---- yes or no ---- */
 
@@ -176,7 +168,7 @@ static void number_format(enum config_unit unit, int64_t value, struct text *out
 
 /* Memory sizes go to the file with the largest unit that fits without a fraction. */
 static void number_rewrite(const struct config_option *option, enum config_unit unit, int64_t value,
-                           bool forced, struct config_rewriting *file) {
+                           bool forced, struct config_file_lines *file) {
     static const char *const suffix[] = {"", "kb", "mb", "gb"};
     struct text line = {0};
     size_t scale = 0;
@@ -190,7 +182,7 @@ static void number_rewrite(const struct config_option *option, enum config_unit 
     }
     number_format(unit, value, &line);
     text_append_string(&line, suffix[scale]);
-    config_rewrite_line(file, option->name, text_string(&line), forced);
+    config_file_put(file, option->name, text_string(&line), forced);
     text_free(&line);
 }
 
@@ -225,7 +217,7 @@ static void signed_format(const struct config_option *option, const void *field,
 }
 
 static void signed_rewrite(const struct config_option *option, const void *field,
-                           const void *initial, struct config_rewriting *file) {
+                           const void *initial, struct config_file_lines *file) {
     int64_t value = *(const int64_t *)field;
     number_rewrite(option, option->number.unit, value, value != *(const int64_t *)initial, file);
 }
@@ -269,7 +261,7 @@ static void unsigned_format(const struct config_option *option, const void *fiel
 }
 
 static void unsigned_rewrite(const struct config_option *option, const void *field,
-                             const void *initial, struct config_rewriting *file) {
+                             const void *initial, struct config_file_lines *file) {
     uint64_t value = *(const uint64_t *)field;
     number_rewrite(option, option->unsigned_number.unit, (int64_t)value,
                    value != *(const uint64_t *)initial, file);
@@ -283,34 +275,6 @@ static const struct config_kind kind_unsigned = {
 };
 
 /* ---- text ---- */
-
-/* In front of the bytes, so that readers have a plain C string. */
-struct text_header {
-    size_t length;
-    char bytes[];
-};
-
-static const struct text_header *text_header(const char *text) {
-    return (const struct text_header *)(const void *)(text - offsetof(struct text_header, bytes));
-}
-
-char *config_text_make(const char *bytes, size_t length) {
-    struct text_header *made = memory_alloc(sizeof *made + length + 1);
-
-    made->length = length;
-    memcpy(made->bytes, bytes, length);
-    made->bytes[length] = '\0';
-    return made->bytes;
-}
-
-void config_text_free(char *text) {
-    if (text != NULL)
-        memory_free((void *)text_header(text));
-}
-
-size_t config_text_length(const char *text) {
-    return text != NULL ? text_header(text)->length : 0;
-}
 
 static void text_set_initial(const struct config_option *option, void *field) {
     const char *initial = option->text.initial;
@@ -349,21 +313,21 @@ static void text_release(void *field) {
 }
 
 static void text_rewrite(const struct config_option *option, const void *field, const void *initial,
-                         struct config_rewriting *file) {
+                         struct config_file_lines *file) {
     const char *value = *(char *const *)field;
     const char *before = *(char *const *)initial;
     struct text line = {0};
 
     /* No value has no spelling: absence of the line says it. */
     if (value == NULL) {
-        config_rewrite_done(file, option->name);
+        config_file_drop(file, option->name);
         return;
     }
     text_append_format(&line, "%s ", option->name);
     size_t length = config_text_length(value);
     text_append_quoted(&line, value, length);
-    config_rewrite_line(file, option->name, text_string(&line),
-                        length != config_text_length(before) || memcmp(value, before, length) != 0);
+    config_file_put(file, option->name, text_string(&line),
+                    length != config_text_length(before) || memcmp(value, before, length) != 0);
     text_free(&line);
 }
 

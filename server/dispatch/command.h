@@ -68,32 +68,6 @@ enum call_result {
 #define COMMAND_MAY_STOP_ALL           (1u << 25) /* may reply CALL_NEED_EXCLUSIVE */
 #define COMMAND_ALWAYS_TOUCH           (1u << 26) /* notes the access whatever CLIENT NO-TOUCH says */
 
-/* ACL categories (COMMAND INFO and ACL CAT show them in this order). */
-#define CATEGORY_KEYSPACE    (1u << 0)
-#define CATEGORY_READ        (1u << 1)
-#define CATEGORY_WRITE       (1u << 2)
-#define CATEGORY_SET         (1u << 3)
-#define CATEGORY_SORTEDSET   (1u << 4)
-#define CATEGORY_LIST        (1u << 5)
-#define CATEGORY_HASH        (1u << 6)
-#define CATEGORY_STRING      (1u << 7)
-#define CATEGORY_BITMAP      (1u << 8)
-#define CATEGORY_HYPERLOGLOG (1u << 9)
-#define CATEGORY_GEO         (1u << 10)
-#define CATEGORY_STREAM      (1u << 11)
-#define CATEGORY_PUBSUB      (1u << 12)
-#define CATEGORY_ADMIN       (1u << 13)
-#define CATEGORY_FAST        (1u << 14)
-#define CATEGORY_SLOW        (1u << 15)
-#define CATEGORY_BLOCKING    (1u << 16)
-#define CATEGORY_DANGEROUS   (1u << 17)
-#define CATEGORY_CONNECTION  (1u << 18)
-#define CATEGORY_TRANSACTION (1u << 19)
-#define CATEGORY_SCRIPTING   (1u << 20)
-#define CATEGORY_COUNT       21
-const char *command_category_name(unsigned bit);                    /* 0..CATEGORY_COUNT-1 */
-uint64_t command_category_by_name(const char *name, size_t length); /* case-insensitive; 0: none */
-
 /* A key spec in the "range" form covers all commands of the data plane; others name a function. */
 struct key_spec {
     int16_t first; /* index of the first key; 0: none */
@@ -131,7 +105,7 @@ struct command {
     uint16_t row;    /* its row in commands.def */
     bool single_key; /* one key spec, of one key */
     uint16_t name_length;
-    uint64_t acl_categories;
+    uint64_t acl_categories; /* command_category.h */
     struct key_spec key_specs[COMMAND_KEY_SPECS_MAX];
     const struct command *parent;             /* of a subcommand */
     const struct command *const *subcommands; /* NULL-terminated, or NULL */
@@ -159,10 +133,6 @@ const struct command *command_lookup(const struct argument *argv, int argc,
 void command_reply_unknown(struct reply *reply, const struct argument *argv, int argc,
                            const struct command *container);
 bool command_arity_fits(const struct command *command, int argc);
-/* Indexes of the key arguments into out (capacity room); returns how many there are, which may be
- * more than room; negative if the arguments are malformed. argc must fit the arity. */
-int command_keys(const struct command *command, const struct argument *argv, int argc, int *out,
-                 int room);
 
 #define CALL_KEYS_CACHED 1
 

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "engine/assert.h"
+#include "server/dispatch/command_category.h"
+#include "server/dispatch/command_keys.h"
 #include "server/dispatch/command_rows.h"
 
 static const struct command_documentation details[ROW_COUNT] = {

@@ -38,13 +38,4 @@ void command_reply_docs(struct reply *reply, const struct command *command);
 /* The names of key flags ("RW", "access" ...), as COMMAND INFO and GETKEYSANDFLAGS show them. */
 void command_reply_key_flags(struct reply *reply, uint32_t flags);
 
-/* --- command_keys.c --------------------------------------------------------------------------- */
-
-/* As command_keys; flags (may be NULL) gets the key flags of each key, arguments considered. */
-int command_keys_and_flags(const struct command *command, const struct argument *argv, int argc,
-                           int *out, uint32_t *flags, int room);
-/* The triple of COMMAND INFO (first, last, step) that older clients know, out of all key specs:
- * zeros without keys. False: it does not tell all keys (flag movablekeys). */
-bool command_legacy_keys(const struct command *command, int *first, int *last, int *step);
-
 #endif

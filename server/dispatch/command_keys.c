@@ -1,8 +1,9 @@
-/* Where the keys of a command are, by its key specs. Pure functions, any thread. */
+/* See command_keys.h. */
+#include "server/dispatch/command_keys.h"
+
 #include <string.h>
 #include <strings.h>
 
-#include "server/dispatch/command_docs.h"
 #include "server/dispatch/command_rows.h"
 
 /* What the key of a command is used for may depend on the arguments: SET reads it only with GET. */

@@ -16,7 +16,9 @@
 
 #include "engine/assert.h"
 #include "engine/memory.h"
+#include "server/dispatch/command_category.h"
 #include "server/dispatch/command_docs.h"
+#include "server/dispatch/command_keys.h"
 #include "server/dispatch/command_rows.h"
 
 #define COMMAND(id, ...) extern command_handler cmd_##id __attribute__((weak));
@@ -352,23 +354,4 @@ void command_reply_unknown(struct reply *reply, const struct argument *argv, int
 
 void command_reply_wrong_arity(struct reply *reply, const struct command *command) {
     reply_error_format(reply, "ERR wrong number of arguments for '%s' command", command->name);
-}
-
-/* --- ACL categories --------------------------------------------------------------------------- */
-
-static const char *const category_names[CATEGORY_COUNT] = {
-    "keyspace", "read",   "write",       "set",       "sortedset",  "list",        "hash",
-    "string",   "bitmap", "hyperloglog", "geo",       "stream",     "pubsub",      "admin",
-    "fast",     "slow",   "blocking",    "dangerous", "connection", "transaction", "scripting"};
-
-const char *command_category_name(unsigned bit) {
-    ASSERT(bit < CATEGORY_COUNT);
-    return category_names[bit];
-}
-
-uint64_t command_category_by_name(const char *name, size_t length) {
-    for (unsigned bit = 0; bit < CATEGORY_COUNT; bit++)
-        if (strlen(category_names[bit]) == length && names_equal(category_names[bit], name, length))
-            return 1ull << bit;
-    return 0;
 }

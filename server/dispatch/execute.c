@@ -22,6 +22,7 @@
 #include "engine/memory.h"
 #include "server/dispatch/accounting.h"
 #include "server/dispatch/call.h"
+#include "server/dispatch/command_keys.h"
 #include "server/dispatch/latency.h"
 #include "server/dispatch/session.h"
 

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "engine/memory.h"
-#include "server/resp/reply.h"
 
 #define CODE_BYTES_MAX 31
 #define UNDO_MAX       16

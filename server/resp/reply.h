@@ -72,7 +72,7 @@ void reply_raw(struct reply *reply, const char *data, size_t length);
 void reply_ok(struct reply *reply);
 void reply_status(struct reply *reply, const char *text); /* +text */
 /* "-text": text begins with its code ("ERR ..."). CR and LF at its end are cut, inside they become
- * spaces. Counts the error for errorstats (by code) on this thread, discarded or not. */
+ * spaces. Counts the error by its code (error_statistics.h) on this thread, discarded or not. */
 void reply_error(struct reply *reply, const char *text);
 void reply_error_format(struct reply *reply, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -113,14 +113,5 @@ void reply_deferred_set(struct reply *reply, struct reply_deferred deferred, siz
 #define ERROR_NOT_FLOAT    "ERR value is not a valid float"
 #define ERROR_NO_SUCH_KEY  "ERR no such key"
 #define ERROR_OUT_OF_RANGE "ERR index out of range"
-
-/* errorstats: sums over threads, any thread. The callback sees each code once, in alphabetical
- * order. Reset needs the other threads stopped, else it may miss an error that is just being
- * counted. A thread tells at most ERROR_CODES_MAX codes apart. */
-#define ERROR_CODES_MAX 128
-void error_statistics_each(void (*visit)(const char *code, uint64_t count, void *context),
-                           void *context);
-void error_statistics_reset(void);
-uint64_t error_statistics_total(void);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "server/config/config.h"
 #include "server/config/config_private.h"
+#include "server/config/config_table.h"
 
 static char error[CONFIG_ERROR_SIZE];
 static char directory[64];

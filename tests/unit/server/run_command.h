@@ -17,6 +17,7 @@
 #include "server/config/config.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/command.h"
+#include "server/dispatch/command_keys.h"
 #include "server/dispatch/session.h"
 
 #define ARGUMENTS_MAX 16

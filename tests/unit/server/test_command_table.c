@@ -8,7 +8,9 @@
 #include <criterion/criterion.h>
 
 #include "server/dispatch/command.h"
+#include "server/dispatch/command_category.h"
 #include "server/dispatch/command_docs.h"
+#include "server/dispatch/command_keys.h"
 #include "server/dispatch/command_rows.h"
 
 #define COMMAND(id, ...)                                                                           \
