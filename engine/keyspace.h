@@ -13,6 +13,7 @@
 #include "engine/object.h"
 #include "engine/slot.h"
 #include "engine/table.h"
+#include "engine/value.h"
 #include "engine/view.h"
 
 #define KEYSPACE_THREADS_MAX 256

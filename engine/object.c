@@ -1,19 +1,16 @@
-/* Objects and blobs: making, copying, freeing. Layout and who may read what: object.h.
+/* Objects: making, copying, freeing the allocation. Layout and who may read what: object.h.
  *
  * Invariant: an object's layout (flags, lengths, type) never changes after publication; only the
  * expiry word, the body word, the snapshot id and the access clock do, each one atomic store. */
 #include "engine/object.h"
-#include "engine/background.h"
 
 #include <string.h>
 
 #include "engine/assert.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
-#include "engine/object_private.h"
 
-#define WIDE_KEY_MARK         0xffff
-#define BLOB_BACKGROUND_BYTES (256 * 1024) /* larger ones are freed on the background thread */
+#define WIDE_KEY_MARK 0xffff
 
 /* Sizes of the parts behind the header, in order. */
 struct layout {
@@ -229,8 +226,8 @@ struct object *object_make_string(const char *key, size_t key_length, const char
     return o;
 }
 
-static struct object *remake_with(const struct object *o, const char *key, size_t key_length,
-                                  int64_t expiry_ms, int64_t body) {
+struct object *object_remake(const struct object *o, const char *key, size_t key_length,
+                             int64_t expiry_ms) {
     struct layout l = {0};
     unsigned code = (object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
     uint8_t kept = object_flags(o) & (OBJECT_POINTER | OBJECT_LENGTH_MASK);
@@ -240,7 +237,7 @@ static struct object *remake_with(const struct object *o, const char *key, size_
     l.value = has_body ? 0 : embedded_length(o);
     struct object *copy = object_new(&l, o->type_encoding, kept, key, key_length, expiry_ms);
     if (has_body) {
-        atomic_init(object_body(copy), body);
+        atomic_init(object_body(copy), object_integer(o));
     } else {
         char buffer[OBJECT_INTEGER_BUFFER];
         size_t length, ignored;
@@ -249,24 +246,6 @@ static struct object *remake_with(const struct object *o, const char *key, size_
     }
     atomic_init(&copy->access, atomic_load_explicit(&o->access, memory_order_relaxed));
     return copy;
-}
-
-struct object *object_remake(const struct object *o, const char *key, size_t key_length,
-                             int64_t expiry_ms) {
-    return remake_with(o, key, key_length, expiry_ms, object_has_body(o) ? object_integer(o) : 0);
-}
-
-struct object *object_duplicate(const struct object *o, const char *key, size_t key_length,
-                                int64_t expiry_ms) {
-    int64_t body = object_has_body(o) ? object_integer(o) : 0;
-    if (object_flags(o) & OBJECT_POINTER) {
-        ASSERT(object_type(o) == OBJECT_STRING);
-        const struct blob *blob = object_pointer(o);
-        struct blob *copy = blob_make(blob->length, blob->length);
-        memcpy(copy->data, blob->data, blob->length);
-        body = (int64_t)(intptr_t)copy;
-    }
-    return remake_with(o, key, key_length, expiry_ms, body);
 }
 
 /* On the path of each SET, twice: when the old object is retired and when it is freed. */
@@ -288,114 +267,16 @@ size_t object_shell_bytes(const struct object *o) {
     return shell_bytes(o);
 }
 
-size_t object_total_bytes(const struct object *o) {
-    size_t bytes = memory_object_bytes(shell_bytes(o));
-    if (object_needs_token(o) && object_type(o) == OBJECT_STRING)
-        bytes +=
-            memory_class_bytes(sizeof(struct blob) + ((struct blob *)object_pointer(o))->capacity);
-    return bytes;
-}
-
 /* --- Letting go ------------------------------------------------------------------------------- */
 
-static void shell_free(void *pointer) {
-    struct object *o = pointer;
+void object_free_shell(struct object *o) {
     memory_free_object(o, shell_bytes(o));
 }
 
-static void blob_return_job(void *pointer) {
-    struct blob *blob = pointer;
-    int64_t bytes = (int64_t)memory_class_bytes(sizeof *blob + blob->capacity);
-    blob_return(blob);
-    memory_freeing_add(-bytes);
-}
-
-void object_free(struct object *o) {
-    if (object_flags(o) & OBJECT_POINTER) {
-        ASSERT(object_type(o) == OBJECT_STRING);
-        struct blob *blob = object_pointer(o);
-        if (blob->capacity >= BLOB_BACKGROUND_BYTES) {
-            memory_freeing_add((int64_t)memory_class_bytes(sizeof *blob + blob->capacity));
-            background_submit(blob_return_job, blob);
-        } else {
-            blob_return(blob);
-        }
-    }
-    shell_free(o);
-}
-
-static void object_free_job(void *o) {
-    object_free(o);
-}
-
-void object_retire(struct object *o) {
-    epoch_retire(o, object_total_bytes(o), object_free_job);
+static void free_shell_job(void *o) {
+    object_free_shell(o);
 }
 
 void object_retire_shell(struct object *o) {
-    epoch_retire(o, memory_object_bytes(shell_bytes(o)), shell_free);
-}
-
-/* --- Blobs ------------------------------------------------------------------------------------ */
-
-struct blob *blob_make(size_t length, size_t capacity) {
-    struct blob *blob = memory_alloc(sizeof *blob + capacity);
-    atomic_init(&blob->references, 1);
-    blob->reserved = 0;
-    blob->length = length;
-    blob->capacity = capacity;
-    return blob;
-}
-
-struct blob *blob_lend(struct blob *blob) {
-    atomic_fetch_add_explicit(&blob->references, 1, memory_order_relaxed);
-    return blob;
-}
-
-void blob_return(struct blob *blob) {
-    /* release: our use is over before the last holder frees; acquire: the last one sees all that.
-     */
-    if (atomic_fetch_sub_explicit(&blob->references, 1, memory_order_acq_rel) == 1)
-        memory_free_sized(blob, sizeof *blob + blob->capacity);
-}
-
-struct blob *object_blob_writable(struct object *o, size_t capacity) {
-    ASSERT(object_needs_token(o) && object_type(o) == OBJECT_STRING);
-    struct blob *blob = object_pointer(o);
-    /* Only the token's holder lends, so 1 cannot become 2 here. */
-    bool lent = atomic_load_explicit(&blob->references, memory_order_acquire) > 1;
-    if (!lent && blob->capacity >= capacity)
-        return blob;
-    if (capacity < blob->length)
-        capacity = blob->length;
-    struct blob *fresh;
-    if (lent) {
-        fresh = blob_make(blob->length, capacity);
-        memcpy(fresh->data, blob->data, blob->length);
-        blob_return(blob);
-    } else {
-        fresh = memory_realloc(blob, sizeof *blob + capacity);
-        fresh->capacity = capacity;
-    }
-    atomic_store_explicit(object_body(o), (int64_t)(intptr_t)fresh, memory_order_release);
-    return fresh;
-}
-
-const char *object_type_name(enum object_type type) {
-    static const char *const names[] = {"string", "list",   "set",   "zset",
-                                        "hash",   "stream", "module"};
-    return names[type];
-}
-
-const char *object_encoding_name(const struct object *o) {
-    switch (object_encoding(o)) {
-    case ENCODING_INT:
-        return "int";
-    case ENCODING_EMBSTR:
-        return "embstr";
-    case ENCODING_RAW:
-        return "raw";
-    default:
-        return "unknown";
-    }
+    epoch_retire(o, memory_object_bytes(shell_bytes(o)), free_shell_job);
 }

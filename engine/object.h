@@ -15,7 +15,7 @@
  * - key length: 16 bits; keys of 65535 bytes and more store 0xffff here and 32 bits after the body.
  * - value: embedded strings up to OBJECT_EMBED_MAX_BYTES are never changed in place; an integer is
  * the 8-byte body (one atomic store changes it); anything larger or with structure is a pointer in
- * the body (struct blob for strings, the collection for the rest).
+ * the body (struct blob for strings, the collection for the rest; types/ knows which).
  * - expiry: unix time in ms, 8 bytes, atomic; OBJECT_NO_EXPIRY when the field is there but unused.
  * - the access clock is a memory location of its own, written relaxed by readers too.
  *
@@ -29,6 +29,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/blob.h"
+
 enum object_type {
     OBJECT_STRING,
     OBJECT_LIST,
@@ -36,7 +38,8 @@ enum object_type {
     OBJECT_ZSET,
     OBJECT_HASH,
     OBJECT_STREAM,
-    OBJECT_MODULE
+    OBJECT_MODULE,
+    OBJECT_TYPES
 };
 
 /* What OBJECT ENCODING shows; where the bytes are is told by the POINTER flag. */
@@ -63,16 +66,6 @@ struct object {
     uint16_t key_length;
     _Atomic uint32_t access; /* LRU clock (unix seconds) or LFU (16 bit minutes << 8 | counter) */
     _Alignas(8) uint8_t payload[];
-};
-
-/* A string larger than OBJECT_EMBED_MAX_BYTES. Changed in place under the token unless it is lent.
- */
-struct blob {
-    _Atomic uint32_t references; /* 1 for the object, 1 for each pending output */
-    uint32_t reserved;
-    size_t length;
-    size_t capacity;
-    char data[];
 };
 
 static inline uint8_t object_flags(const struct object *o) {
@@ -164,30 +157,15 @@ struct object *object_make_pointer(const char *key, size_t key_length, enum obje
                                    enum object_encoding encoding, void *pointer, int64_t expiry_ms);
 /* The same value (moved if it is a pointer, copied if embedded) under another key and/or expiry;
  * keeps encoding and access clock. The old object must then be retired with object_retire_shell if
- * the value was moved (it has OBJECT_POINTER), else with object_retire. */
+ * the value was moved (it has OBJECT_POINTER), else with object_retire (value.h). */
 struct object *object_remake(const struct object *o, const char *key, size_t key_length,
                              int64_t expiry_ms);
-/* A deep copy of the value under another key (COPY). */
-struct object *object_duplicate(const struct object *o, const char *key, size_t key_length,
-                                int64_t expiry_ms);
 
-/* Bytes of the allocation itself, and with everything it points to (MEMORY USAGE, eviction). */
+/* Bytes of the allocation itself. */
 size_t object_shell_bytes(const struct object *o);
-size_t object_total_bytes(const struct object *o);
 
-/* --- Letting go ------------------------------------------------------------------------------- */
-
-/* Of an object that was published and now is not: freed after the grace periods. Large values are
- * freed on the background thread. */
-void object_retire(struct object *o);
+/* Frees the allocation, not what a pointer body points to (value.h: object_free). */
+void object_free_shell(struct object *o);   /* never published */
 void object_retire_shell(struct object *o); /* the value was moved to another object */
-void object_free(struct object *o);         /* never published */
-
-/* --- Blobs ------------------------------------------------------------------------------------ */
-struct blob *blob_make(size_t length, size_t capacity);
-struct blob *blob_lend(struct blob *blob); /* under the token; any thread may return it */
-void blob_return(struct blob *blob);       /* the last one frees it */
-const char *object_type_name(enum object_type type);
-const char *object_encoding_name(const struct object *o);
 
 #endif

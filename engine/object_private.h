@@ -20,8 +20,5 @@ static inline void object_set_snapshot_id(struct object *o, unsigned id) {
                           (uint8_t)((flags & ~OBJECT_SNAPSHOT_MASK) | id << OBJECT_SNAPSHOT_SHIFT),
                           memory_order_relaxed);
 }
-/* The object's blob, not lent to anybody and with room for capacity bytes (copied or grown if need
- * be, and the object's body updated); its length is unchanged. */
-struct blob *object_blob_writable(struct object *o, size_t capacity);
 
 #endif

@@ -10,6 +10,7 @@
  * tag only spare it the objects that cannot be meant. */
 #include "engine/memory.h"
 #include "engine/table_internal.h"
+#include "engine/value.h"
 
 /* --- Walk ------------------------------------------------------------------------------------- */
 

@@ -18,6 +18,7 @@
 #include "bench/common/histogram.h"
 #include "bench/common/net.h"
 #include "engine/epoch.h"
+#include "engine/value.h"
 
 enum { SET_NS, BATCH_P99_US, BATCH_MAX_US, WAITING, METRIC_COUNT };
 enum manner { FEW_PER_RETIRE, ALL_AT_ONCE, ON_THE_SPOT };

@@ -13,6 +13,7 @@
 
 #include "bench/common/net.h"
 #include "engine/memory.h"
+#include "engine/value.h"
 
 struct node {
     struct cds_lfht_node link;

@@ -5,6 +5,7 @@
 
 #include "engine/assert.h"
 #include "engine/object_private.h"
+#include "engine/types/string_value.h"
 
 /* A blob that grows gets as much again, at most this much: appending is linear, waste bounded. */
 #define BLOB_GROWTH_BYTES_MAX ((size_t)1024 * 1024)
@@ -25,7 +26,7 @@ static struct blob *blob_for_length(struct object *object, size_t length) {
     size_t capacity = length;
     if (capacity > blob->capacity)
         capacity += length < BLOB_GROWTH_BYTES_MAX ? length : BLOB_GROWTH_BYTES_MAX;
-    return object_blob_writable(object, capacity);
+    return string_blob_writable(object, capacity);
 }
 
 /* content has room for the new length; its first old_length bytes are the old value. */

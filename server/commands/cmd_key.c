@@ -36,7 +36,7 @@ enum call_result cmd_exists(struct call *call) {
 
 enum call_result cmd_type(struct call *call) {
     struct object *object = data_find_untouched(call, &call->key);
-    reply_status(call->reply, object ? object_type_name(object_type(object)) : "none");
+    reply_status(call->reply, object ? type_of(object)->name : "none");
     return CALL_DONE;
 }
 
@@ -210,7 +210,7 @@ static struct object *object_or_reply(struct call *call) {
 enum call_result cmd_object_encoding(struct call *call) {
     struct object *object = object_or_reply(call);
     if (object)
-        reply_bulk_text(call->reply, object_encoding_name(object));
+        reply_bulk_text(call->reply, type_of(object)->encoding_name(object));
     return CALL_DONE;
 }
 

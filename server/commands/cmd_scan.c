@@ -5,6 +5,7 @@
  * until the end of the command and whose keys never change. KEYS stops the workers at once.
  *
  * Run by: any worker. call->tokens tells that all is stopped. */
+#include "engine/types/type.h"
 #include "server/base/glob.h"
 #include "server/commands/cmd_data.h"
 
@@ -120,8 +121,8 @@ static bool cursor_parse(const struct argument *argument, uint64_t *cursor) {
 }
 
 static int type_by_name(const struct argument *name) {
-    for (int type = OBJECT_STRING; type < OBJECT_MODULE; type++)
-        if (argument_is(name, object_type_name((enum object_type)type)))
+    for (int type = 0; type < OBJECT_MODULE; type++)
+        if (argument_is(name, object_types[type]->name))
             return type;
     return TYPE_UNKNOWN;
 }

@@ -31,26 +31,22 @@ static void digest_add(struct digest *digest, const void *data, size_t length) {
 }
 
 /* What is ordered. */
-static void digest_append(struct digest *digest, const void *data, size_t length) {
+static void digest_append(void *context, const char *data, size_t length) {
+    struct digest *digest = context;
     digest_add(digest, data, length);
     sha1(digest->bytes, SHA1_BYTES, digest->bytes);
 }
 
 static void digest_append_number(struct digest *digest, uint32_t number) {
     uint32_t big_endian = htonl(number);
-    digest_append(digest, &big_endian, sizeof big_endian);
+    digest_append(digest, (const char *)&big_endian, sizeof big_endian);
 }
 
 /* Redis's numbers of the types go into the digest; ours are in the order of OBJECT_STRING ... too.
  */
 static void digest_value(struct digest *digest, const struct object *object) {
-    char buffer[OBJECT_INTEGER_BUFFER];
-    size_t length;
     digest_append_number(digest, (uint32_t)object_type(object));
-    if (object_type(object) == OBJECT_STRING) {
-        const char *value = object_string(object, buffer, &length);
-        digest_append(digest, value, length);
-    }
+    type_of(object)->visit(object, digest_append, digest);
     if (object_expiry(object) != OBJECT_NO_EXPIRY)
         digest_add(digest, "!!expire!!", 10);
 }
@@ -155,7 +151,7 @@ void debug_object(struct call *call) {
                  "Value at:%p refcount:%d encoding:%s serializedlength:%zu lru:%u "
                  "lru_seconds_idle:%llu",
                  (const void *)object, is_shared(object) ? INT32_MAX : 1,
-                 object_encoding_name(object), saved_bytes(object),
+                 type_of(object)->encoding_name(object), saved_bytes(object),
                  atomic_load_explicit(&object->access, memory_order_relaxed) & 0xffffff,
                  (unsigned long long)(access_idle_ms(object) / 1000));
     key_unlock(call, &key);

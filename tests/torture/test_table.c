@@ -21,6 +21,7 @@
 #include "engine/slot.h"
 #include "engine/table.h"
 #include "engine/table_internal.h"
+#include "engine/value.h"
 
 #define STABLE       200
 #define READERS      2

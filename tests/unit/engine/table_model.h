@@ -14,6 +14,7 @@
 #include "engine/object.h"
 #include "engine/table.h"
 #include "engine/table_internal.h"
+#include "engine/value.h"
 
 #define FAR_EXPIRY_MS 4000000000000
 

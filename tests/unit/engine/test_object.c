@@ -1,29 +1,11 @@
-/* Objects: layout of every combination, copies, blobs and their lending. */
+/* Objects: layout of every combination, copies under another key. */
 #include "engine/background.h"
 #include "engine/object_private.h"
-#include "tests/unit/engine/keyspace_fixture.h"
+#include "engine/types/string_value.h"
+#include "engine/value.h"
+#include "tests/unit/engine/object_check.h"
 
 TestSuite(object, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60);
-
-static char *filled(size_t length, char first) {
-    char *text = memory_alloc(length + 1);
-    for (size_t i = 0; i < length; i++)
-        text[i] = (char)(first + (char)(i % 23));
-    return text;
-}
-
-static void check_string(const struct object *object, const char *key, size_t key_length,
-                         const char *value, size_t value_length, int64_t expiry_ms) {
-    char buffer[OBJECT_INTEGER_BUFFER];
-    size_t length;
-    cr_assert_eq(object_type(object), OBJECT_STRING);
-    cr_assert(object_key_equals(object, key, key_length));
-    cr_assert_eq(object_expiry(object), expiry_ms);
-    const char *text = object_string(object, buffer, &length);
-    cr_assert_eq(length, value_length);
-    cr_assert(length == 0 || memcmp(text, value, length) == 0);
-    cr_assert_eq(object_string_length(object), value_length);
-}
 
 static const size_t lengths[] = {0, 1, 43, 44, 45, 255, 256, 65534, 65535, 65536, 70000};
 #define LENGTHS (sizeof lengths / sizeof *lengths)
@@ -40,7 +22,8 @@ Test(object, every_length_of_key_and_value) {
                     object_make_string(key, lengths[k], value, length, expiries[e], STRING_SET);
                 check_string(object, key, lengths[k], value, length, expiries[e]);
                 cr_assert_eq(object_needs_token(object), length > OBJECT_EMBED_MAX_BYTES);
-                cr_assert_str_eq(object_encoding_name(object), length <= 44 ? "embstr" : "raw");
+                cr_assert_str_eq(type_of(object)->encoding_name(object),
+                                 length <= 44 ? "embstr" : "raw");
                 cr_assert_geq(object_total_bytes(object), lengths[k] + length + 8);
 #ifdef SLOTWISE_JEMALLOC
                 cr_assert_eq(memory_used_bytes() - used, object_total_bytes(object));
@@ -145,56 +128,4 @@ Test(object, remake_keeps_value_encoding_and_clock_under_another_key) {
             memory_free(value);
         }
     memory_free(long_key);
-}
-
-Test(object, duplicate_is_deep) {
-    char *value = filled(40000, 'A');
-    struct object *object = object_make_string("a", 1, value, 40000, NEVER, STRING_SET);
-    struct object *copy = object_duplicate(object, "b", 1, FAR_AWAY);
-    struct blob *blob = object_blob_writable(object, 40000);
-    blob->data[0] = '!';
-    check_string(copy, "b", 1, value, 40000, FAR_AWAY);
-    object_free(object);
-    object_free(copy);
-    object = object_make_integer("n", 1, -7, NEVER);
-    copy = object_duplicate(object, "m", 1, FAR_AWAY);
-    check_string(copy, "m", 1, "-7", 2, FAR_AWAY);
-    object_free(object);
-    object_free(copy);
-    memory_free(value);
-}
-
-Test(object, a_lent_blob_is_copied_before_it_changes) {
-    char *value = filled(20000, 'A');
-    struct object *object = object_make_string("a", 1, value, 20000, NEVER, STRING_SET);
-    struct blob *blob = object_pointer(object);
-    cr_assert_eq(object_blob_writable(object, 20000), blob, "not lent: in place");
-    struct blob *lent = blob_lend(blob);
-    struct blob *fresh = object_blob_writable(object, 30000);
-    cr_assert_neq(fresh, lent);
-    cr_assert_eq(object_pointer(object), fresh);
-    cr_assert_eq(fresh->length, 20000);
-    cr_assert_geq(fresh->capacity, 30000);
-    memset(fresh->data, '!', 20000);
-    cr_assert_eq(memcmp(lent->data, value, 20000), 0, "pending output is not disturbed");
-    object_free(object);
-    cr_assert_eq(memcmp(lent->data, value, 20000), 0, "nor freed");
-    blob_return(lent);
-    memory_free(value);
-}
-
-Test(object, a_blob_grows_and_never_loses_content) {
-    char *value = filled(20000, 'A');
-    struct object *object = object_make_string("a", 1, value, 20000, NEVER, STRING_SET);
-    struct blob *blob = object_blob_writable(object, 300000);
-    cr_assert_geq(blob->capacity, 300000);
-    cr_assert_eq(memcmp(blob->data, value, 20000), 0);
-    blob = object_blob_writable(object, 5);
-    cr_assert_eq(blob->length, 20000);
-    blob_lend(blob);
-    struct blob *copy = object_blob_writable(object, 5);
-    cr_assert_geq(copy->capacity, 20000, "not less than its length");
-    blob_return(blob);
-    object_retire(object);
-    memory_free(value);
 }

@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 
 #include "engine/memory.h"
+#include "engine/value.h"
 #include "server/resp/error_statistics.h"
 #include "server/resp/reply.h"
 
