@@ -2,7 +2,7 @@
 
 # dpkg-dev and file are for cpack -G DEB.
 PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config ccache git ca-certificates dpkg-dev file
-    liburcu-dev libjemalloc-dev liburing-dev libxxhash-dev libck-dev liblz4-dev"
+    liburcu-dev libjemalloc-dev liburing-dev libxxhash-dev libck-dev liblz4-dev liblzf-dev"
 PACKAGES_TALK="redis-tools"
 PACKAGES_TEST="clang libclang-rt-14-dev llvm-14 clang-format libcriterion-dev universal-ctags binutils
     python3 python3-pytest python3-redis redis-server redis-tools procps iproute2"
