@@ -1,10 +1,11 @@
 /* Active expiry: see expiry.h.
  *
- * Algorithm. Every slot has a deadline, before which none of its keys expires (deadline.h); a slot
- * of many keys has one for each group of them. A step goes over the deadlines of the home slots,
- * which are one array per database, and looks at the keys with a TTL of the groups that are due:
- * so it costs next to nothing while nothing expires, however many keys there are, and a few keys
- * that expire among millions that do not cost a look at their groups. What has expired is deleted,
+ * Algorithm. Every block of 64 slots has a deadline, before which none of its keys expires
+ * (deadline.h); where there are more than a few keys each slot has one, and a slot of many keys has
+ * one for each group of them. A step goes over the deadlines of the home blocks, which are one
+ * array per database, and looks at the keys with a TTL of the groups that are due: so it costs next
+ * to nothing while nothing expires, however many keys there are, and a few keys that expire among
+ * millions that do not cost a look at their groups. What has expired is deleted,
  * and the deadline becomes the earliest of what is left, but not earlier than EXPIRY_REVISIT_MS
  * from now: so a group in which keys expire all the time is looked at a few times a second, and a
  * key may stay for so long beyond its time (to ask for it finds it expired all the same).
@@ -47,6 +48,7 @@ struct group {
     unsigned bits;
     uint32_t number;
     int64_t now_ms, revisit_ms;
+    int64_t due_ms; /* when it is worth the next look */
 };
 
 struct collected {
@@ -107,16 +109,17 @@ enum looked { LOOKED_ALL, LOOKED_IN_PART, LOOKED_BUSY };
 
 /* Under the token: the whole group was looked at, and settled tells whether nobody has changed the
  * slot since. */
-static void set_deadline(const struct group *group, const table_root *root, bool settled,
+static void set_deadline(struct group *group, const table_root *root, bool settled,
                          int64_t earliest_ms) {
     int64_t due_ms = group->now_ms + group->revisit_ms;
     if (table_volatile_count(root) == 0 || (settled && earliest_ms > due_ms))
         due_ms = table_volatile_count(root) == 0 ? DEADLINE_NEVER : earliest_ms;
     deadline_set_group(group->deadlines, group->slot, group->bits, group->number, due_ms);
+    group->due_ms = due_ms;
 }
 
 /* Deletes what has expired of a group. In part: it is still due, for now it is enough. */
-static enum looked look_at_group(const struct group *group) {
+static enum looked look_at_group(struct group *group) {
     struct slot *slot = &group->keyspace->slots[group->slot];
     const table_root *root = keyspace_root(group->keyspace, group->database, group->slot);
     unsigned shift = 64 - group->bits;
@@ -210,18 +213,27 @@ static enum looked look_at_groups(const struct step *step, struct group *group) 
     if (!slot_try_acquire(slot))
         return LOOKED_BUSY;
     deadline_settle(group->deadlines, group->slot);
+    group->due_ms = deadline_of_slot(group->deadlines, group->slot);
     slot_release(slot);
     return LOOKED_ALL;
 }
 
-/* false: time is up, and the slot may still be due. */
-static bool expire_slot(const struct step *step, struct deadlines *deadlines) {
+/* false: time is up, and the slot may still be due. Else *due_ms tells when it is; at once if it
+ * could not be looked at. */
+static bool expire_slot(const struct step *step, struct deadlines *deadlines, int64_t *due_ms) {
     struct expiry_cursor *cursor = step->cursor;
     unsigned database = step->keyspace->database_map_inverse[cursor->database];
     const table_root *root = keyspace_root(step->keyspace, database, cursor->slot);
-    if (!root || !slot_is_serving(&step->keyspace->slots[cursor->slot]))
+    uint64_t word;
+    *due_ms = step->now_ms;
+    if (!root || !slot_read_begin(&step->keyspace->slots[cursor->slot], &word))
         return true;
-    while (deadline_of_slot(deadlines, cursor->slot) <= step->now_ms) {
+    int64_t known_ms = deadline_of_slot(deadlines, cursor->slot);
+    if (known_ms > step->now_ms) {
+        *due_ms = known_ms;
+        return true;
+    }
+    do {
         if (!regroup(step, deadlines, root))
             break;
         struct group group = {step->keyspace,
@@ -232,32 +244,56 @@ static bool expire_slot(const struct step *step, struct deadlines *deadlines) {
                               deadline_group_bits(deadlines, cursor->slot),
                               0,
                               step->now_ms,
-                              step->revisit_ms};
+                              step->revisit_ms,
+                              step->now_ms};
         enum looked looked = look_at_groups(step, &group);
         if (looked == LOOKED_IN_PART)
             return false;
         if (looked == LOOKED_BUSY)
             break;
-    }
+        *due_ms = group.due_ms;
+    } while (*due_ms <= step->now_ms);
     cursor->group = 0;
     return !time_is_up(step);
 }
 
-/* The home slots of the cursor's database from the cursor on. false: time is up. */
+/* The slots of a block that is due, from the cursor on. false: time is up, and it is still due. */
+static bool expire_block(const struct step *step, struct deadlines *deadlines, uint32_t block) {
+    struct expiry_cursor *cursor = step->cursor;
+    const struct slot_bitmaps *bitmaps =
+        atomic_load_explicit(&step->keyspace->bitmaps[cursor->database], memory_order_acquire);
+    uint32_t first =
+        cursor->slot / DEADLINE_BLOCK_SLOTS == block ? cursor->slot % DEADLINE_BLOCK_SLOTS : 0;
+    /* What a step before this one has looked at is looked at again with the next round. */
+    int64_t earliest_ms = first > 0 ? step->now_ms : DEADLINE_NEVER, due_ms;
+    bool in_time = true;
+    deadline_take_block(deadlines, block);
+    uint64_t bits = atomic_load(&bitmaps->expiring[block]) >> first << first;
+    for (; bits && in_time; bits &= bits - 1) {
+        uint32_t slot = block * DEADLINE_BLOCK_SLOTS + (uint32_t)__builtin_ctzll(bits);
+        if (slot != cursor->slot)
+            cursor->group = 0;
+        cursor->slot = slot;
+        in_time = expire_slot(step, deadlines, &due_ms);
+        earliest_ms = due_ms < earliest_ms ? due_ms : earliest_ms;
+    }
+    deadline_lower_block(deadlines, block, in_time ? earliest_ms : step->now_ms);
+    return in_time;
+}
+
+/* The home blocks of the cursor's database from the cursor on. false: time is up. */
 static bool expire_database(const struct step *step, unsigned worker, unsigned workers) {
     struct expiry_cursor *cursor = step->cursor;
     struct deadlines *deadlines =
         atomic_load_explicit(&step->keyspace->deadlines[cursor->database], memory_order_acquire);
     if (!deadlines)
         return true;
-    uint32_t slot = cursor->slot + (worker + workers - cursor->slot % workers) % workers;
-    for (; slot < SLOT_COUNT; slot += workers) {
-        if (LIKELY(deadline_of_slot(deadlines, slot) > step->now_ms))
+    uint32_t block = cursor->slot / DEADLINE_BLOCK_SLOTS;
+    block += (worker + workers - block % workers) % workers;
+    for (; block < DEADLINE_BLOCKS; block += workers) {
+        if (LIKELY(deadline_of_block(deadlines, block) > step->now_ms))
             continue;
-        if (slot != cursor->slot)
-            cursor->group = 0;
-        cursor->slot = slot;
-        if (!expire_slot(step, deadlines))
+        if (!expire_block(step, deadlines, block))
             return false;
     }
     return true;

@@ -1,6 +1,6 @@
-/* Active expiry: each worker looks after the slots that are its home (slot mod workers) in small
- * steps and deletes what has expired, so that memory comes back without anybody asking for the keys
- * (expiry.c). */
+/* Active expiry: each worker looks after blocks of slots of its own (the slot / 64, mod workers) in
+ * small steps and deletes what has expired, so that memory comes back without anybody asking for
+ * the keys (expiry.c). */
 #ifndef SLOTWISE_ENGINE_EXPIRY_H
 #define SLOTWISE_ENGINE_EXPIRY_H
 

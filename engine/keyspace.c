@@ -41,7 +41,6 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     k->door.slots = k->slots;
     k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
     k->deadlines = memory_calloc(databases, sizeof *k->deadlines);
-    atomic_init(&k->deadlines[0], deadlines_make());
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
     k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
     for (unsigned i = 0; i < databases; i++)
@@ -253,8 +252,8 @@ static inline void note_expiry(struct keyspace *keyspace, unsigned physical, con
                                const table_root *root, const struct object *object) {
     int64_t expiry_ms = object_expiry(object);
     if (UNLIKELY(expiry_ms != OBJECT_NO_EXPIRY))
-        deadline_note(deadlines_of(keyspace, physical), key->slot, key->hash, expiry_ms,
-                      table_count(root));
+        deadline_note(deadlines_of(keyspace, physical), bitmaps_make(keyspace, physical)->expiring,
+                      key->slot, key->hash, expiry_ms, table_count(root));
 }
 
 static inline void bit_change(_Atomic uint64_t *bits, uint32_t slot, bool set) {
@@ -491,17 +490,13 @@ struct keyspace_garbage {
     unsigned databases;
 };
 
-/* All in here is bounded by the number of slots: no table is touched. Who had deadlines gets new
- * ones at once: what a server uses when it is empty does not grow with the first TTL, which would
- * take it over a tight memory limit. */
+/* All in here is bounded by the number of slots: no table is touched. */
 static void clear_physical(struct keyspace *keyspace, unsigned physical,
                            struct keyspace_garbage *garbage) {
     struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[physical]);
     if (!bitmaps)
         return;
-    if (atomic_load(&keyspace->deadlines[physical]))
-        garbage->deadlines[physical] =
-            atomic_exchange(&keyspace->deadlines[physical], deadlines_make());
+    garbage->deadlines[physical] = atomic_exchange(&keyspace->deadlines[physical], NULL);
     size_t slots = 0;
     atomic_fetch_add(&bitmaps->cleared, 1);
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++)

@@ -60,7 +60,7 @@ struct keyspace {
     struct door door;   /* first: keyspace.c finds the keyspace of a change by it */
     struct slot *slots; /* SLOT_COUNT, 64-byte aligned */
     struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
-    struct deadlines *_Atomic *deadlines;  /* one per database that had a TTL, and for 0 */
+    struct deadlines *_Atomic *deadlines;  /* one per database that had a TTL */
     unsigned databases;
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
     uint16_t *database_map;

@@ -42,7 +42,7 @@ Test(expiry, expired_keys_go_and_others_stay) {
     cr_assert_eq(expired_total(), 6003);
 }
 
-Test(expiry, each_worker_has_its_home_slots) {
+Test(expiry, each_worker_has_its_home_blocks) {
     put_many(0, "gone", 2000, LONG_AGO);
     struct expiry_cursor other = {0};
     for (int i = 0; i < 100; i++)
@@ -50,7 +50,7 @@ Test(expiry, each_worker_has_its_home_slots) {
     uint64_t left = 0;
     for (uint32_t slot = 0; slot < SLOT_COUNT; slot++) {
         uint64_t n = keyspace_slot_count(keyspace, slot);
-        cr_assert(slot % 3 != 2 || n == 0);
+        cr_assert(slot / DEADLINE_BLOCK_SLOTS % 3 != 2 || n == 0);
         left += n;
     }
     cr_assert_gt(left, 1000);
@@ -147,29 +147,29 @@ Test(expiry, a_ttl_that_is_changed_or_taken_away_is_looked_after) {
 Test(expiry, a_place_where_keys_expire_is_left_for_a_while) {
     put(0, "{tag}1", "v", FAR_AWAY);
     put(0, "{tag}2", "v", LONG_AGO);
-    struct key key = key_of("{tag}3");
+    uint32_t block = key_of("{tag}3").slot / DEADLINE_BLOCK_SLOTS;
     step(PLENTY_US);
     cr_assert_eq(keyspace_count(keyspace, 0), 1);
     int64_t now_ms = clock_now_ms();
     put(0, "{tag}3", "v", now_ms + 10);
     check_keyspace();
     const struct deadlines *deadlines = atomic_load(&keyspace->deadlines[0]);
-    cr_assert_eq(deadline_of_slot(deadlines, key.slot), now_ms + 10, "what comes is known at once");
+    cr_assert_eq(deadline_of_block(deadlines, block), now_ms + 10, "what comes is known at once");
     while (keyspace_count(keyspace, 0) > 1)
         step(PLENTY_US);
-    int64_t due_ms = deadline_of_slot(deadlines, key.slot);
+    int64_t due_ms = deadline_of_block(deadlines, block);
     cr_assert_eq(due_ms, FAR_AWAY);
     /* The next one expires right after the last: the place waits for its time. */
     now_ms = clock_now_ms();
     put(0, "{tag}4", "v", LONG_AGO);
     put(0, "{tag}5", "v", now_ms + 100);
     step(PLENTY_US);
-    due_ms = deadline_of_slot(deadlines, key.slot);
+    due_ms = deadline_of_block(deadlines, block);
     cr_assert(due_ms >= now_ms + 500 && due_ms <= clock_now_ms() + 500);
     /* With more effort a shorter time. */
     put(0, "{tag}6", "v", LONG_AGO);
     expiry_step(keyspace, &change, &cursor, 0, 1, 10, PLENTY_US);
-    cr_assert_lt(deadline_of_slot(deadlines, key.slot), due_ms);
+    cr_assert_lt(deadline_of_block(deadlines, block), due_ms);
 }
 
 /* n keys that expired in the same second, in steps of 1 ms: no step takes much longer, all of it
