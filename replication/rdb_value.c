@@ -6,6 +6,7 @@
 #include <lzf.h>
 
 #include "engine/assert.h"
+#include "engine/value.h"
 #include "replication/rdb_read.h"
 #include "replication/rdb_write.h"
 

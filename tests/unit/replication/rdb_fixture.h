@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 
 #include "engine/memory.h"
+#include "engine/value.h"
 #include "replication/crc64.h"
 #include "replication/rdb_read.h"
 #include "replication/rdb_value.h"
@@ -127,7 +128,8 @@ static int tell_key(void *context, struct rdb_reader *reader, const struct rdb_e
     tell(told, "%u %.*s=", entry->database, (int)entry->key_length, entry->key);
     if (length > 60)
         tell(told, "(%zu) ", length);
-    tell(told, "%.*s %s", length > 60 ? 20 : (int)length, text, object_encoding_name(object));
+    tell(told, "%.*s %s", length > 60 ? 20 : (int)length, text,
+         type_of(object)->encoding_name(object));
     if (object_expiry(object) != NEVER)
         tell(told, " px %lld", (long long)object_expiry(object));
     if (entry->idle_s >= 0)
