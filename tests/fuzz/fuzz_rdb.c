@@ -10,6 +10,7 @@
 
 #include "engine/assert.h"
 #include "engine/memory.h"
+#include "engine/value.h"
 #include "replication/crc64.h"
 #include "replication/rdb_read.h"
 #include "replication/rdb_value.h"
