@@ -83,3 +83,13 @@ void access_note(const struct keyspace *keyspace, struct object *object) {
 uint32_t access_initial(const struct keyspace *keyspace) {
     return keyspace->track_lfu ? (minutes_now() << 8 | LFU_INITIAL) : access_lru_now();
 }
+
+void access_restore(const struct keyspace *keyspace, struct object *object, int64_t idle_s,
+                    int frequency) {
+    uint32_t access = access_initial(keyspace);
+    if (keyspace->track_lfu && frequency >= 0)
+        access = minutes_now() << 8 | (uint32_t)frequency;
+    else if (!keyspace->track_lfu && idle_s >= 0)
+        access = (access_lru_now() - (idle_s < LRU_MASK ? (uint32_t)idle_s : LRU_MASK)) & LRU_MASK;
+    atomic_store_explicit(&object->access, access, memory_order_relaxed);
+}

@@ -29,6 +29,7 @@ const struct change_event_description change_events[CHANGE_EVENTS] = {
     [CHANGE_PERSIST] = {"persist", 'g', false},
     [CHANGE_RENAME_FROM] = {"rename_from", 'g', true},
     [CHANGE_RENAME_TO] = {"rename_to", 'g', false},
+    [CHANGE_RESTORE] = {"restore", 'g', false},
     [CHANGE_SET] = {"set", '$', false},
     [CHANGE_SETRANGE] = {"setrange", '$', false},
 };

@@ -189,6 +189,10 @@ uint32_t access_lfu_counter(const struct keyspace *keyspace,
                             const struct object *object); /* decayed */
 void access_note(const struct keyspace *keyspace, struct object *object);
 uint32_t access_initial(const struct keyspace *keyspace);
+/* What RESTORE and RDB files tell of a key's past, as far as the policy wants it: how long it has
+ * not been used, or its counter; -1: not told, as if it were new. The key is published. */
+void access_restore(const struct keyspace *keyspace, struct object *object, int64_t idle_s,
+                    int frequency);
 /* Called a few times a second by some thread: the clock that the above read. */
 void access_clock_update(void);
 

@@ -20,6 +20,7 @@
 #include "engine/epoch.h"
 #include "engine/eviction.h"
 #include "engine/memory.h"
+#include "replication/crc64.h"
 #include "server/base/log.h"
 #include "server/clients/listen.h"
 #include "server/commands/statistics.h"
@@ -240,6 +241,7 @@ static int set_up_process(struct server *server, int argc, char **argv) {
     tzset();
     clock_init();
     crc16_init();
+    crc64_init();
     seed_hash();
     command_table_init();
     config_init(retire_config);

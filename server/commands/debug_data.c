@@ -12,9 +12,12 @@
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "replication/rdb_value.h"
+#include "replication/rdb_write.h"
 #include "server/base/numbers.h"
 #include "server/base/sha1.h"
 #include "server/commands/cmd_data.h"
+#include "server/config/config.h"
 
 /* --- Digests ---------------------------------------------------------------------------------- */
 
@@ -116,23 +119,14 @@ void debug_digest_value(struct call *call) {
     }
 }
 
-/* Bytes of a string in an RDB file (without compression): integers of up to 32 bits are binary. */
+/* Bytes of the value in an RDB file. */
 static size_t saved_bytes(const struct object *object) {
-    char buffer[OBJECT_INTEGER_BUFFER];
-    size_t length;
-    int64_t number;
-    if (object_type(object) != OBJECT_STRING)
-        return 0;
-    const char *value = object_string(object, buffer, &length);
-    if (length <= 11 && number_parse_int64(value, length, &number)) {
-        if (number >= INT8_MIN && number <= INT8_MAX)
-            return 2;
-        if (number >= INT16_MIN && number <= INT16_MAX)
-            return 3;
-        if (number >= INT32_MIN && number <= INT32_MAX)
-            return 5;
-    }
-    return length + (length < 64 ? 1 : length < 16384 ? 2 : length <= UINT32_MAX ? 5 : 9);
+    struct rdb_writer writer;
+    rdb_writer_init(&writer, NULL, config_current()->rdbcompression, true);
+    rdb_value_write(&writer, object);
+    size_t bytes = writer.used;
+    rdb_writer_free(&writer);
+    return bytes;
 }
 
 /* Whether Redis would use one of its shared integers. */

@@ -12,7 +12,7 @@ append decr decrby get getdel getex getrange getset incr incrby incrbyfloat lcs 
 setrange strlen substr del unlink exists expire pexpire expireat pexpireat ttl pttl expiretime pexpiretime persist
 rename renamenx copy move type touch keys scan randomkey object object|encoding object|freq object|help
 object|idletime object|refcount multi exec discard watch unwatch ping echo select swapdb flushdb flushall dbsize time
-reset quit shutdown auth hello client client|id client|getname client|setname client|list client|info client|kill
+dump restore restore-asking reset quit shutdown auth hello client client|id client|getname client|setname client|list client|info client|kill
 client|reply client|pause client|unpause client|no-evict config config|get config|set config|resetstat config|rewrite
 command command|count command|docs command|info command|getkeys command|getkeysandflags command|list info debug
 """.split()
