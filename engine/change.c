@@ -101,21 +101,26 @@ static void push_copy(struct change *change, unsigned database,
     push(change, database, copies, count);
 }
 
+static uint64_t dirty_of(const struct change *change) {
+    return atomic_load_explicit(&change->dirty, memory_order_relaxed);
+}
+
 void change_begin_logged(struct change *change) {
     ASSERT(change->count == 0); /* the unit before has committed */
-    change->dirty_before = change->dirty;
-    change->own_form = false;
+    change->dirty_before = dirty_of(change);
+    change->own_form = change->marked = false;
 }
 
 void change_command_logged(struct change *change, unsigned database,
                            const struct effect_argument *argv, size_t argc) {
-    if (change->dirty != change->dirty_before && !change->own_form) {
+    bool changed = change->marked || dirty_of(change) != change->dirty_before;
+    if (changed && !change->own_form) {
         struct effect_argument *arguments = take(change, argc * sizeof *arguments);
         memcpy(arguments, argv, argc * sizeof *arguments);
         push(change, database, arguments, argc);
     }
-    change->dirty_before = change->dirty;
-    change->own_form = false;
+    change->dirty_before = dirty_of(change);
+    change->own_form = change->marked = false;
 }
 
 void change_append(struct change *change, unsigned database,

@@ -57,6 +57,12 @@ struct change_event_description {
 };
 extern const struct change_event_description change_events[CHANGE_EVENTS];
 
+/* Events that are no change by themselves: what goes by itself, and the half of a pair that is
+ * counted with the other half. */
+#define CHANGES_NOT_COUNTED                                                                        \
+    (1u << CHANGE_EXPIRED | 1u << CHANGE_EVICTED | 1u << CHANGE_MOVE_FROM |                        \
+     1u << CHANGE_RENAME_FROM)
+
 struct change;
 struct snapshot; /* snapshot.h */
 
@@ -85,10 +91,13 @@ struct door {
 struct change {
     struct view view;
     struct door *door;
-    uint64_t dirty; /* changes of keys so far; only grows. Expiry and eviction do not count */
+    /* Changes of keys so far, counted as Redis does; only grows. Written by the thread of the unit,
+     * read by others: relaxed. */
+    _Atomic uint64_t dirty;
     /* Used only while there is a log. */
     uint64_t dirty_before;  /* at the beginning of the command */
     bool own_form;          /* the command has appended its effects itself */
+    bool marked;            /* it is to be logged although it may have changed nothing */
     struct effect *effects; /* gathered since the last commit */
     size_t count, room;
     struct change_memory *memory; /* what effects point to */
@@ -145,6 +154,11 @@ static inline void change_before(struct change *change, unsigned database, const
         change_before_snapshot(change, database, key, object);
 }
 
+static inline void change_count(struct change *change, uint64_t changes) {
+    uint64_t dirty = atomic_load_explicit(&change->dirty, memory_order_relaxed);
+    atomic_store_explicit(&change->dirty, dirty + changes, memory_order_relaxed);
+}
+
 void change_tell(struct change *change, unsigned database, const struct key *key,
                  enum change_event event);
 /* A further event of a change that change_after has been called for (SET with a time to live). */
@@ -161,17 +175,17 @@ static inline void change_after(struct change *change, unsigned database, const 
                                 enum change_event event) {
     uint64_t word =
         atomic_load_explicit(&change->door->slots[key->slot].word, memory_order_relaxed);
-    if (event != CHANGE_EXPIRED && event != CHANGE_EVICTED)
-        change->dirty++;
+    if (!(CHANGES_NOT_COUNTED >> event & 1))
+        change_count(change, 1);
     if (UNLIKELY(word & SLOT_WATCHED))
         change_watched(change, database, key, event);
     change_also(change, database, key, event);
 }
 
-/* A change that is not of single keys (FLUSHDB, SWAPDB), or one that is to be logged although
- * nothing was there to change. */
-static inline void change_mark(struct change *change) {
-    change->dirty++;
+/* Changes that are not of single keys (FLUSHDB, SWAPDB), to be logged even if there are none. */
+static inline void change_mark(struct change *change, uint64_t changes) {
+    change_count(change, changes);
+    change->marked = true;
 }
 
 #endif

@@ -530,10 +530,14 @@ struct keyspace_garbage *keyspace_clear(struct change *change, int database) {
     if (snapshot)
         snapshot->clear(snapshot->context, database);
     watch_touch_database(keyspace, &change->view, database, -1);
-    for (unsigned i = 0; i < keyspace->databases; i++)
-        if (database < 0 || keyspace->database_map[database] == i)
-            clear_physical(keyspace, i, garbage);
-    change_mark(change);
+    uint64_t keys = 0;
+    for (unsigned i = 0; i < keyspace->databases; i++) {
+        if (database >= 0 && keyspace->database_map[database] != i)
+            continue;
+        keys += sum_of(keyspace, i, false);
+        clear_physical(keyspace, i, garbage);
+    }
+    change_mark(change, keys);
     return garbage;
 }
 
@@ -566,5 +570,5 @@ void keyspace_swap(struct change *change, unsigned a, unsigned b) {
     keyspace->database_map[b] = physical;
     keyspace->database_map_inverse[keyspace->database_map[a]] = (uint16_t)a;
     keyspace->database_map_inverse[keyspace->database_map[b]] = (uint16_t)b;
-    change_mark(change);
+    change_mark(change, 1);
 }

@@ -139,9 +139,10 @@ void conn_flush(struct conn *conn) {
     }
     struct loop *loop = conn->loop;
     io_queue(&conn->io, reply_take(&conn->reply));
+    if (LIKELY(conn->io.output_first && !conn->io.sending)) /* a flush of nothing is no write */
+        COUNTER_ADD(loop->writes, 1);
     io_flush(loop->io, &conn->io);
     count_sent(conn);
-    COUNTER_ADD(loop->writes, 1);
     if (over_output_limit(conn) || (conn->state == CONN_DRAINING && !conn->io.output_first))
         conn_close(conn);
     else if (UNLIKELY(conn->move_target != NULL))

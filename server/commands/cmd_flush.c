@@ -101,7 +101,7 @@ enum call_result cmd_swapdb(struct call *call) {
     if (a != b)
         keyspace_swap(call->change, (unsigned)a, (unsigned)b);
     else
-        change_mark(call->change); /* it is propagated as in Redis */
+        change_mark(call->change, 1); /* it is propagated as in Redis */
     reply_ok(call->reply);
     return CALL_DONE;
 }

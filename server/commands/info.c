@@ -176,8 +176,9 @@ void info_write_persistence(struct text *text, const struct info *info) {
     INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
                "current_cow_size_age");
     info_decimals(text, "current_fork_perc", 0);
-    INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total",
-               "rdb_changes_since_last_save", "rdb_bgsave_in_progress");
+    INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total");
+    info_number(text, "rdb_changes_since_last_save", info->sum.changes);
+    info_number(text, "rdb_bgsave_in_progress", 0);
     info_number(text, "rdb_last_save_time", (uint64_t)info->server->started_ms / 1000);
     info_word(text, "rdb_last_bgsave_status", "ok");
     info_word(text, "rdb_last_bgsave_time_sec", "-1");

@@ -77,6 +77,7 @@ void statistics_sum(const struct server *server, struct statistics *sum) {
     for (unsigned i = 0; i < server->loop_count; i++) {
         const struct loop *loop = server->loops[i];
         sum->commands += load(&loop->execution.commands);
+        sum->changes += load(&loop->execution.change.dirty);
         sum->received_bytes += load(&loop->received_bytes);
         sum->sent_bytes += load(&loop->sent_bytes);
         sum->turns += load(&loop->turns);

@@ -309,3 +309,59 @@ def test_looking_at_everything_stops_nobody(client):
     assert exclusive_sections(client) == before
     client.call("CONFIG", "SET", "hz", "10")
     assert exclusive_sections(client) == before + 1
+
+
+# Each with what it is there for: every command that changes something, and each way to change nothing.
+CHANGES = """SET a 1|SET a 2 EX 100|SET a 3 NX|SET a 3 GET|SETEX a 100 v|MSET a 1 b 2 c 3|MSETNX a 1 z 2|MSETNX y 1 z 2
+DEL a b none|UNLINK y z|APPEND s abc|SETRANGE s 1 x|GETSET s v|GETDEL s|GETDEL s|SET e 1|GETEX e EX 100
+GETEX e PERSIST|GETEX e PERSIST|GETEX e EXAT 1|SET e 1|EXPIRE e 100|EXPIRE e 50 GT|PEXPIREAT e 1|EXPIRE none 1
+SET p 1 EX 100|PERSIST p|PERSIST p|INCR n|DECRBY n 3|INCRBYFLOAT n 1.5|RENAME n m|RENAME m m|RENAMENX m q|COPY q r
+COPY q r|COPY q r REPLACE|COPY q r DB 1 REPLACE|MOVE q 1|MOVE p 1|TOUCH p|SWAPDB 0 1|SWAPDB 0 0|EXPIRE p 0
+SET x 1 PX 100000|SETNX x 2|SETNX w 2|FLUSHDB|MSET b 1 c 2|FLUSHALL|FLUSHALL|FLUSHDB|SET a 1|FLUSHALL ASYNC"""
+
+
+def test_changes_are_counted_as_in_redis(start, oracle):
+    server = start(threads=2)
+
+    def changes(one):
+        return int(parse_info(one.call("INFO", "persistence"))["rdb_changes_since_last_save"])
+
+    for command in CHANGES.replace("\n", "|").split("|"):
+        counts = []
+        for one in (server, oracle):
+            before = changes(one)
+            one.call(*command.split())
+            counts.append(changes(one) - before)
+        assert counts[0] == counts[1], command
+    # What goes by itself is no change.
+    assert server.call("SET", "k", "v", "PX", "1") == "OK"
+    before = changes(server)
+    wait_until(lambda: server.call("DBSIZE") == 0, what="the key to expire")
+    assert changes(server) == before
+    assert server.call("CONFIG", "RESETSTAT") == "OK"
+    assert changes(server) == before
+
+
+def test_a_write_is_one_that_sends_something(any_server, oracle):
+    """Also where nothing is to be sent: replies that are off, the beginning of a command, an empty line."""
+    for server in (any_server, oracle):
+        quiet, admin = RawClient(*server.address()), RawClient(*server.address())
+        for client in (quiet, admin):
+            assert client.call("PING") == "PONG"
+
+        def counted():
+            stats = parse_info(admin.call("INFO", "stats"))
+            return int(stats["total_reads_processed"]), int(stats["total_writes_processed"])
+
+        quiet.send(encode_command("CLIENT", "REPLY", "OFF"))
+        reads, writes = counted()
+        for _ in range(30):
+            quiet.send(encode_command("PING") + b"\r\n*1\r\n")
+            time.sleep(0.002)
+            quiet.send(b"$4\r\nPING\r\n")
+            time.sleep(0.002)
+        more_reads, more_writes = counted()
+        assert more_reads - reads > 10
+        assert more_writes - writes == 1  # the INFO before
+        quiet.close()
+        admin.close()
