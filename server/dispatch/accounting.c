@@ -50,6 +50,10 @@ void accounting_note_slow(struct execution *execution, const struct call *call, 
     set_slow_ticks(execution);
 }
 
+void accounting_note_eviction(const struct execution *execution, uint64_t duration_us) {
+    latency_monitor_note(execution->accounting->monitor, LATENCY_EVICTION_CYCLE, duration_us);
+}
+
 /* In an exclusive section: nobody is reading it. */
 static void drop_latency(struct command_statistics *statistics) {
     memory_free(atomic_load_explicit(&statistics->latency, memory_order_relaxed));

@@ -27,5 +27,7 @@ void accounting_reset(struct execution *execution);
 void accounting_start_latency(struct command_statistics *statistics, uint64_t ticks);
 /* A command took slow_ticks or more. */
 void accounting_note_slow(struct execution *execution, const struct call *call, uint64_t ticks);
+/* A command has had to see to room under maxmemory before it ran, or has not got it. */
+void accounting_note_eviction(const struct execution *execution, uint64_t duration_us);
 
 #endif

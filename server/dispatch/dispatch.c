@@ -11,6 +11,7 @@
 #include "engine/exclusive.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
+#include "server/dispatch/accounting.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/pause.h"
 #include "server/dispatch/session.h"
@@ -50,15 +51,22 @@ static enum check admit_memory(struct execution *execution, struct wait *wait, s
         pause_is_on(execution->pause))
         return CHECK_PASSED;
     execution_give_back(execution);
-    switch (eviction_admit(execution->evictor, config->maxmemory, wait_elapsed_us(wait))) {
-    case ADMIT_YES:
-        return CHECK_PASSED;
-    case ADMIT_WAIT:
-        wait_by_time(wait, &execution->delayed, clock_monotonic_us() + MEMORY_RETRY_US);
+    /* What it has waited for otherwise (a pause, a slot) is not held against it. */
+    uint64_t now_us = clock_monotonic_us();
+    uint64_t since_us = wait->no_room_since_us ? wait->no_room_since_us : now_us;
+    enum admission admission =
+        eviction_admit(execution->evictor, config->maxmemory, now_us - since_us);
+    now_us = clock_monotonic_us();
+    if (admission == ADMIT_WAIT) {
+        wait_by_time(wait, &execution->delayed, now_us + MEMORY_RETRY_US);
+        wait->for_room = true;
+        wait->no_room_since_us = since_us;
         return CHECK_LATER;
-    case ADMIT_NO:
-        break;
     }
+    if (!wait->no_room_since_us)
+        accounting_note_eviction(execution, now_us - since_us);
+    if (admission == ADMIT_YES)
+        return CHECK_PASSED;
     reply_error(call->reply, is_exec(call) && call->session->in_multi
                                  ? EXEC_ABORT ERROR_OUT_OF_MEMORY
                                  : ERROR_OUT_OF_MEMORY);
@@ -199,6 +207,15 @@ static void reply_mode_after(struct session *session, struct reply *reply) {
     reply->discard = session->reply_mode == REPLY_OFF || session->reply_mode == REPLY_SKIPPING;
 }
 
+/* The command, which has waited, does not wait for room any more: it is done, or waits for
+ * something else. */
+static void note_room(struct execution *execution, struct wait *wait) {
+    if (!wait->no_room_since_us || (wait_is_waiting(wait) && wait->for_room))
+        return;
+    accounting_note_eviction(execution, clock_monotonic_us() - wait->no_room_since_us);
+    wait->no_room_since_us = 0;
+}
+
 enum dispatch_result dispatch_execute(struct execution *execution, struct wait *wait,
                                       struct call *call, int next_slot) {
     struct session *session = call->session;
@@ -222,9 +239,11 @@ enum dispatch_result dispatch_execute(struct execution *execution, struct wait *
         execution_give_back(execution); /* this entry had no use for it */
     if (UNLIKELY(result == DISPATCH_PARKED)) {
         ASSERT(execution->held_slot < 0 && wait_is_waiting(wait));
+        note_room(execution, wait);
         return result;
     }
     if (UNLIKELY(wait->state != WAIT_NONE)) {
+        note_room(execution, wait);
         wait_end(wait);
         session_drop_unfinished(session); /* only who has waited can have any */
     }

@@ -55,6 +55,7 @@ static void begin(struct wait *wait) {
     ASSERT(!wait_is_waiting(wait));
     if (wait->state == WAIT_NONE)
         wait->started_us = clock_monotonic_us();
+    wait->for_room = false;
 }
 
 bool wait_for_slot(struct wait *wait, struct slot *slots, uint32_t slot_number) {
@@ -93,6 +94,7 @@ void wait_end(struct wait *wait) {
     ASSERT(!wait_is_waiting(wait));
     bool owner = wait->state == WAIT_OWNER;
     wait->state = WAIT_NONE;
+    wait->no_room_since_us = 0;
     if (owner)
         patience_leave(&wait->waiter);
 }
@@ -135,6 +137,7 @@ bool wait_cancel(struct wait *wait) {
     case WAIT_TIME:
         list_remove(wait);
         wait->state = WAIT_NONE;
+        wait->no_room_since_us = 0;
         break;
     case WAIT_SLOT:
     case WAIT_WORK:

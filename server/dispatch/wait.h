@@ -51,6 +51,8 @@ struct wait {
     struct wait *next, *previous;       /* in the list */
     uint64_t due_us;                    /* WAIT_TIME: when it is to be tried again */
     uint64_t started_us;                /* of the first wait of this command */
+    uint64_t no_room_since_us; /* when it first found no room under maxmemory; 0: it has not */
+    bool for_room;             /* WAIT_TIME: it waits for that */
     enum wait_state state;
 };
 

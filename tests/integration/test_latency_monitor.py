@@ -2,9 +2,10 @@
 
 import time
 
+import debugging
 import harness
 from harness import wait_until
-from resp import ReplyError
+from resp import ReplyError, encode_command
 
 SMOKE = True
 
@@ -64,6 +65,28 @@ def test_fast_commands_are_events_of_their_own(start):
         return client.call("LATENCY", "HISTORY", "fast-command")
 
     wait_until(seen, seconds=30, what="a fast command of more than a millisecond")
+
+
+def test_a_wait_for_room_is_an_eviction_cycle(start, backend):
+    """The only key that may go is held, so that a write waits for its room as long as that."""
+    server = start({"maxmemory-policy": "allkeys-lru", "maxmemory-eviction-tenacity": "100",
+                    "latency-monitor-threshold": "20"}, backend=backend, threads=2)
+    debugging.require(server, "SLOT-HOLD")
+    client, hold_ms = server.raw(), 500
+    limit = int(server.info("memory")["used_memory"]) + (5 << 20)
+    assert client.call("SET", "large", "x" * (20 << 20)) == "OK"
+    client.send(encode_command("DEBUG", "SLOT-HOLD", "large", hold_ms) + encode_command("CONFIG", "SET", "maxmemory", limit)
+                + encode_command("LATENCY", "RESET"))
+    began = [client.read() for _ in range(3)]
+    before = time.monotonic()
+    assert began[:2] == ["OK", "OK"] and client.call("SET", "k", "v") == "OK"
+    waited_ms = (time.monotonic() - before) * 1000
+    assert client.call("EXISTS", "large") == 0
+    worst = max(ms for _, ms in client.call("LATENCY", "HISTORY", "eviction-cycle"))
+    assert waited_ms / 2 < worst <= waited_ms + 1
+    assert client.call("CONFIG", "SET", "maxmemory", 0) == client.call("SET", "k", "v") == "OK"
+    assert client.call("LATENCY", "RESET", "eviction-cycle") == 1
+    assert client.call("LATENCY", "HISTORY", "eviction-cycle") == []
 
 
 def test_every_worker_is_watched(start):

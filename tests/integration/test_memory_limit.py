@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import debugging
 from harness import scaled, wait_until
-from resp import ReplyError
+from resp import ReplyError, encode_command
 
 OOM = ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
 MEGABYTE = 1 << 20
@@ -205,3 +206,22 @@ def test_jemalloc_bg_thread(start, backend):
     wait_until(lambda: not running(), what="its end")
     configure(client, "jemalloc-bg-thread", "yes")
     wait_until(running, what="the allocator's thread")
+
+
+def test_a_pause_does_not_count_as_a_wait_for_room(start, backend):
+    """A write that was held back for longer than maxmemory-eviction-tenacity gives still waits for its room."""
+    server = start({"maxmemory-policy": "allkeys-lru"}, backend=backend, threads=2)  # half a second
+    debugging.require(server, "SLOT-HOLD")
+    client = server.raw()
+    limit = used(server) + 5 * MEGABYTE
+    for attempt in range(3):
+        configure(client, "maxmemory", 0)
+        assert client.call("SET", "large", "x" * (20 * MEGABYTE)) == "OK"
+        client.send(b"".join(encode_command(*words) for words in (
+            ("DEBUG", "SLOT-HOLD", "large", 900), ("CONFIG", "SET", "maxmemory", limit),
+            ("CLIENT", "PAUSE", 800, "WRITE"), ("SET", "k", "v"))))
+        replies = [client.read() for _ in range(4)]
+        if replies == ["OK"] * 4:
+            return
+        wait_until(lambda: client.call("EXISTS", "large") == 0, what="the end of the hold")
+    raise AssertionError(replies)
