@@ -29,6 +29,7 @@
 
 #define HZ_MIN         1
 #define HZ_MAX         500
+#define BACKLOG_MIN    (16 * 1024)
 #define SUBSCRIBER_MAX 64
 
 const struct config *config_published;
@@ -461,6 +462,14 @@ static const struct assignment *apply_changes(const struct assignment *assignmen
     return NULL;
 }
 
+/* As Redis, where it is set by a client, not where it stands in a file. */
+static void raise_backlog(const struct assignment *assignments, size_t count, struct config *next) {
+    for (size_t i = 0; i < count; i++)
+        if (assignments[i].option->offset == offsetof(struct config, repl_backlog_size) &&
+            next->repl_backlog_size < BACKLOG_MIN)
+            next->repl_backlog_size = BACKLOG_MIN;
+}
+
 /* Parses all values into `next` and applies them. */
 static int assign(struct assignment *assignments, size_t count, struct config *next, char *error,
                   size_t size) {
@@ -473,6 +482,7 @@ static int assign(struct assignment *assignments, size_t count, struct config *n
             return refuse_argument(error, size, assigned_name(&assignments[i]), parse.error);
     }
     config_normalize(next);
+    raise_backlog(assignments, count, next);
     for (size_t i = 0; i < count; i++)
         assignments[i].changed = (assignments[i].option->flags & VOLATILE) ||
                                  differs(assignments[i].option, before, next);

@@ -195,6 +195,22 @@ Test(config, set_reasons) {
                      "argument couldn't be parsed into an integer");
 }
 
+Test(config, a_small_backlog_is_raised_by_a_client_only) {
+    cr_assert_str_eq(set("repl-backlog-size", "200"), "OK");
+    cr_assert_str_eq(get("repl-backlog-size"), "16384");
+    cr_assert_str_eq(set("repl-backlog-size", "16385"), "OK");
+    cr_assert_str_eq(get("repl-backlog-size"), "16385");
+    cr_assert_str_eq(set("repl-backlog-size", "0"),
+                     "ERR CONFIG SET failed (possibly related to argument 'repl-backlog-size') - "
+                     "argument must be between 1 and 9223372036854775807 inclusive");
+
+    const char *arguments[] = {"slotwise-server", "--repl-backlog-size", "100"};
+    cr_assert_eq(load_arguments(3, arguments, NULL), 0, "%s", error);
+    cr_assert_str_eq(get("repl-backlog-size"), "100");
+    cr_assert_str_eq(set("maxmemory", "0"), "OK");
+    cr_assert_str_eq(get("repl-backlog-size"), "100", "a change of something else leaves it");
+}
+
 Test(config, set_many_is_all_or_nothing) {
     const char *names[] = {"maxmemory", "timeout", "port"};
     const char *good[] = {"1mb", "10", "7000"};
