@@ -273,8 +273,7 @@ static int set_up_server(struct server *server) {
     make_random_id(server->replication_id);
     server->started_ms = server->statistics_reset_ms = clock_now_ms();
     server->started_us = clock_monotonic_us();
-    atomic_store(&server->next_client_id, 1);
-    pthread_mutex_init(&server->moving_lock, NULL);
+    client_list_init(&server->clients);
     if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;

@@ -33,6 +33,8 @@
 #define LEAVING_WAIT_US         1000
 #define CLOSE_ALL_US            1000000
 #define CONNECTION_SAMPLE_TICKS 10
+#define LOOK_AFTER_TICKS        10
+#define LOOK_AFTER_LEAST        64
 
 /* --- Callbacks of the backend ----------------------------------------------------------------- */
 
@@ -85,13 +87,17 @@ static void on_accept(int fd, int listener_fd, void *context) {
 
 /* --- Timers ----------------------------------------------------------------------------------- */
 
+/* Each connection about once a second. */
 static void look_after_connections(struct loop *loop, const struct config *config) {
-    bool attention = atomic_exchange(&loop->attention, false);
     bool soft_limit = config->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL].soft_bytes > 0;
-    if (!attention && config->timeout == 0 && !soft_limit)
+    if (config->timeout == 0 && !soft_limit)
         return;
-    for (struct conn *conn = loop->connections, *next; conn; conn = next) {
-        next = conn->next;
+    unsigned left = loop->connection_count / LOOK_AFTER_TICKS + LOOK_AFTER_LEAST;
+    if (left > loop->connection_count)
+        left = loop->connection_count;
+    for (; left > 0; left--) {
+        struct conn *conn = loop->look_next ? loop->look_next : loop->connections;
+        loop->look_next = conn->next;
         conn_look_after(conn, (uint64_t)config->timeout * 1000);
     }
 }
@@ -160,8 +166,13 @@ static void run_timers(struct worker *worker) {
         rebuild_some(worker);
     free_retired(worker);
     client_eviction_tick(loop);
-    if (now_us < worker->timer_due_us &&
-        !atomic_load_explicit(&loop->attention, memory_order_relaxed))
+    if (UNLIKELY(atomic_load_explicit(&loop->attention, memory_order_relaxed)) &&
+        atomic_exchange(&loop->attention, false)) {
+        if (!conn_answer_asked(loop))
+            atomic_store(&loop->attention, true); /* the rest in the next turn */
+        paused_again(loop);
+    }
+    if (now_us < worker->timer_due_us)
         return;
     worker->timer_due_us = now_us + TIMER_MS * 1000;
     access_clock_update();
@@ -250,7 +261,8 @@ static void turn(struct worker *worker) {
     int64_t timeout_us = 0;
     epoch_quiescent();
     exclusive_point();
-    if (!loop->ready_first && !io_pending(loop->io) && mailbox_prepare_sleep(&loop->mailbox)) {
+    if (!loop->ready_first && !loop->asked && !io_pending(loop->io) &&
+        mailbox_prepare_sleep(&loop->mailbox)) {
         timeout_us = time_to_timer_us(worker);
         if (loop->leaving)
             timeout_us = LEAVING_WAIT_US;

@@ -15,6 +15,7 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/clients/connections.h"
+#include "server/clients/server.h"
 #include "server/config/config.h"
 
 #define LEAST_BYTES (128 << 10) /* a limit below that would let nobody in to change it */

@@ -2,9 +2,7 @@
  * happens to it: conn_events.c; bytes become commands: input.c; commands run: batch.c. */
 #include "server/clients/conn.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,7 +10,6 @@
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
-#include "engine/watch.h"
 #include "server/base/log.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
@@ -21,6 +18,7 @@
 /* --- States ----------------------------------------------------------------------------------- */
 
 #define QUERY_STOP_BYTES (128 * 1024)
+#define ANSWERED_MAX     8 /* of a turn: the kernel takes 0.1 ms to close one */
 
 #define TO(state) (1u << CONN_##state)
 
@@ -157,7 +155,7 @@ void conn_try_move(struct conn *conn) {
     if (conn->move_target == conn->loop)
         conn->move_target = NULL;
     if (!conn->move_target || conn->state != CONN_IDLE || conn->in_batch || conn->dirty ||
-        conn->end_of_input || conn->io.output_first || conn->io.sending ||
+        conn->asked || conn->end_of_input || conn->io.output_first || conn->io.sending ||
         conn->session.kill_requested || reply_pending_bytes(&conn->reply) > 0)
         return; /* tried again when its output has been sent, and by conn_look_after */
     reply_clear(&conn->reply);
@@ -167,6 +165,8 @@ void conn_try_move(struct conn *conn) {
 
 void conn_unlink(struct conn *conn) {
     struct loop *loop = conn->loop;
+    if (loop->look_next == conn)
+        loop->look_next = conn->next;
     if (conn->previous)
         conn->previous->next = conn->next;
     else
@@ -245,12 +245,13 @@ void conn_closed(struct conn *conn) {
 }
 
 void conn_free_if_done(struct conn *conn) {
-    if (conn->state != CONN_CLOSED || conn->dirty || conn->in_batch ||
+    if (conn->state != CONN_CLOSED || conn->dirty || conn->in_batch || conn->asked ||
         wait_is_waiting(&conn->wait) ||
         !dispatch_forget(&conn->loop->execution, &conn->wait, &conn->session))
         return;
     wait_end(&conn->wait);
     conn_unlink(conn);
+    client_list_remove(&conn->loop->server->clients, conn->session.id);
     atomic_fetch_sub(&conn->loop->server->client_count, 1);
     reply_clear(&conn->reply);
     memory_free(conn->query.data);
@@ -279,50 +280,66 @@ void conn_look_after(struct conn *conn, uint64_t timeout_ms) {
     }
 }
 
+/* --- What others ask ------------------------------------------------------------------------- */
+
+/* The list is written in exclusive sections and by its loop. One that leaves the loop, or is on its
+ * way, is looked at where it arrives. */
+static void ask(struct conn *conn) {
+    struct loop *loop = conn->loop;
+    if (!conn->asked && conn->state != CONN_DETACHING && conn->state != CONN_MOVING) {
+        conn->asked = true;
+        conn->next_asked = loop->asked;
+        loop->asked = conn;
+    }
+    loop_call_attention(loop);
+}
+
+void conn_ask_to_end(struct conn *conn) {
+    ASSERT(conn->state < CONN_CLOSING);
+    conn->session.kill_requested = true;
+    ask(conn);
+}
+
+void conn_ask_to_move(struct conn *conn, struct loop *target) {
+    if (conn->state >= CONN_DETACHING)
+        return;
+    conn->move_target = target;
+    ask(conn);
+}
+
+bool conn_answer_asked(struct loop *loop) {
+    for (unsigned i = 0; i < ANSWERED_MAX && loop->asked; i++) {
+        struct conn *conn = loop->asked;
+        loop->asked = conn->next_asked;
+        conn->asked = false;
+        conn_look_after(conn, 0);
+        conn_free_if_done(conn);
+    }
+    return loop->asked == NULL;
+}
+
 /* --- What it is ------------------------------------------------------------------------------- */
 
 size_t conn_memory_bytes(const struct conn *conn) {
     const struct session *session = &conn->session;
-    size_t bytes = sizeof *conn + conn->query.capacity + conn->io.output_bytes +
-                   reply_pending_bytes(&conn->reply) + session->transaction.bytes +
-                   session->transaction.capacity * sizeof *session->transaction.commands;
-    for (const struct watcher *watcher = session->watchers; watcher;
-         watcher = watcher->next_of_owner)
-        bytes += sizeof *watcher + watcher->length;
-    return bytes;
+    return sizeof *conn + conn->query.capacity + conn->io.output_bytes +
+           reply_pending_bytes(&conn->reply) + session->transaction.bytes +
+           session->transaction.capacity * sizeof *session->transaction.commands +
+           session->watched_bytes;
 }
 
-static void address_text(const struct conn *conn, bool peer, char *text, size_t size) {
-    struct sockaddr_storage address;
-    socklen_t length = sizeof address;
-    char host[INET6_ADDRSTRLEN] = "";
-    snprintf(text, size, "?:0");
-    if (conn->io.fd < 0)
-        return;
-    if (!conn->tcp) {
-        snprintf(text, size, "%s:0",
-                 config_current()->unixsocket ? config_current()->unixsocket : "");
-        return;
-    }
-    int failed = peer ? getpeername(conn->io.fd, (struct sockaddr *)&address, &length)
-                      : getsockname(conn->io.fd, (struct sockaddr *)&address, &length);
-    if (failed)
-        return;
-    if (address.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
-        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-        snprintf(text, size, "%s:%u", host, ntohs(in->sin_port));
-    } else if (address.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)&address;
-        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
-        snprintf(text, size, "[%s]:%u", host, ntohs(in->sin6_port));
-    }
+void conn_address_text(const struct address *address, char *text, size_t size) {
+    const char *path = config_current()->unixsocket;
+    if (address_is_unix(address))
+        snprintf(text, size, "%s:0", path ? path : "");
+    else
+        address_text(address, text, size);
 }
 
-void conn_peer_text(const struct conn *conn, char *text, size_t size) {
-    address_text(conn, true, text, size);
-}
-
-void conn_local_text(const struct conn *conn, char *text, size_t size) {
-    address_text(conn, false, text, size);
+bool conn_address_parse(const char *text, size_t length, struct address *address) {
+    char path[PATH_MAX];
+    *address = (struct address){.family = AF_UNIX};
+    conn_address_text(address, path, sizeof path);
+    return (strlen(path) == length && memcmp(path, text, length) == 0) ||
+           address_parse(text, length, address);
 }

@@ -19,13 +19,14 @@
  *   READY      in the loop's ready list; what comes is kept
  *   PARKED     a command waits (wait.state tells for what); what comes is kept
  *   DETACHING  the backend lets go of it (io_detach); nothing is unsent; what comes is kept
- *   MOVING     in a message to another loop, in the server's list of moving connections
+ *   MOVING     in a message to another loop
  *   DRAINING   nothing more is read; it closes when all is sent
  *   CLOSING    the backend is closing it (io_close)
  *   CLOSED     the backend is done; freed as soon as nothing else holds it: the batch, the list of
  *              dirty ones, a resume under way, its watchers in slots whose tokens are taken
  *
- * in_batch and dirty say in which lists it is, whatever the state. */
+ * in_batch, dirty and asked say in which lists it is, whatever the state. asked: others want it to
+ * end or to move; it does not leave its loop before that has been answered. */
 #ifndef SLOTWISE_SERVER_CONN_H
 #define SLOTWISE_SERVER_CONN_H
 
@@ -33,6 +34,7 @@
 #include "server/clients/query.h"
 #include "server/dispatch/session.h"
 #include "server/dispatch/wait.h"
+#include "server/net/address.h"
 #include "server/net/io.h"
 #include "server/resp/resp_parse.h"
 
@@ -49,20 +51,21 @@ enum conn_state {
 };
 
 struct conn {
-    struct io_connection io; /* first */
-    struct loop *loop;       /* changes only by a move */
-    struct conn *next,
-        *previous; /* the loop's list of connections, or the server's of moving ones */
+    struct io_connection io;      /* first */
+    struct loop *loop;            /* changes only by a move */
+    struct conn *next, *previous; /* the loop's list of connections */
     struct conn *next_dirty, *next_in_batch, *next_ready;
-    uint8_t state; /* enum conn_state */
+    struct conn *next_asked; /* the loop's list of those to be looked after */
+    uint8_t state;           /* enum conn_state */
     bool dirty, in_batch;
-    bool end_of_input;    /* the peer will send no more */
-    bool source_is_query; /* the entries in the batch point into the query buffer */
-    bool tcp;
+    bool asked;                 /* in that list */
+    bool end_of_input;          /* the peer will send no more */
+    bool source_is_query;       /* the entries in the batch point into the query buffer */
+    struct address peer, local; /* as they were when it came */
     struct wait wait;
     struct message message;   /* the move */
     struct loop *move_target; /* where it is to go when it is quiet; NULL: it stays. Also set by
-                                 others in exclusive sections */
+                                 conn_ask_to_move */
     struct query_buffer query;
     struct parse_large *large; /* a command of many arguments in progress, or NULL */
     struct reply reply;
@@ -113,9 +116,17 @@ static inline size_t conn_query_bytes(const struct conn *conn) {
  * section. */
 size_t conn_memory_bytes(const struct conn *conn);
 
-/* Address texts for CLIENT LIST; buffers of at least 64 bytes (unix sockets: path:0). */
-void conn_peer_text(const struct conn *conn, char *text, size_t size);
-void conn_local_text(const struct conn *conn, char *text, size_t size);
+/* As clients see it (Unix sockets: path:0). */
+void conn_address_text(const struct address *address, char *text, size_t size);
+/* The address that is shown so, to the letter. false: there is none. */
+bool conn_address_parse(const char *text, size_t length, struct address *address);
+
+/* In an exclusive section: its loop will end it at once and runs no more commands of it; move it
+ * when it is quiet. Not if it is CLOSING or CLOSED. */
+void conn_ask_to_end(struct conn *conn);
+void conn_ask_to_move(struct conn *conn, struct loop *target);
+/* Looks after some of those of whom something was asked. On the loop's thread. true: after all. */
+bool conn_answer_asked(struct loop *loop);
 
 static inline struct conn *conn_of_session(struct session *session) {
     return (struct conn *)(void *)((char *)session - offsetof(struct conn, session));

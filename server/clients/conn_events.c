@@ -1,7 +1,6 @@
 /* See conn_events.h. */
 #include "server/clients/conn_events.h"
 
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -53,37 +52,26 @@ static void resumed(struct wait *wait) {
 
 /* --- Beginning -------------------------------------------------------------------------------- */
 
-static bool address_is_local(const struct conn *conn) {
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof peer;
-    if (!conn->tcp)
-        return true;
-    if (getpeername(conn->io.fd, (struct sockaddr *)&peer, &length) < 0)
-        return false;
-    if (peer.ss_family == AF_INET)
-        return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == 127;
-    return peer.ss_family == AF_INET6 &&
-           IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&peer)->sin6_addr);
-}
-
 static void session_peer_text(const struct session *session, char *text, size_t size) {
-    conn_peer_text(conn_of_session((struct session *)(uintptr_t)session), text, size);
+    const struct conn *conn = conn_of_session((struct session *)(uintptr_t)session);
+    conn_address_text(&conn->peer, text, size);
 }
 
 struct conn *conn_create(struct loop *loop, int fd, bool tcp) {
     struct conn *conn = memory_calloc(1, sizeof *conn);
     struct server *server = loop->server;
     conn->io.fd = fd;
-    conn->tcp = tcp;
+    conn->peer = tcp ? address_of_peer(fd) : (struct address){.family = AF_UNIX};
+    conn->local = tcp ? address_of_local(fd) : (struct address){.family = AF_UNIX};
     conn->loop = loop;
     conn->state = CONN_MOVING;
     reply_init(&conn->reply);
-    session_init(&conn->session, atomic_fetch_add(&server->next_client_id, 1),
-                 !config_current()->requirepass);
+    session_init(&conn->session, 0, !config_current()->requirepass);
     conn->session.peer_text = session_peer_text;
-    conn->session.is_local = address_is_local(conn);
+    conn->session.is_local = address_is_loopback(&conn->peer);
     conn->last_active_ms = clock_monotonic_us() / 1000;
     wait_init(&conn->wait, &loop->mailbox, resumed);
+    conn->session.id = client_list_add(&server->clients, conn);
     return conn;
 }
 
@@ -146,43 +134,20 @@ void conn_receive(struct conn *conn, const char *data, int64_t length) {
 
 /* --- Moving ----------------------------------------------------------------------------------- */
 
-static void moving_add(struct server *server, struct conn *conn) {
-    pthread_mutex_lock(&server->moving_lock);
-    conn->previous = NULL;
-    conn->next = server->moving;
-    if (conn->next)
-        conn->next->previous = conn;
-    server->moving = conn;
-    pthread_mutex_unlock(&server->moving_lock);
-}
-
-static void moving_remove(struct server *server, struct conn *conn) {
-    pthread_mutex_lock(&server->moving_lock);
-    if (conn->previous)
-        conn->previous->next = conn->next;
-    else
-        server->moving = conn->next;
-    if (conn->next)
-        conn->next->previous = conn->previous;
-    pthread_mutex_unlock(&server->moving_lock);
-}
-
 bool conn_any_moving(struct server *server) {
-    pthread_mutex_lock(&server->moving_lock);
-    bool any = server->moving != NULL;
-    pthread_mutex_unlock(&server->moving_lock);
-    return any;
+    return atomic_load(&server->moving_clients) > 0;
 }
 
 static void arrive(struct message *message) {
     struct conn *conn = (struct conn *)(void *)((char *)message - offsetof(struct conn, message));
-    moving_remove(conn->loop->server, conn);
+    struct server *server = conn->loop->server;
     conn_arrive(conn);
+    atomic_fetch_sub(&server->moving_clients, 1); /* it is in the loop's list now */
 }
 
 void conn_send(struct conn *conn, struct loop *target) {
     conn->loop = target;
-    moving_add(target->server, conn);
+    atomic_fetch_add(&target->server->moving_clients, 1);
     conn->message.run = arrive;
     mailbox_post(&target->mailbox, &conn->message);
 }

@@ -1,87 +1,115 @@
 /* See connections.h. */
 #include "server/clients/connections.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "engine/clock.h"
-#include "engine/memory.h"
 #include "server/base/numbers.h"
 #include "server/clients/server.h"
+#include "server/dispatch/call.h"
 
 /* --- Which there are -------------------------------------------------------------------------- */
 
-struct list {
-    struct conn **connections;
-    size_t count, capacity;
-};
-
-static void add_all(struct list *list, struct conn *first) {
-    for (struct conn *conn = first; conn; conn = conn->next) {
-        if (conn->state >= CONN_CLOSING || conn->session.kill_requested)
-            continue;
-        if (list->count == list->capacity) {
-            list->capacity = list->capacity ? list->capacity * 2 : 64;
-            list->connections =
-                memory_realloc(list->connections, list->capacity * sizeof *list->connections);
+bool client_type_by_name(const struct argument *name, enum client_type *type) {
+    static const struct {
+        const char *name;
+        enum client_type type;
+    } types[] = {{"normal", CLIENT_NORMAL},
+                 {"slave", CLIENT_REPLICA},
+                 {"replica", CLIENT_REPLICA},
+                 {"pubsub", CLIENT_PUBSUB},
+                 {"master", CLIENT_MASTER}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (argument_is(name, types[i].name)) {
+            *type = types[i].type;
+            return true;
         }
-        list->connections[list->count++] = conn;
-    }
+    return false;
 }
 
-static int compare_ids(const void *a, const void *b) {
-    uint64_t id_a = (*(struct conn *const *)a)->session.id;
-    uint64_t id_b = (*(struct conn *const *)b)->session.id;
-    return (id_a > id_b) - (id_a < id_b);
+enum client_type connections_type(const struct conn *conn) {
+    (void)conn; /* no other ones are there yet */
+    return CLIENT_NORMAL;
 }
 
-struct conn **connections_collect(const struct server *server, size_t *count) {
-    struct list list = {0};
-    for (unsigned i = 0; i < server->loop_count; i++)
-        add_all(&list, server->loops[i]->connections);
-    add_all(&list, server->moving);
-    if (list.count > 0)
-        qsort(list.connections, list.count, sizeof *list.connections, compare_ids);
-    *count = list.count;
-    return list.connections;
+static bool is_ending(const struct conn *conn) {
+    return conn->state >= CONN_CLOSING || conn->session.kill_requested;
 }
 
-struct conn *connections_find(struct conn *const *connections, size_t count, uint64_t id) {
-    size_t low = 0, high = count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (connections[middle]->session.id < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < count && connections[low]->session.id == id ? connections[low] : NULL;
+size_t connections_next(struct server *server, struct client_walk *walk, struct conn **connections,
+                        bool *more) {
+    size_t seen = client_walk_next(walk, &server->clients, connections, CONNECTIONS_PIECE, more);
+    size_t count = 0;
+    for (size_t i = 0; i < seen; i++)
+        if (!is_ending(connections[i]))
+            connections[count++] = connections[i];
+    return count;
 }
 
-void connections_kill(struct conn *conn) {
-    conn->session.kill_requested = true;
-    atomic_store(&conn->loop->attention, true);
-    loop_wake(conn->loop);
+struct conn *connections_find(struct server *server, uint64_t id) {
+    struct conn *conn = client_list_find(&server->clients, id);
+    return conn && !is_ending(conn) ? conn : NULL;
 }
 
 /* --- What they look like ---------------------------------------------------------------------- */
 
-static void flags_text(const struct conn *conn, char flags[16]) {
+void connection_facts_note(struct connection_facts *facts, const struct conn *conn,
+                           uint64_t now_ms) {
     const struct session *session = &conn->session;
+    const struct transaction *transaction = &session->transaction;
+    *facts = (struct connection_facts){
+        .id = session->id,
+        .now_ms = now_ms,
+        .created_ms = session->created_ms,
+        .active_ms = conn->last_active_ms,
+        .peer = conn->peer,
+        .local = conn->local,
+        .name = shared_text_use(session->name),
+        .library_name = shared_text_use(session->library_name),
+        .library_version = shared_text_use(session->library_version),
+        .last_command = session->last_command,
+        .queued = transaction->count,
+        .queued_bytes = transaction->bytes - transaction->arguments * sizeof(struct argument),
+        .unparsed_bytes = conn_query_bytes(conn),
+        .spare_bytes = conn->query.capacity - conn_query_bytes(conn),
+        .pending_bytes = reply_pending_bytes(&conn->reply),
+        .output_blocks = conn->io.output_blocks,
+        .output_bytes = conn->io.output_bytes,
+        .memory_bytes = conn_memory_bytes(conn),
+        .fd = conn->io.fd,
+        .database = session->database,
+        .resp = session->resp,
+        .in_multi = session->in_multi,
+        .blocked =
+            conn->wait.state == WAIT_TIME && conn->wait.list == &conn->loop->execution.paused,
+        .dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed),
+        .closing = conn->state == CONN_DRAINING,
+        .no_evict = session->no_evict,
+        .no_touch = session->no_touch,
+        .has_block = conn->reply.cursor != NULL,
+        .sending = conn->io.sending,
+    };
+}
+
+void connection_facts_drop(struct connection_facts *facts) {
+    shared_text_drop(facts->name);
+    shared_text_drop(facts->library_name);
+    shared_text_drop(facts->library_version);
+}
+
+static void flags_text(const struct connection_facts *facts, char flags[16]) {
     char *cursor = flags;
-    if (session->in_multi)
+    if (facts->in_multi)
         *cursor++ = 'x';
-    if (conn->wait.state == WAIT_TIME)
+    if (facts->blocked)
         *cursor++ = 'b';
-    if (atomic_load_explicit(&session->watch_dirty, memory_order_relaxed))
+    if (facts->dirty)
         *cursor++ = 'd';
-    if (conn->state == CONN_DRAINING)
+    if (facts->closing)
         *cursor++ = 'c';
-    if (!conn->tcp)
+    if (address_is_unix(&facts->peer))
         *cursor++ = 'U';
-    if (session->no_evict)
+    if (facts->no_evict)
         *cursor++ = 'e';
-    if (session->no_touch)
+    if (facts->no_touch)
         *cursor++ = 'T';
     if (cursor == flags)
         *cursor++ = 'N';
@@ -103,49 +131,59 @@ static void argument_bytes(const struct call *running, size_t *arguments, size_t
     }
 }
 
-static size_t queued_bytes(const struct session *session) {
-    size_t bytes = session->transaction.bytes;
-    for (size_t i = 0; i < session->transaction.count; i++)
-        bytes -= (size_t)session->transaction.commands[i].argc * sizeof(struct argument);
-    return bytes;
+/* Fields with their names in front. Not by a format: a listing has hundreds of thousands. */
+static void put_word(struct text *text, const char *name, const char *value) {
+    text_append_string(text, name);
+    text_append_string(text, value);
 }
 
-static size_t count_blocks(const struct conn *conn) {
-    size_t n = 0;
-    for (const struct output_block *block = conn->io.output_first; block; block = block->next)
-        n++;
-    return n;
+static void put_number(struct text *text, const char *name, int64_t value) {
+    char digits[NUMBER_INT64_SIZE];
+    text_append_string(text, name);
+    text_append(text, digits, number_write_int64(digits, value));
+}
+
+void connection_facts_write(struct text *text, const struct connection_facts *facts,
+                            const struct call *running) {
+    char peer[128], local[128], flags[16];
+    size_t arguments, wire;
+    conn_address_text(&facts->peer, peer, sizeof peer);
+    conn_address_text(&facts->local, local, sizeof local);
+    flags_text(facts, flags);
+    argument_bytes(running, &arguments, &wire);
+    uint64_t idle_ms = running ? 0 : facts->now_ms - facts->active_ms;
+    put_number(text, "id=", (int64_t)facts->id);
+    put_word(text, " addr=", peer);
+    put_word(text, " laddr=", local);
+    put_number(text, " fd=", facts->fd);
+    put_word(text, " name=", shared_text_string(facts->name));
+    put_number(text, " age=", (int64_t)(facts->now_ms - facts->created_ms) / 1000);
+    put_number(text, " idle=", (int64_t)idle_ms / 1000);
+    put_word(text, " flags=", flags);
+    put_number(text, " db=", facts->database);
+    text_append_string(text, " sub=0 psub=0 ssub=0");
+    put_number(text, " multi=", facts->in_multi ? (int64_t)facts->queued : -1);
+    put_number(text, " qbuf=", (int64_t)(facts->unparsed_bytes ? facts->unparsed_bytes : wire));
+    put_number(text, " qbuf-free=", (int64_t)facts->spare_bytes);
+    put_number(text, " argv-mem=", (int64_t)arguments);
+    put_number(text, " multi-mem=", (int64_t)facts->queued_bytes);
+    put_number(text, " rbs=", facts->has_block ? OUTPUT_BLOCK_BYTES : 0);
+    put_number(text, " rbp=", (int64_t)facts->pending_bytes);
+    put_number(text, " obl=", (int64_t)facts->pending_bytes);
+    put_number(text, " oll=", (int64_t)facts->output_blocks);
+    put_number(text, " omem=", (int64_t)facts->output_bytes);
+    put_number(text, " tot-mem=", (int64_t)facts->memory_bytes);
+    put_word(text, " events=", facts->sending ? "rw" : "r");
+    put_word(text, " cmd=", facts->last_command ? facts->last_command->name : "NULL");
+    put_number(text, " user=default redir=-1 resp=", facts->resp);
+    put_word(text, " lib-name=", shared_text_string(facts->library_name));
+    put_word(text, " lib-ver=", shared_text_string(facts->library_version));
+    text_append(text, "\n", 1);
 }
 
 void connections_describe(struct text *text, const struct conn *conn, const struct call *running) {
-    const struct session *session = &conn->session;
-    char peer[128], local[128], flags[16];
-    size_t arguments, wire;
-    uint64_t now_ms = clock_monotonic_us() / 1000;
-    conn_peer_text(conn, peer, sizeof peer);
-    conn_local_text(conn, local, sizeof local);
-    flags_text(conn, flags);
-    argument_bytes(running, &arguments, &wire);
-    size_t unparsed = conn_query_bytes(conn) > 0 ? conn_query_bytes(conn) : wire;
-    size_t spare = conn->query.capacity - conn_query_bytes(conn);
-    size_t pending = reply_pending_bytes(&conn->reply);
-    text_append_format(
-        text, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%u",
-        (unsigned long long)session->id, peer, local, conn->io.fd,
-        session->name ? session->name : "", (long long)((now_ms - session->created_ms) / 1000),
-        (long long)(running ? 0 : (now_ms - conn->last_active_ms) / 1000), flags,
-        session->database);
-    text_append_format(text, " sub=0 psub=0 ssub=0 multi=%lld qbuf=%zu qbuf-free=%zu argv-mem=%zu",
-                       session->in_multi ? (long long)session->transaction.count : -1, unparsed,
-                       spare, arguments);
-    text_append_format(text, " multi-mem=%zu rbs=%u rbp=%zu obl=%zu oll=%zu omem=%zu tot-mem=%zu",
-                       queued_bytes(session), conn->reply.cursor ? OUTPUT_BLOCK_BYTES : 0, pending,
-                       pending, count_blocks(conn), conn->io.output_bytes, conn_memory_bytes(conn));
-    text_append_format(text,
-                       " events=%s cmd=%s user=default redir=-1 resp=%u lib-name=%s"
-                       " lib-ver=%s\n",
-                       conn->io.sending ? "rw" : "r",
-                       session->last_command ? session->last_command->name : "NULL", session->resp,
-                       session->library_name ? session->library_name : "",
-                       session->library_version ? session->library_version : "");
+    struct connection_facts facts;
+    connection_facts_note(&facts, conn, clock_monotonic_us() / 1000);
+    connection_facts_write(text, &facts, running);
+    connection_facts_drop(&facts);
 }

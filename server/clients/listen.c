@@ -17,6 +17,7 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
+#include "server/net/address.h"
 
 static int add_listener(struct server *server, int fd, bool tcp) {
     if (server->listener_count == SERVER_LISTENERS_MAX) {
@@ -220,18 +221,6 @@ static void refuse(int fd, const char *text) {
     close(fd);
 }
 
-static bool is_loopback(int fd) {
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof peer;
-    if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
-        return false;
-    if (peer.ss_family == AF_INET)
-        return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == 127;
-    if (peer.ss_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&peer)->sin6_addr);
-    return true;
-}
-
 static void set_keepalive(int fd, int seconds) {
     int one = 1, interval = seconds / 3 > 0 ? seconds / 3 : 1, probes = 3;
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
@@ -262,22 +251,19 @@ static const char protected_mode_error[] =
     "things in order for the server to start accepting connections from the outside.\r\n";
 
 static void log_accepted(int fd, bool tcp) {
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof peer;
-    char host[INET6_ADDRSTRLEN] = "?";
-    unsigned port = 0;
     if (!tcp) {
         log_write(LOG_LEVEL_VERBOSE, "Accepted connection to %s", config_current()->unixsocket);
         return;
     }
-    if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET) {
-        inet_ntop(AF_INET, &((struct sockaddr_in *)&peer)->sin_addr, host, sizeof host);
-        port = ntohs(((struct sockaddr_in *)&peer)->sin_port);
-    } else if (peer.ss_family == AF_INET6) {
-        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&peer)->sin6_addr, host, sizeof host);
-        port = ntohs(((struct sockaddr_in6 *)&peer)->sin6_port);
-    }
-    log_write(LOG_LEVEL_VERBOSE, "Accepted %s:%u", host, port);
+    char host[ADDRESS_TEXT_BYTES];
+    struct address peer = address_of_peer(fd);
+    address_host_text(&peer, host, sizeof host);
+    log_write(LOG_LEVEL_VERBOSE, "Accepted %s:%u", host, peer.port);
+}
+
+static bool comes_from_here(int fd) {
+    struct address peer = address_of_peer(fd);
+    return address_is_loopback(&peer);
 }
 
 bool listen_admit(struct server *server, int fd, bool tcp) {
@@ -288,7 +274,7 @@ bool listen_admit(struct server *server, int fd, bool tcp) {
         return false;
     }
     bool open = !config->requirepass;
-    if (tcp && config->protected_mode && open && !is_loopback(fd)) {
+    if (tcp && config->protected_mode && open && !comes_from_here(fd)) {
         atomic_fetch_add(&server->rejected_connections, 1);
         refuse(fd, protected_mode_error);
         return false;

@@ -20,3 +20,8 @@ void loop_wake(struct loop *loop) {
     ssize_t n = write(loop->mailbox.wake_fd, &one, sizeof one);
     (void)n;
 }
+
+void loop_call_attention(struct loop *loop) {
+    if (!atomic_exchange(&loop->attention, true))
+        loop_wake(loop);
+}

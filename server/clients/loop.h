@@ -56,8 +56,10 @@ struct loop {
     struct execution execution;
     struct batch batch;
     struct conn *connections; /* all of this thread; by next */
+    struct conn *look_next;   /* of them the next to be looked after; NULL: the first */
     unsigned connection_count;
-    struct conn *dirty;                    /* with unsent replies; by next_dirty */
+    struct conn *dirty; /* with unsent replies; by next_dirty */
+    struct conn *asked; /* by next_asked; written by others in exclusive sections (conn.c) */
     struct conn *ready_first, *ready_last; /* with commands left over; by next_ready */
     unsigned ready_count;
     uint64_t turn;        /* number of this turn */
@@ -71,7 +73,7 @@ struct loop {
     _Atomic uint64_t input_buffer_max, output_buffer_max, connection_bytes; /* statistics.c */
     _Atomic uint64_t paused_clients;
     struct client_eviction client_eviction;
-    _Atomic bool attention; /* set by anybody: look at the requests of all connections */
+    _Atomic bool attention; /* set by anybody: something was asked, or the pause is over */
     /* Balance (balance.c). */
     _Atomic uint64_t busy_ns;       /* thread CPU time at the last sample; read by others */
     _Atomic unsigned load_permille; /* read by worker 0 */
@@ -88,5 +90,7 @@ extern _Thread_local struct loop *loop_self; /* NULL outside workers */
 void loop_set_time_slices(struct loop *loop, bool on);
 /* Wakes it from any thread. */
 void loop_wake(struct loop *loop);
+/* Sets attention; wakes it unless that was set. */
+void loop_call_attention(struct loop *loop);
 
 #endif

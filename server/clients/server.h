@@ -3,13 +3,13 @@
 #ifndef SLOTWISE_SERVER_SERVER_H
 #define SLOTWISE_SERVER_SERVER_H
 
-#include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/keyspace.h"
+#include "server/clients/client_list.h"
 #include "server/dispatch/accounting.h"
 #include "server/dispatch/latency_monitor.h"
 #include "server/dispatch/pause.h"
@@ -18,7 +18,6 @@
 #define SERVER_WORKERS_MAX   128
 
 struct loop;
-struct conn;
 
 struct listener {
     int fd;
@@ -31,10 +30,8 @@ struct server {
     unsigned loop_count;
     _Atomic unsigned workers_awake;  /* how many take new connections; written by worker 0 */
     _Atomic unsigned workers_pinned; /* DEBUG WORKERS-AWAKE; 0: as the load wants it */
-    /* Connections on their way from one worker to another, by their own links. Under the lock, or
-     * in an exclusive section (which no holder of the lock can be in). */
-    pthread_mutex_t moving_lock;
-    struct conn *moving;
+    struct client_list clients;      /* all connections */
+    _Atomic unsigned moving_clients; /* of them on their way from one worker to another */
     struct listener listeners[SERVER_LISTENERS_MAX]; /* changed in exclusive sections */
     unsigned listener_count;
     int retired_listeners[SERVER_LISTENERS_MAX]; /* closed by worker 0 when it has let go of them */
@@ -47,7 +44,6 @@ struct server {
     char unix_socket[108]; /* likewise */
     int64_t started_ms;
     uint64_t started_us; /* monotonic */
-    _Atomic uint64_t next_client_id;
     _Atomic unsigned client_count;
     _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections, evicted_clients;
     _Atomic int signal_received; /* set by the signal handler; the watchdog acts */

@@ -1,20 +1,17 @@
-/* CLIENT: what a connection says about itself, and about others.
+/* CLIENT: what a connection says about itself; PAUSE. LIST and KILL are in cmd_client_list.c.
  *
- * What concerns the own connection runs on its worker; LIST, KILL, PAUSE and UNPAUSE, which look at
- * everybody's connections, run while all workers are stopped. Nothing blocks a command yet and keys
- * are not tracked, so UNBLOCK finds nobody and TRACKING can only be switched off. */
-#include <string.h>
-
-#include "engine/memory.h"
+ * What concerns the own connection runs on its worker; PAUSE and UNPAUSE run while all workers are
+ * stopped. Nothing blocks a command yet and keys are not tracked, so UNBLOCK finds nobody and
+ * TRACKING can only be switched off. */
 #include "server/clients/connections.h"
 #include "server/clients/server.h"
 #include "server/commands/cmd_data.h"
 #include "server/commands/cmd_session.h"
 
 command_handler cmd_client_caching, cmd_client_getname, cmd_client_getredir, cmd_client_help,
-    cmd_client_id, cmd_client_info, cmd_client_kill, cmd_client_list, cmd_client_no_evict,
-    cmd_client_no_touch, cmd_client_pause, cmd_client_reply, cmd_client_setinfo, cmd_client_setname,
-    cmd_client_tracking, cmd_client_trackinginfo, cmd_client_unblock, cmd_client_unpause;
+    cmd_client_id, cmd_client_info, cmd_client_no_evict, cmd_client_no_touch, cmd_client_pause,
+    cmd_client_reply, cmd_client_setinfo, cmd_client_setname, cmd_client_tracking,
+    cmd_client_trackinginfo, cmd_client_unblock, cmd_client_unpause;
 
 /* --- The own connection ----------------------------------------------------------------------- */
 
@@ -25,7 +22,7 @@ enum call_result cmd_client_id(struct call *call) {
 
 enum call_result cmd_client_getname(struct call *call) {
     if (call->session->name)
-        reply_bulk_text(call->reply, call->session->name);
+        reply_bulk_text(call->reply, call->session->name->text);
     else
         reply_null(call->reply);
     return CALL_DONE;
@@ -43,7 +40,7 @@ enum call_result cmd_client_setname(struct call *call) {
 
 enum call_result cmd_client_setinfo(struct call *call) {
     const struct argument *option = &call->argv[2];
-    char **field;
+    struct shared_text **field;
     if (argument_is(option, "lib-name")) {
         field = &call->session->library_name;
     } else if (argument_is(option, "lib-ver")) {
@@ -117,178 +114,7 @@ enum call_result cmd_client_reply(struct call *call) {
     return CALL_DONE;
 }
 
-/* --- Other connections ------------------------------------------------------------------------ */
-
-/* Kinds of clients; all that there are so far are normal ones. */
-enum client_type { CLIENT_ANY, CLIENT_NORMAL, CLIENT_OTHER };
-
-/* false: error replied. */
-static bool type_argument(struct call *call, int index, enum client_type *type) {
-    static const char *const others[] = {"slave", "replica", "pubsub", "master"};
-    const struct argument *argument = &call->argv[index];
-    if (argument_is(argument, "normal")) {
-        *type = CLIENT_NORMAL;
-        return true;
-    }
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (argument_is(argument, others[i])) {
-            *type = CLIENT_OTHER;
-            return true;
-        }
-    reply_error_format(call->reply, "ERR Unknown client type '%.*s'", (int)argument->length,
-                       argument->data);
-    return false;
-}
-
-static void describe(struct call *call, struct text *text, const struct conn *conn) {
-    bool own = conn == conn_of_session(call->session);
-    connections_describe(text, conn, own ? call : NULL);
-}
-
-/* CLIENT LIST ID id...: in the order asked for. false: error replied. */
-static bool list_ids(struct call *call, struct conn *const *connections, size_t count,
-                     struct text *text) {
-    for (int i = 3; i < call->argc; i++) {
-        int64_t id;
-        if (!number_parse_int64(call->argv[i].data, call->argv[i].length, &id)) {
-            reply_error(call->reply, "ERR Invalid client ID");
-            return false;
-        }
-        const struct conn *conn = connections_find(connections, count, (uint64_t)id);
-        if (conn)
-            describe(call, text, conn);
-    }
-    return true;
-}
-
-enum call_result cmd_client_list(struct call *call) {
-    enum client_type type = CLIENT_ANY;
-    bool by_id = call->argc > 3 && argument_is(&call->argv[2], "id"), fine = true;
-    if (call->argc == 4 && argument_is(&call->argv[2], "type")) {
-        if (!type_argument(call, 3, &type))
-            return CALL_DONE;
-    } else if (call->argc != 2 && !by_id) {
-        reply_error(call->reply, ERROR_SYNTAX);
-        return CALL_DONE;
-    }
-    struct text text = {0};
-    size_t count;
-    struct conn **connections = connections_collect(call->server, &count);
-    if (by_id)
-        fine = list_ids(call, connections, count, &text);
-    else if (type != CLIENT_OTHER)
-        for (size_t i = 0; i < count; i++)
-            describe(call, &text, connections[i]);
-    if (fine)
-        reply_verbatim(call->reply, "txt", text_string(&text), text.length);
-    text_free(&text);
-    memory_free(connections);
-    return CALL_DONE;
-}
-
-struct kill_filter {
-    const struct argument *address, *local_address;
-    enum client_type type;
-    int64_t id; /* 0: any */
-    bool skip_me;
-};
-
-/* One option and its value; false: error replied. */
-static bool kill_option_parse(struct call *call, int index, struct kill_filter *filter) {
-    const struct argument *option = &call->argv[index], *value = option + 1;
-    if (argument_is(option, "id")) {
-        if (number_parse_int64(value->data, value->length, &filter->id) && filter->id > 0)
-            return true;
-        reply_error(call->reply, "ERR client-id should be greater than 0");
-        return false;
-    }
-    if (argument_is(option, "type"))
-        return type_argument(call, index + 1, &filter->type);
-    if (argument_is(option, "addr")) {
-        filter->address = value;
-    } else if (argument_is(option, "laddr")) {
-        filter->local_address = value;
-    } else if (argument_is(option, "user")) {
-        if (value->length != 7 || memcmp(value->data, "default", 7) != 0) {
-            reply_error_format(call->reply, "ERR No such user '%.*s'", (int)value->length,
-                               value->data);
-            return false;
-        }
-    } else if (argument_is(option, "skipme") &&
-               (argument_is(value, "yes") || argument_is(value, "no"))) {
-        filter->skip_me = argument_is(value, "yes");
-    } else {
-        reply_error(call->reply, ERROR_SYNTAX);
-        return false;
-    }
-    return true;
-}
-
-static bool text_is(const char *text, const struct argument *argument) {
-    return strlen(text) == argument->length && memcmp(text, argument->data, argument->length) == 0;
-}
-
-static bool kill_matches(const struct kill_filter *filter, const struct conn *conn) {
-    char text[128];
-    if (filter->type == CLIENT_OTHER || (filter->id && (uint64_t)filter->id != conn->session.id))
-        return false;
-    if (filter->address) {
-        conn_peer_text(conn, text, sizeof text);
-        if (!text_is(text, filter->address))
-            return false;
-    }
-    if (filter->local_address) {
-        conn_local_text(conn, text, sizeof text);
-        if (!text_is(text, filter->local_address))
-            return false;
-    }
-    return true;
-}
-
-/* Returns how many; *own: this one is among them, and left for the caller. */
-static int64_t kill_all(struct call *call, const struct kill_filter *filter, bool *own) {
-    int64_t killed = 0;
-    size_t count;
-    struct conn **connections = connections_collect(call->server, &count);
-    *own = false;
-    for (size_t i = 0; i < count; i++) {
-        bool me = connections[i] == conn_of_session(call->session);
-        if ((me && filter->skip_me) || !kill_matches(filter, connections[i]))
-            continue;
-        if (me)
-            *own = true;
-        else
-            connections_kill(connections[i]);
-        killed++;
-    }
-    memory_free(connections);
-    return killed;
-}
-
-enum call_result cmd_client_kill(struct call *call) {
-    struct kill_filter filter = {.skip_me = true};
-    bool old_form = call->argc == 3, own;
-    if (old_form) {
-        filter.address = &call->argv[2];
-        filter.skip_me = false;
-    }
-    for (int i = 2; i < call->argc && !old_form; i += 2) {
-        if (i + 1 == call->argc) {
-            reply_error(call->reply, ERROR_SYNTAX);
-            return CALL_DONE;
-        }
-        if (!kill_option_parse(call, i, &filter))
-            return CALL_DONE;
-    }
-    int64_t killed = kill_all(call, &filter, &own);
-    if (!old_form)
-        reply_integer(call->reply, killed);
-    else if (killed > 0)
-        reply_ok(call->reply);
-    else
-        reply_error(call->reply, "ERR No such client");
-    return own ? CALL_CLOSE : CALL_DONE;
-}
+/* --- Blocked clients ------------------------------------------------------------------------- */
 
 /* No command blocks, so whoever is named is not blocked. */
 enum call_result cmd_client_unblock(struct call *call) {
@@ -332,10 +158,8 @@ enum call_result cmd_client_pause(struct call *call) {
 
 enum call_result cmd_client_unpause(struct call *call) {
     pause_end(&call->server->pause);
-    for (unsigned i = 0; i < call->server->loop_count; i++) {
-        atomic_store(&call->server->loops[i]->attention, true);
-        loop_wake(call->server->loops[i]);
-    }
+    for (unsigned i = 0; i < call->server->loop_count; i++)
+        loop_call_attention(call->server->loops[i]);
     reply_ok(call->reply);
     return CALL_DONE;
 }

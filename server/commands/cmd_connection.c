@@ -180,8 +180,8 @@ enum call_result cmd_reset(struct call *call) {
     call->reply->resp = session->resp = 2;
     session->authenticated = !password_is_wanted();
     session_discard(session);
-    transaction_unwatch(session); /* ACCESS_WATCHED: their tokens are held */
-    memory_free(session->name);   /* what library it is does not change by a reset */
+    transaction_unwatch(session);    /* ACCESS_WATCHED: their tokens are held */
+    shared_text_drop(session->name); /* what library it is does not change by a reset */
     session->name = NULL;
     session->no_evict = session->no_touch = false;
     session->reply_mode = REPLY_ON;

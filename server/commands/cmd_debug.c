@@ -249,34 +249,36 @@ static const struct subcommand {
     int least, most; /* arguments, DEBUG and the name included */
     void (*run)(struct call *call);
     bool exclusive; /* all workers are stopped for it */
+    /* Instead of run: it decides itself what it needs, as a handler does. */
+    enum call_result (*handler)(struct call *call);
 } subcommands[] = {
-    {"aof-flush-sleep", 3, 3, debug_accept, false},
-    {"assert", 2, 2, debug_assert, false},
-    {"change-repl-id", 2, 2, debug_change_replication_id, true},
-    {"digest", 2, 2, debug_digest, true},
-    {"digest-value", 2, INT32_MAX, debug_digest_value, false},
-    {"error", 3, 3, debug_error, false},
-    {"help", 2, 2, debug_help, false},
-    {"loadaof", 2, 2, debug_loadaof, false},
-    {"log", 3, 3, debug_log, false},
-    {"object", 3, 3, debug_object, false},
-    {"move-client", 3, 4, debug_move_client, true},
-    {"panic", 2, 2, debug_panic, false},
-    {"patience-hold", 3, 3, debug_patience_hold, false},
-    {"pause-cron", 3, 3, debug_accept, false},
-    {"populate", 3, 5, debug_populate, false},
-    {"protocol", 3, 3, debug_protocol, false},
-    {"quicklist-packed-threshold", 3, 3, debug_packed_threshold, false},
-    {"reload", 2, INT32_MAX, debug_reload, false},
-    {"replybuffer", 4, 4, debug_accept, false},
-    {"segfault", 2, 2, debug_segfault, false},
-    {"set-active-expire", 3, 3, debug_set_active_expire, false},
-    {"set-skip-checksum-validation", 3, 3, debug_accept, false},
-    {"sleep", 3, 3, debug_sleep, false},
-    {"slot-hold", 4, 4, debug_slot_hold, false},
-    {"slot-serving", 4, 4, debug_slot_serving, true},
-    {"time-slices", 3, 3, debug_time_slices, true},
-    {"workers-awake", 3, 3, debug_workers_awake, false},
+    {"aof-flush-sleep", 3, 3, debug_accept, false, NULL},
+    {"assert", 2, 2, debug_assert, false, NULL},
+    {"change-repl-id", 2, 2, debug_change_replication_id, true, NULL},
+    {"digest", 2, 2, debug_digest, true, NULL},
+    {"digest-value", 2, INT32_MAX, debug_digest_value, false, NULL},
+    {"error", 3, 3, debug_error, false, NULL},
+    {"help", 2, 2, debug_help, false, NULL},
+    {"loadaof", 2, 2, debug_loadaof, false, NULL},
+    {"log", 3, 3, debug_log, false, NULL},
+    {"object", 3, 3, debug_object, false, NULL},
+    {"move-client", 3, 4, NULL, false, debug_move_client},
+    {"panic", 2, 2, debug_panic, false, NULL},
+    {"patience-hold", 3, 3, debug_patience_hold, false, NULL},
+    {"pause-cron", 3, 3, debug_accept, false, NULL},
+    {"populate", 3, 5, debug_populate, false, NULL},
+    {"protocol", 3, 3, debug_protocol, false, NULL},
+    {"quicklist-packed-threshold", 3, 3, debug_packed_threshold, false, NULL},
+    {"reload", 2, INT32_MAX, debug_reload, false, NULL},
+    {"replybuffer", 4, 4, debug_accept, false, NULL},
+    {"segfault", 2, 2, debug_segfault, false, NULL},
+    {"set-active-expire", 3, 3, debug_set_active_expire, false, NULL},
+    {"set-skip-checksum-validation", 3, 3, debug_accept, false, NULL},
+    {"sleep", 3, 3, debug_sleep, false, NULL},
+    {"slot-hold", 4, 4, debug_slot_hold, false, NULL},
+    {"slot-serving", 4, 4, debug_slot_serving, true, NULL},
+    {"time-slices", 3, 3, debug_time_slices, true, NULL},
+    {"workers-awake", 3, 3, debug_workers_awake, false, NULL},
 };
 
 static const struct subcommand *find(const struct call *call) {
@@ -291,6 +293,8 @@ static const struct subcommand *find(const struct call *call) {
 
 enum call_result cmd_debug(struct call *call) {
     const struct subcommand *subcommand = find(call);
+    if (subcommand && subcommand->handler)
+        return subcommand->handler(call);
     if (subcommand && subcommand->exclusive && !call->exclusive)
         return CALL_NEED_EXCLUSIVE;
     if (subcommand)

@@ -13,14 +13,9 @@ bool session_name_is_valid(const struct argument *name) {
     return true;
 }
 
-void session_set_text(char **field, const struct argument *value) {
-    memory_free(*field);
-    *field = NULL;
-    if (value->length == 0)
-        return;
-    *field = memory_alloc(value->length + 1);
-    memcpy(*field, value->data, value->length);
-    (*field)[value->length] = '\0';
+void session_set_text(struct shared_text **field, const struct argument *value) {
+    shared_text_drop(*field);
+    *field = value->length > 0 ? shared_text_make(value->data, value->length) : NULL;
 }
 
 bool call_timeout_argument(struct call *call, int index, uint64_t *until_us) {

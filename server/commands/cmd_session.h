@@ -12,7 +12,7 @@
 /* Only printable ASCII without spaces, so that CLIENT LIST can be split. The empty one is valid. */
 bool session_name_is_valid(const struct argument *name);
 /* Replaces one of session->name, library_name, library_version; an empty value removes it. */
-void session_set_text(char **field, const struct argument *value);
+void session_set_text(struct shared_text **field, const struct argument *value);
 /* A timeout in ms as a monotonic time in us; 0 stays 0. false: error replied. */
 bool call_timeout_argument(struct call *call, int index, uint64_t *until_us);
 

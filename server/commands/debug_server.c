@@ -11,50 +11,85 @@
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "engine/patience.h"
-#include "server/base/numbers.h"
 #include "server/clients/conn.h"
 #include "server/clients/connections.h"
 #include "server/clients/server.h"
 #include "server/dispatch/call.h"
+#include "server/dispatch/session.h"
 
 #define HOLD_MAX_MS 60000
 
 /* --- Moves ------------------------------------------------------------------------------------ */
 
-static void request_move(struct server *server, struct conn *conn, int64_t worker) {
-    if (conn->state >= CONN_DETACHING)
-        return;
+struct moving {
+    struct unfinished unfinished; /* first */
+    struct client_walk walk;
+    int64_t id, worker; /* 0: all; negative: any other */
+    int64_t moved;
+};
+
+static void moving_drop(struct unfinished *unfinished) {
+    memory_free(unfinished);
+}
+
+/* NULL: error replied. */
+static struct moving *moving_begin(struct call *call) {
+    int64_t id = 0, worker = -1;
+    if (!argument_is(&call->argv[2], "all") && !argument_integer(call, 2, &id))
+        return NULL;
+    if (call->argc == 4 && !argument_integer(call, 3, &worker))
+        return NULL;
+    if (worker >= (int64_t)call->server->loop_count) {
+        reply_error(call->reply, "ERR no such worker");
+        return NULL;
+    }
+    struct moving *moving = memory_alloc(sizeof *moving);
+    *moving = (struct moving){.unfinished.drop = moving_drop,
+                              .walk = client_walk_begin(&call->server->clients),
+                              .id = id,
+                              .worker = worker};
+    return moving;
+}
+
+static void request_move(const struct server *server, struct conn *conn, int64_t worker) {
     unsigned target = (unsigned)worker;
-    if (worker < 0) { /* any other */
+    if (worker < 0) {
         unsigned step = 1 + (unsigned)clock_ticks() % (server->loop_count - 1);
         target = (conn->loop->number + step) % server->loop_count;
     }
-    conn->move_target = server->loops[target];
-    atomic_store(&conn->loop->attention, true);
-    loop_wake(conn->loop);
+    conn_ask_to_move(conn, server->loops[target]);
 }
 
-void debug_move_client(struct call *call) {
-    struct server *server = call->server;
-    int64_t id = 0, worker = -1;
-    if (!argument_is(&call->argv[2], "all") && !argument_integer(call, 2, &id))
-        return;
-    if (call->argc == 4 && !argument_integer(call, 3, &worker))
-        return;
-    if (worker >= (int64_t)server->loop_count) {
-        reply_error(call->reply, "ERR no such worker");
-        return;
-    }
-    size_t count, moved = 0;
-    struct conn **connections = connections_collect(server, &count);
+/* All workers are stopped. true: there is more to do. */
+static bool moving_continue(struct moving *moving, struct server *server) {
+    struct conn *connections[CONNECTIONS_PIECE];
+    bool more;
+    size_t count = connections_next(server, &moving->walk, connections, &more);
     for (size_t i = 0; i < count && server->loop_count > 1; i++) {
-        if (id != 0 && connections[i]->session.id != (uint64_t)id)
+        if (moving->id != 0 && connections[i]->session.id != (uint64_t)moving->id)
             continue;
-        request_move(server, connections[i], worker);
-        moved++;
+        request_move(server, connections[i], moving->worker);
+        moving->moved++;
     }
-    memory_free(connections);
-    reply_integer(call->reply, (int64_t)moved);
+    return more;
+}
+
+enum call_result debug_move_client(struct call *call) {
+    struct moving *moving = (struct moving *)(void *)call->session->unfinished;
+    if (!moving) {
+        moving = moving_begin(call);
+        if (!moving)
+            return CALL_DONE;
+        call->session->unfinished = &moving->unfinished;
+    }
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    while (moving_continue(moving, call->server))
+        if (!call->in_exec)
+            return CALL_UNFINISHED;
+    reply_integer(call->reply, moving->moved);
+    session_drop_unfinished(call->session);
+    return CALL_DONE;
 }
 
 void debug_workers_awake(struct call *call) {

@@ -3,10 +3,10 @@
 #ifndef SLOTWISE_SERVER_DEBUG_SERVER_H
 #define SLOTWISE_SERVER_DEBUG_SERVER_H
 
-struct call;
+#include "server/dispatch/command.h"
 
-void debug_move_client(struct call *call);  /* all workers are stopped */
-void debug_slot_serving(struct call *call); /* all workers are stopped */
+enum call_result debug_move_client(struct call *call); /* as a handler */
+void debug_slot_serving(struct call *call);            /* all workers are stopped */
 void debug_slot_hold(struct call *call);
 void debug_patience_hold(struct call *call);
 void debug_workers_awake(struct call *call);

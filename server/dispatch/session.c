@@ -36,7 +36,7 @@ void session_destroy(struct session *session) {
     ASSERT(!session->watchers);
     session_discard(session);
     session_drop_unfinished(session);
-    memory_free(session->name);
-    memory_free(session->library_name);
-    memory_free(session->library_version);
+    shared_text_drop(session->name);
+    shared_text_drop(session->library_name);
+    shared_text_drop(session->library_version);
 }

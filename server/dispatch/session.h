@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/base/shared_text.h"
 #include "server/dispatch/command.h"
 
 struct watcher;
@@ -28,6 +29,7 @@ struct queued_command {
 struct transaction {
     struct queued_command *commands;
     size_t count, capacity, bytes;
+    size_t arguments; /* of all commands */
 };
 
 /* What a command that goes on later has so far (CALL_UNFINISHED); the command's own structure
@@ -57,9 +59,10 @@ struct session {
     /* Writes who the peer is ("address:port") as text; set by whoever has sessions with peers. */
     void (*peer_text)(const struct session *session, char *text, size_t size);
     struct watcher *watchers; /* list by next_of_owner */
+    size_t watched_bytes;     /* of memory that they take */
     struct transaction transaction;
     struct unfinished *unfinished; /* of the command that waits; NULL: none */
-    char *name, *library_name, *library_version;
+    struct shared_text *name, *library_name, *library_version; /* NULL: none */
     const struct command *last_command;
     uint64_t created_ms; /* monotonic */
 };

@@ -86,7 +86,7 @@ static char *put(char *cursor, struct argument *copy, const char *data, size_t l
 static struct slowlog_entry *entry_make(const struct call *call, int64_t duration_us) {
     struct shown shown[SLOWLOG_ARGUMENTS_MAX];
     int argc = call->argc < SLOWLOG_ARGUMENTS_MAX ? call->argc : SLOWLOG_ARGUMENTS_MAX;
-    const char *name = call->session->name ? call->session->name : "";
+    const char *name = shared_text_string(call->session->name);
     char peer[128];
     peer[0] = '\0';
     if (call->session->peer_text)

@@ -35,6 +35,7 @@ void transaction_queue(struct session *session, const struct call *call) {
     transaction->commands[transaction->count++] =
         (struct queued_command){call->command, call->argc, argv, bytes};
     transaction->bytes += bytes;
+    transaction->arguments += (size_t)call->argc;
 }
 
 uint32_t transaction_flags(const struct session *session) {
@@ -51,6 +52,7 @@ void transaction_unwatch(struct session *session) {
         watcher_unlink(watcher);
         watcher_free(watcher);
     }
+    session->watched_bytes = 0;
     atomic_store_explicit(&session->watch_dirty, false, memory_order_relaxed);
 }
 
@@ -246,6 +248,7 @@ enum call_result cmd_watch(struct call *call) {
         watcher_link(watcher, &call->change->view);
         watcher->next_of_owner = session->watchers;
         session->watchers = watcher;
+        session->watched_bytes += sizeof *watcher + watcher->length;
     }
     reply_ok(call->reply);
     return CALL_DONE;

@@ -76,6 +76,7 @@ void io_queue(struct io_connection *connection, struct output_block *blocks) {
         connection->output_first = blocks;
     for (struct output_block *block = blocks; block; block = block->next) {
         connection->output_bytes += block->length;
+        connection->output_blocks++;
         connection->output_last = block;
     }
 }

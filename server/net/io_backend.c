@@ -4,6 +4,14 @@
 
 #include <sys/uio.h>
 
+static void drop_first(struct io_connection *connection) {
+    struct output_block *block = connection->output_first;
+    connection->output_first = block->next;
+    connection->output_blocks--;
+    block->next = NULL;
+    output_blocks_free(block);
+}
+
 void io_output_advance(struct io_connection *connection, size_t n) {
     connection->output_bytes -= n;
     connection->sent_bytes += n;
@@ -15,17 +23,11 @@ void io_output_advance(struct io_connection *connection, size_t n) {
             return;
         }
         n -= block->length;
-        connection->output_first = block->next;
-        block->next = NULL;
-        output_blocks_free(block);
+        drop_first(connection);
     }
     /* Empty blocks (nothing was written to them) go as well. */
-    while (connection->output_first && connection->output_first->length == 0) {
-        struct output_block *block = connection->output_first;
-        connection->output_first = block->next;
-        block->next = NULL;
-        output_blocks_free(block);
-    }
+    while (connection->output_first && connection->output_first->length == 0)
+        drop_first(connection);
     if (!connection->output_first)
         connection->output_last = NULL;
 }
@@ -33,7 +35,7 @@ void io_output_advance(struct io_connection *connection, size_t n) {
 void io_output_clear(struct io_connection *connection) {
     output_blocks_free(connection->output_first);
     connection->output_first = connection->output_last = NULL;
-    connection->output_bytes = 0;
+    connection->output_bytes = connection->output_blocks = 0;
 }
 
 int io_output_vectors(const struct io_connection *connection, struct iovec *vectors, int max) {

@@ -31,9 +31,10 @@ struct io_connection {
     uint8_t operations; /* kernel operations in flight, cancellations too */
     struct io_connection *next_ended;
     struct output_block *output_first, *output_last;
-    size_t output_bytes; /* unsent; worker may read */
-    uint64_t sent_bytes; /* in all; worker may read */
-    void *extra;         /* backend's own (message header of a vectored send) */
+    size_t output_bytes;  /* unsent; worker may read */
+    size_t output_blocks; /* in the chain; worker may read */
+    uint64_t sent_bytes;  /* in all; worker may read */
+    void *extra;          /* backend's own (message header of a vectored send) */
 };
 
 struct io_callbacks {

@@ -344,15 +344,53 @@ void reply_bulk_object(struct reply *reply, const struct object *object) {
     reply_bulk(reply, data, length);
 }
 
+static void verbatim_begin(struct reply *reply, const char *kind, size_t length) {
+    char prefix[4] = {kind[0], kind[1], kind[2], ':'};
+    reply_line(reply, '=', length + 4);
+    reply_raw(reply, prefix, sizeof(prefix));
+}
+
 void reply_verbatim(struct reply *reply, const char *kind, const char *data, size_t length) {
     if (reply->resp == 2) {
         reply_bulk(reply, data, length);
         return;
     }
-    reply_line(reply, '=', length + 4);
-    char prefix[4] = {kind[0], kind[1], kind[2], ':'};
-    reply_raw(reply, prefix, sizeof(prefix));
+    verbatim_begin(reply, kind, length);
     reply_raw(reply, data, length);
+    reply_raw(reply, "\r\n", 2);
+}
+
+/* Puts the chain of one reply behind that of another. */
+static void append_chain(struct reply *reply, struct reply *from) {
+    if (from->last == NULL)
+        return;
+    if (reply->last != NULL) {
+        reply->last->length = last_length(reply);
+        reply->closed_bytes += reply->last->length;
+        reply->last->next = from->first;
+    } else {
+        reply->first = from->first;
+    }
+    reply->closed_bytes += from->closed_bytes;
+    reply->last = from->last;
+    reply->cursor = from->cursor;
+    reply->end = from->end;
+    from->first = from->last = NULL;
+    from->cursor = from->end = NULL;
+    from->closed_bytes = 0;
+}
+
+void reply_verbatim_move(struct reply *reply, const char *kind, struct reply *text) {
+    if (reply->discard) {
+        reply_clear(text);
+        return;
+    }
+    size_t length = reply_pending_bytes(text);
+    if (reply->resp == 2)
+        reply_line(reply, '$', length);
+    else
+        verbatim_begin(reply, kind, length);
+    append_chain(reply, text);
     reply_raw(reply, "\r\n", 2);
 }
 

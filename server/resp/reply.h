@@ -92,6 +92,9 @@ void reply_boolean(struct reply *reply, bool value); /* RESP2: integer */
 void reply_double(struct reply *reply, double value);
 /* kind: three characters, "txt". RESP2: bulk. */
 void reply_verbatim(struct reply *reply, const char *kind, const char *data, size_t length);
+/* The same of what has been written to `text`, which is empty afterwards: for long texts that come
+ * about in pieces. Copies nothing. */
+void reply_verbatim_move(struct reply *reply, const char *kind, struct reply *text);
 void reply_big_number(struct reply *reply, const char *digits);
 void reply_empty_array(struct reply *reply);
 

@@ -334,6 +334,20 @@ def act_kill(client):
                 check(reply in (0, 1), "kill", reply)
 
 
+def act_listed(client):
+    """Whoever stays is listed exactly once, in the order of arrival; an honest one is not killed by others' addresses."""
+    with client.connect() as connection, client.connect() as other:
+        own, others = connection.call("CLIENT", "ID"), other.call("CLIENT", "ID")
+        other.send_command("ECHO", "meanwhile")
+        replies = connection.pipeline([("CLIENT", "LIST"), ("CLIENT", "KILL", "ADDR", "1.2.3.4:5"),
+                                       ("CLIENT", "LIST", "ID", others, "99999999", own, others)])
+        ids = [int(line.split()[0][3:]) for line in replies[0].decode().splitlines()]
+        check(ids == sorted(set(ids)) and {own, others} <= set(ids), "listed", own, others, ids)
+        check(replies[1] == 0, "listed", replies[1])
+        check([int(line.split()[0][3:]) for line in replies[2].decode().splitlines()] == [others, own, others], "listed by id")
+        check(other.read() == b"meanwhile", "listed")
+
+
 def act_pause(client):
     with client.connect() as connection:
         mode = client.generator.choice(["WRITE", "ALL"])
@@ -353,7 +367,7 @@ def act_hold(client):
 
 ACTS = [(act_pipeline, 6), (act_long_pipeline, 1), (act_counters, 4), (act_transaction, 4), (act_watch, 3),
         (act_together, 4), (act_large, 2), (act_half_close, 3), (act_drip, 2), (act_slow_reader, 2), (act_errors, 3),
-        (act_hostile, 10), (act_never_reads, 2), (act_open_and_go, 2), (act_kill, 2), (act_pause, 1), (act_hold, 1)]
+        (act_hostile, 10), (act_never_reads, 2), (act_open_and_go, 2), (act_kill, 2), (act_listed, 3), (act_pause, 1), (act_hold, 1)]
 
 
 def run(address, generator, name, deadline):

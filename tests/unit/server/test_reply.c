@@ -386,3 +386,43 @@ Test(reply, idle_replies_hold_no_memory) {
     output_pool_thread_exit();
     cr_assert_leq(memory_used_bytes(), before);
 }
+
+static struct reply lines_of(unsigned count) {
+    struct reply lines;
+    reply_init(&lines);
+    for (unsigned i = 0; i < count; i++)
+        reply_literal(&lines, "a line of a long text\n");
+    return lines;
+}
+
+Test(reply, moved_texts) {
+    for (int version = 2; version <= 3; version++)
+        for (unsigned count = 0; count < 3000; count = count * 3 + 1) {
+            char header[64];
+            struct reply lines = lines_of(count);
+            reply.resp = (uint8_t)version;
+            reply_ok(&reply);
+            struct reply_mark mark = reply_mark(&reply);
+            reply_verbatim_move(&reply, "txt", &lines);
+            cr_assert_eq(reply_pending_bytes(&lines), 0);
+            reply_rewind(&reply, mark);
+            cr_assert_eq(reply_pending_bytes(&reply), 5);
+            lines = lines_of(count);
+            reply_verbatim_move(&reply, "txt", &lines);
+            reply_ok(&reply); /* the chain goes on */
+            unsigned blocks = take();
+            unsigned length = count * 22;
+            int n = version == 2
+                        ? snprintf(header, sizeof header, "+OK\r\n$%u\r\n", length)
+                        : snprintf(header, sizeof header, "+OK\r\n=%u\r\ntxt:", length + 4);
+            cr_assert_eq(strncmp(text, header, (size_t)n), 0);
+            cr_assert_str_eq(text + n + length, "\r\n+OK\r\n");
+            cr_assert_leq(blocks, 3 + length / 16000, "it was not copied into blocks of its own");
+        }
+    struct reply lines = lines_of(1000);
+    reply.discard = true;
+    reply_verbatim_move(&reply, "txt", &lines);
+    cr_assert_eq(reply_pending_bytes(&lines), 0, "dropped with the reply");
+    reply.discard = false;
+    cr_assert_eq(take(), 0);
+}
