@@ -485,8 +485,12 @@ uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot) {
 
 struct keyspace_garbage {
     size_t count;
-    struct table **tables;
-    struct deadlines **deadlines; /* of each database, NULL if it had none */
+    struct detached {
+        struct table *table;
+        unsigned physical;
+    } * tables;
+    struct snapshot_salvage *salvage; /* sees them before they go; NULL: nobody does */
+    struct deadlines **deadlines;     /* of each database, NULL if it had none */
     unsigned databases;
 };
 
@@ -512,7 +516,7 @@ static void clear_physical(struct keyspace *keyspace, unsigned physical,
             table_root *root = root_of_physical(keyspace, physical, slot);
             struct table *table = root ? table_detach(root) : NULL;
             if (table)
-                garbage->tables[garbage->count++] = table;
+                garbage->tables[garbage->count++] = (struct detached){table, physical};
         }
         atomic_store(&bitmaps->occupied[word], 0);
         atomic_store(&bitmaps->expiring[word], 0);
@@ -528,7 +532,7 @@ struct keyspace_garbage *keyspace_clear(struct change *change, int database) {
     garbage->databases = keyspace->databases;
     const struct snapshot *snapshot = change->door->snapshot;
     if (snapshot)
-        snapshot->clear(snapshot->context, database);
+        garbage->salvage = snapshot->salvage(snapshot->context);
     watch_touch_database(keyspace, &change->view, database, -1);
     uint64_t keys = 0;
     for (unsigned i = 0; i < keyspace->databases; i++) {
@@ -543,8 +547,14 @@ struct keyspace_garbage *keyspace_clear(struct change *change, int database) {
 
 static void garbage_free_now(void *context) {
     struct keyspace_garbage *garbage = context;
-    for (size_t i = 0; i < garbage->count; i++)
-        table_destroy(garbage->tables[i]);
+    for (size_t i = 0; i < garbage->count; i++) {
+        table_root root = garbage->tables[i].table;
+        if (UNLIKELY(garbage->salvage != NULL))
+            garbage->salvage->table(garbage->salvage, garbage->tables[i].physical, &root);
+        table_destroy(root);
+    }
+    if (garbage->salvage)
+        garbage->salvage->end(garbage->salvage);
     for (unsigned i = 0; i < garbage->databases; i++)
         deadlines_destroy(garbage->deadlines[i]);
     memory_free(garbage->deadlines);

@@ -25,6 +25,11 @@ void snapshot_end(struct door *door, bool whole) {
         door->snapshots_unfinished++;
 }
 
+void snapshot_all_stamped(struct door *door) {
+    ASSERT(!door->snapshot);
+    door->snapshots_unfinished = 0;
+}
+
 void snapshot_stamp(const struct door *door, struct object *object) {
     object_set_snapshot_id(object, door->snapshot_id);
 }

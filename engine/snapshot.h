@@ -20,10 +20,19 @@ struct snapshot {
      */
     void (*take)(void *context, unsigned database, const struct key *key,
                  const struct object *object);
-    /* In an exclusive section: the database (-1: all) is about to be emptied. Objects of it with an
-     * old id have not been taken, and nobody will tell of them again. */
-    void (*clear)(void *context, int database);
+    /* In an exclusive section: tables are taken out (FLUSHDB), and with them objects that have not
+     * been taken. Before they are freed they are shown to what this returns; NULL: no need. */
+    struct snapshot_salvage *(*salvage)(void *context);
     void *context;
+};
+
+/* What is told of tables that were taken out, by whoever frees them: one thread, on which nothing
+ * is stopped. The snapshot may have ended meanwhile, or been given up. */
+struct snapshot_salvage {
+    /* Nobody else sees the table. physical: the database that it was of. */
+    void (*table)(struct snapshot_salvage *salvage, unsigned physical, const table_root *root);
+    /* There are no more. */
+    void (*end)(struct snapshot_salvage *salvage);
 };
 
 /* The cut. false: three were given up in a row, so ids would come round; a walk must stamp all
@@ -31,6 +40,8 @@ struct snapshot {
 bool snapshot_begin(struct door *door, const struct snapshot *snapshot);
 /* whole: every object has the id of the cut, or was made since. */
 void snapshot_end(struct door *door, bool whole);
+/* No snapshot is being taken, and every object has the id of now: ids begin anew. */
+void snapshot_all_stamped(struct door *door);
 
 /* Under the object's token. */
 static inline bool snapshot_is_due(const struct door *door, const struct object *object) {

@@ -36,6 +36,16 @@ void rdb_writer_free(struct rdb_writer *writer) {
     writer->buffer = writer->packed = NULL;
 }
 
+uint8_t *rdb_writer_take(struct rdb_writer *writer, size_t room, size_t *length) {
+    ASSERT(!writer->sink.write && room > 0);
+    uint8_t *bytes = writer->buffer;
+    *length = writer->used;
+    writer->buffer = memory_alloc(room);
+    writer->room = room;
+    writer->used = 0;
+    return bytes;
+}
+
 static void pass_on(struct rdb_writer *writer, const void *data, size_t length) {
     if (length == 0 || writer->error)
         return;

@@ -60,6 +60,9 @@ struct rdb_key_attributes {
 void rdb_writer_init(struct rdb_writer *writer, const struct rdb_sink *sink, bool compression,
                      bool checksum);
 void rdb_writer_free(struct rdb_writer *writer);
+/* Of a writer into memory: the bytes so far are the caller's (memory_free), and it goes on with an
+ * empty buffer of so much room. */
+uint8_t *rdb_writer_take(struct rdb_writer *writer, size_t room, size_t *length);
 
 void rdb_write_header(struct rdb_writer *writer, unsigned version, const struct rdb_info *info);
 void rdb_write_aux(struct rdb_writer *writer, const char *name, const char *value);

@@ -1,0 +1,138 @@
+/* The way of a snapshot to one sink: a thread that takes pieces out of the sink's queue and hands
+ * their bytes to it, until the walk says that no more come.
+ *
+ * Run by: the transfer's own thread (transfer_main and what it calls), the walk's thread (start,
+ * close, relieve). */
+#include "replication/snapshot_private.h"
+
+#include <errno.h>
+
+#include "engine/assert.h"
+#include "engine/memory.h"
+
+void transfer_init(struct transfer *transfer, struct snapshot_walk *walk,
+                   const struct snapshot_sink *sink) {
+    transfer->walk = walk;
+    transfer->sink = *sink;
+    transfer->database = PIECE_NO_DATABASE;
+    piece_queue_init(&transfer->queue, walk->walker->around.spool_directory);
+    sem_init(&transfer->work, 0, 0);
+    rdb_writer_init(&transfer->scratch, NULL, sink->compression, false);
+}
+
+void transfer_destroy(struct transfer *transfer) {
+    piece_queue_destroy(&transfer->queue);
+    sem_destroy(&transfer->work);
+    rdb_writer_free(&transfer->scratch);
+}
+
+void transfer_fail(struct transfer *transfer, int error) {
+    int none = 0;
+    ASSERT(error < 0);
+    atomic_compare_exchange_strong(&transfer->error, &none, error);
+    sem_post(&transfer->walk->work);
+}
+
+void transfer_close(struct transfer *transfer) {
+    atomic_store_explicit(&transfer->closed, true, memory_order_release);
+    sem_post(&transfer->work);
+}
+
+/* --- Pieces ----------------------------------------------------------------------------------- */
+
+/* The bytes of a lent object, by a writer of the calling thread. */
+static void encode_object(void *context, struct piece *piece) {
+    const struct transfer *transfer = context;
+    struct rdb_writer writer;
+    rdb_writer_init(&writer, NULL, transfer->sink.compression, false);
+    transfer->sink.form->object(&writer, piece->object, &piece->attributes);
+    object_free(piece->object);
+    piece->object = NULL;
+    piece->data = rdb_writer_take(&writer, 1, &piece->length);
+    rdb_writer_free(&writer);
+}
+
+static int write_piece(struct transfer *transfer, struct piece *piece) {
+    const struct snapshot_sink *sink = &transfer->sink;
+    if (piece->object)
+        encode_object(transfer, piece);
+    if (piece->first_database != transfer->database) {
+        struct rdb_writer *scratch = &transfer->scratch;
+        scratch->used = 0;
+        sink->form->database(scratch, piece->first_database);
+        int error = sink->write(sink->context, scratch->buffer, scratch->used);
+        if (error)
+            return error;
+    }
+    transfer->database = piece->last_database;
+    return sink->write(sink->context, piece->data, piece->length);
+}
+
+void transfer_relieve(struct transfer *transfer) {
+    uint64_t limit_bytes = transfer->walk->walker->around.memory_bytes;
+    if (transfer_has_failed(transfer) || piece_queue_memory_bytes(&transfer->queue) <= limit_bytes)
+        return;
+    int error = piece_queue_spool(&transfer->queue, limit_bytes, encode_object, transfer);
+    if (error)
+        transfer_fail(transfer, error);
+    sem_post(&transfer->work);
+}
+
+/* --- The thread ------------------------------------------------------------------------------- */
+
+/* One piece, if there is one. false: there is none. */
+static bool transfer_piece(struct transfer *transfer) {
+    struct piece *piece;
+    int result = piece_queue_pop(&transfer->queue, &piece);
+    if (result < 0) {
+        transfer_fail(transfer, result);
+        return false;
+    }
+    if (result == 0)
+        return false;
+    int error = transfer_has_failed(transfer) ? 0 : write_piece(transfer, piece);
+    piece_free(piece);
+    if (error)
+        transfer_fail(transfer, error);
+    return true;
+}
+
+/* The first post says that the cut has been made, or that it never will be. */
+static void transfer_wait(struct transfer *transfer) {
+    while (sem_wait(&transfer->work) != 0)
+        ;
+    if (atomic_load(&transfer->walk->aborted))
+        transfer_fail(transfer, -ECANCELED);
+}
+
+void transfer_end(struct transfer *transfer) {
+    const struct snapshot_sink *sink = &transfer->sink;
+    int error = atomic_load(&transfer->error);
+    if (!error)
+        error = sink->close(sink->context);
+    ASSERT(error <= 0);
+    sink->done(sink->context, error);
+    snapshot_walk_release(transfer->walk);
+}
+
+void *transfer_run(void *context) {
+    struct transfer *transfer = context;
+    struct snapshot_walker *walker = transfer->walk->walker;
+    transfer_wait(transfer);
+    int error = transfer_has_failed(transfer)
+                    ? 0
+                    : transfer->sink.open(transfer->sink.context, &transfer->walk->cut);
+    if (error)
+        transfer_fail(transfer, error);
+    for (;;) {
+        bool closed = atomic_load_explicit(&transfer->closed, memory_order_acquire);
+        if (transfer_piece(transfer))
+            continue;
+        if (closed)
+            break;
+        transfer_wait(transfer);
+    }
+    transfer_end(transfer);
+    snapshot_thread_end(walker);
+    return NULL;
+}
