@@ -26,6 +26,7 @@
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
 #include "server/crash.h"
+#include "server/dispatch/background_work.h"
 #include "server/dispatch/slowlog.h"
 #include "server/process.h"
 #include "server/watchdog.h"
@@ -316,6 +317,7 @@ static void tear_down(struct server *server) {
     keyspace_destroy(server->keyspace);
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);
+    background_work_finish();
     background_stop();
     epoch_stop();
     for (unsigned i = 0; i < server->loop_count; i++)

@@ -44,30 +44,106 @@ static int open_address(struct server *server, const struct addrinfo *address, i
     return add_listener(server, fd, true);
 }
 
-static int open_name(struct server *server, const char *name, const char *port, int backlog) {
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
-                    *found;
-    const char *host = name;
-    if (strcmp(name, "*") == 0) {
-        host = NULL;
+/* --- Names ------------------------------------------------------------------------------------ */
+
+struct looked_up {
+    char *name;
+    int failed; /* getaddrinfo's result; of a name that was found: 0 */
+    struct addrinfo *found;
+};
+
+struct listen_names {
+    const struct server *server;
+    size_t count;
+    struct looked_up of[CONFIG_ADDRESSES_MAX];
+};
+
+/* "*" and "::*" stand for all addresses of a family. */
+static int look_up(const char *name, const char *port, int flags, struct addrinfo **found) {
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV | flags,
+                             .ai_socktype = SOCK_STREAM};
+    if (strcmp(name, "*") == 0)
         hints.ai_family = AF_INET;
-    } else if (strcmp(name, "::*") == 0) {
-        host = NULL;
+    else if (strcmp(name, "::*") == 0)
         hints.ai_family = AF_INET6;
+    return getaddrinfo(hints.ai_family ? NULL : name, port, &hints, found);
+}
+
+static bool is_host_name(const char *name) {
+    struct addrinfo *found;
+    if (look_up(name, "0", AI_NUMERICHOST, &found) != 0)
+        return true;
+    freeaddrinfo(found);
+    return false;
+}
+
+struct listen_names *listen_names_make(const struct server *server,
+                                       const struct config_addresses *addresses) {
+    struct listen_names *names = NULL;
+    for (size_t i = 0; i < addresses->count; i++) {
+        const char *name = addresses->address[i] + (addresses->address[i][0] == '-');
+        if (!is_host_name(name))
+            continue;
+        if (!names)
+            names = memory_calloc(1, sizeof *names);
+        names->server = server;
+        names->of[names->count++].name = memory_strdup(name);
     }
-    int failed = getaddrinfo(host, port, &hints, &found);
+    return names;
+}
+
+void listen_names_look_up(struct listen_names *names) {
+    for (size_t i = 0; i < names->count; i++) {
+        usleep(atomic_load(&names->server->lookup_delay_ms) * 1000);
+        names->of[i].failed = look_up(names->of[i].name, "0", 0, &names->of[i].found);
+    }
+}
+
+void listen_names_free(struct listen_names *names) {
+    for (size_t i = 0; i < names->count; i++) {
+        if (names->of[i].found)
+            freeaddrinfo(names->of[i].found);
+        memory_free(names->of[i].name);
+    }
+    memory_free(names);
+}
+
+static const struct looked_up *looked_up_before(const struct server *server, const char *name) {
+    for (size_t i = 0; server->names && i < server->names->count; i++)
+        if (strcmp(server->names->of[i].name, name) == 0)
+            return &server->names->of[i];
+    return NULL;
+}
+
+static void set_port(struct sockaddr *address, int port) {
+    if (address->sa_family == AF_INET)
+        ((struct sockaddr_in *)(void *)address)->sin_port = htons((uint16_t)port);
+    else if (address->sa_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)address)->sin6_port = htons((uint16_t)port);
+}
+
+/* --- Opening and closing ---------------------------------------------------------------------- */
+
+static void log_failure(const char *name, int port, const char *what, const char *reason) {
+    log_write(LOG_LEVEL_WARNING,
+              "Warning: Could not create server TCP listening socket %s:%d: %s%s", name, port, what,
+              reason);
+}
+
+static int open_name(struct server *server, const char *name, int port, int backlog) {
+    const struct looked_up *before = looked_up_before(server, name);
+    struct addrinfo *found = before ? before->found : NULL;
+    int failed = before ? before->failed : look_up(name, "0", 0, &found);
     if (failed) {
-        log_write(LOG_LEVEL_WARNING,
-                  "Warning: Could not create server TCP listening socket %s:%s: %s", name, port,
-                  gai_strerror(failed));
+        log_failure(name, port, "", gai_strerror(failed));
         return failed == EAI_FAMILY || failed == EAI_NONAME ? -EADDRNOTAVAIL : -EINVAL;
     }
+    set_port(found->ai_addr, port);
     int error = open_address(server, found, backlog);
-    freeaddrinfo(found);
+    if (!before)
+        freeaddrinfo(found);
     if (error)
-        log_write(LOG_LEVEL_WARNING,
-                  "Warning: Could not create server TCP listening socket %s:%s: bind: %s", name,
-                  port, strerror(-error));
+        log_failure(name, port, "bind: ", strerror(-error));
     return error;
 }
 
@@ -79,13 +155,11 @@ static bool is_optional_error(int error) {
 }
 
 static int open_tcp(struct server *server, const struct config *config) {
-    char port[16];
-    snprintf(port, sizeof port, "%d", (int)config->port);
     unsigned before = server->listener_count;
     for (size_t i = 0; i < config->bind.count; i++) {
         const char *name = config->bind.address[i];
         bool optional = name[0] == '-';
-        int error = open_name(server, name + optional, port, (int)config->tcp_backlog);
+        int error = open_name(server, name + optional, (int)config->port, (int)config->tcp_backlog);
         if (error && !(optional && is_optional_error(error)))
             return error;
     }

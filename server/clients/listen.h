@@ -17,6 +17,17 @@ void listen_close(struct server *server);
  * open. 0, or a negative errno with everything as it was. */
 struct config;
 int listen_change(struct server *server, const struct config *after);
+/* Host names among the addresses of `bind`, which take time to look up: that is done before the
+ * section, and server->names set inside. A name that is not among them is looked up when it is
+ * needed. */
+struct listen_names;
+struct config_addresses;
+/* NULL: there are none. Any thread. */
+struct listen_names *listen_names_make(const struct server *server,
+                                       const struct config_addresses *addresses);
+/* Takes its time. Any thread. */
+void listen_names_look_up(struct listen_names *names);
+void listen_names_free(struct listen_names *names);
 /* Worker 0 accepts for all. */
 void listen_attach(struct server *server, struct io *io);
 /* Worker 0, each turn's timers: takes over what listen_change did. */

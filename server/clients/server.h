@@ -37,6 +37,8 @@ struct server {
     int retired_listeners[SERVER_LISTENERS_MAX]; /* closed by worker 0 when it has let go of them */
     unsigned retired_listener_count;
     _Atomic bool listeners_changed;
+    const struct listen_names *names; /* looked up for the CONFIG SET that runs; NULL outside it */
+    _Atomic unsigned lookup_delay_ms; /* DEBUG LOOKUP-DELAY */
     char run_id[41];
     char configuration_file[4096]; /* absolute path, "" if none */
     char executable[4096];

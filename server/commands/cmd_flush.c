@@ -4,12 +4,10 @@
  * only taken out there; the background thread frees them. With SYNC the connection waits for that:
  * the reply says that the memory is back, and everybody else goes on meanwhile. Inside a
  * transaction nothing can wait, and SYNC is as ASYNC. */
-#include "engine/background.h"
 #include "engine/memory.h"
-#include "engine/waiter.h"
 #include "server/commands/cmd_data.h"
 #include "server/config/config.h"
-#include "server/dispatch/session.h"
+#include "server/dispatch/background_work.h"
 
 /* false: error replied. */
 static bool flush_mode_parse(struct call *call, bool *asynchronous) {
@@ -28,39 +26,24 @@ static bool flush_mode_parse(struct call *call, bool *asynchronous) {
 
 /* What a client waits for. */
 struct freeing {
-    struct unfinished unfinished; /* first */
-    struct waiter_queue queue;
+    struct background_work work; /* first */
     struct keyspace_garbage *garbage;
-    bool done;              /* under the queue's lock */
-    _Atomic unsigned users; /* the session and the background thread; the last one frees it */
 };
 
-static void freeing_leave(struct freeing *freeing) {
-    if (atomic_fetch_sub(&freeing->users, 1) > 1)
-        return;
-    pthread_mutex_destroy(&freeing->queue.lock);
-    memory_free(freeing);
+static void freeing_run(struct background_work *work) {
+    keyspace_garbage_free(((struct freeing *)(void *)work)->garbage, false);
 }
 
-static void freeing_drop(struct unfinished *unfinished) {
-    freeing_leave((struct freeing *)(void *)unfinished);
-}
-
-static void freeing_run(void *context) {
-    struct freeing *freeing = context;
-    keyspace_garbage_free(freeing->garbage, false);
-    waiter_queue_end(&freeing->queue, &freeing->done);
-    freeing_leave(freeing);
+static void freeing_destroy(struct background_work *work) {
+    memory_free(work);
 }
 
 static struct unfinished *freeing_begin(struct keyspace_garbage *garbage) {
     struct freeing *freeing = memory_alloc_aligned(_Alignof(struct freeing), sizeof *freeing);
-    *freeing = (struct freeing){.unfinished = {freeing_drop, &freeing->queue, &freeing->done},
-                                .garbage = garbage,
-                                .users = 2};
-    pthread_mutex_init(&freeing->queue.lock, NULL);
-    background_submit(freeing_run, freeing);
-    return &freeing->unfinished;
+    freeing->work = (struct background_work){
+        .thread = BACKGROUND_SHARED, .run = freeing_run, .destroy = freeing_destroy};
+    freeing->garbage = garbage;
+    return background_work_begin(&freeing->work);
 }
 
 static enum call_result flush(struct call *call, int database) {

@@ -106,6 +106,18 @@ void debug_workers_awake(struct call *call) {
     reply_ok(call->reply);
 }
 
+void debug_lookup_delay(struct call *call) {
+    int64_t delay_ms;
+    if (!argument_integer(call, 2, &delay_ms))
+        return;
+    if (delay_ms < 0 || delay_ms > HOLD_MAX_MS) {
+        reply_error(call->reply, ERROR_OUT_OF_RANGE);
+        return;
+    }
+    atomic_store(&call->server->lookup_delay_ms, (unsigned)delay_ms);
+    reply_ok(call->reply);
+}
+
 /* Under an instrument that slows the process down (callgrind) what goes by time would go by the
  * instrument. */
 void debug_time_slices(struct call *call) {

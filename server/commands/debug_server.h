@@ -10,6 +10,7 @@ void debug_slot_serving(struct call *call);            /* all workers are stoppe
 void debug_slot_hold(struct call *call);
 void debug_patience_hold(struct call *call);
 void debug_workers_awake(struct call *call);
+void debug_lookup_delay(struct call *call);
 void debug_time_slices(struct call *call); /* all workers are stopped */
 
 #endif

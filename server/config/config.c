@@ -33,6 +33,7 @@
 #define SUBSCRIBER_MAX 64
 
 const struct config *config_published;
+static uint64_t generations; /* so many were published, in the life of the process */
 
 static struct {
     struct config *initial; /* the defaults */
@@ -138,6 +139,7 @@ static void configure_log(const struct config *before, const struct config *afte
 void config_publish(struct config *next) {
     const struct config *before = config_published;
 
+    next->generation = ++generations;
     configure_log(before, next);
     __atomic_store_n(&config_published, next, __ATOMIC_RELEASE);
     for (size_t i = 0; i < state.publish_count; i++)

@@ -115,9 +115,14 @@ void config_on_publish(void (*published)(const struct config *now, void *context
  * default, since it promises to save). CONFIG SET does the same for what it changes. */
 void config_warn_without_effect(void);
 
-/* CONFIG REWRITE. Keeps comments, order and what it does not know. Returns 0, or -1 with the error
- * line in error. */
-int config_rewrite(char *error, size_t error_size);
+/* CONFIG REWRITE: puts a configuration into the file that it came from. Keeps comments, order and
+ * what it does not know. Returns 0, or -1 with the error line in error. Any thread; it takes its
+ * time, since it waits for the disk. One that is older than what was written last stays out of the
+ * file. */
+int config_rewrite(const struct config *config, char *error, size_t error_size);
+/* A copy that belongs to the caller, for whoever is no reader; its end. */
+struct config *config_copy(const struct config *config);
+void config_free(void *config);
 
 /* CONFIG RESETSTAT: calls what was subscribed. */
 void config_on_reset_statistics(void (*reset)(void *context), void *context);

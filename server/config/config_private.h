@@ -4,10 +4,8 @@
 
 #include "server/config/config.h"
 
-/* A snapshot with the defaults, and its end. */
+/* A snapshot with the defaults. */
 struct config *config_new(void);
-struct config *config_copy(const struct config *config);
-void config_free(void *config);
 void config_publish(struct config *next);
 
 /* After any change: pulls values into range as Redis does silently. */

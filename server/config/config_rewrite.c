@@ -1,10 +1,11 @@
 /* CONFIG REWRITE: puts the configuration of now into the file it came from. The old lines of each
  * directive are reused in place, so comments and order stay; values that are not in the file and
  * not the default are appended; lines of a directive that are no longer needed become empty. What
- * the rewriter does not know it leaves alone. Runs on the writer of the configuration. */
+ * the rewriter does not know it leaves alone. Any thread; one at a time, under a lock. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,8 +156,9 @@ static int write_file(const char *path, const struct text *content) {
     return result;
 }
 
-static void rewrite_option(struct config_file_lines *file, const struct config_option *option) {
-    const void *field = config_field_const(config_current(), option);
+static void rewrite_option(struct config_file_lines *file, const struct config *config,
+                           const struct config_option *option) {
+    const void *field = config_field_const(config, option);
     const void *initial = config_field_const(config_initial(), option);
 
     if (option->kind->rewrite != NULL) {
@@ -176,29 +178,43 @@ static void rewrite_option(struct config_file_lines *file, const struct config_o
     config_file_drop(file, option->name);
 }
 
-int config_rewrite(char *error, size_t error_size) {
-    const char *path = config_current()->file;
+/* Returns 0 or a negative errno. */
+static int rewrite(const struct config *config) {
     struct config_file_lines file = {0};
     struct text content = {0};
+    int result = read_file(&file, config->file);
 
-    if (path == NULL) {
-        snprintf(error, error_size, "ERR The server is running without a config file");
-        return -1;
-    }
-    int result = read_file(&file, path);
     if (result == 0) {
         for (size_t i = 0; i < config_option_count; i++)
-            rewrite_option(&file, &config_options[i]);
+            rewrite_option(&file, config, &config_options[i]);
         config_file_join(&file, &content);
-        result = write_file(path, &content);
-    }
-    if (result < 0) {
-        log_write(LOG_LEVEL_WARNING, "CONFIG REWRITE failed: %s", strerror(-result));
-        snprintf(error, error_size, "ERR Rewriting config file: %s", strerror(-result));
-    } else {
-        log_write(LOG_LEVEL_NOTICE, "CONFIG REWRITE executed with success.");
+        result = write_file(config->file, &content);
     }
     config_file_free(&file);
     text_free(&content);
-    return result < 0 ? -1 : 0;
+    return result;
+}
+
+int config_rewrite(const struct config *config, char *error, size_t error_size) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static uint64_t written; /* generation of what is in the file; under lock */
+    int result = 0;
+
+    if (config->file == NULL) {
+        snprintf(error, error_size, "ERR The server is running without a config file");
+        return -1;
+    }
+    pthread_mutex_lock(&lock);
+    if (config->generation >= written)
+        result = rewrite(config);
+    if (result == 0 && config->generation > written)
+        written = config->generation;
+    pthread_mutex_unlock(&lock);
+    if (result < 0) {
+        log_write(LOG_LEVEL_WARNING, "CONFIG REWRITE failed: %s", strerror(-result));
+        snprintf(error, error_size, "ERR Rewriting config file: %s", strerror(-result));
+        return -1;
+    }
+    log_write(LOG_LEVEL_NOTICE, "CONFIG REWRITE executed with success.");
+    return 0;
 }

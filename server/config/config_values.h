@@ -156,6 +156,7 @@ struct config {
     struct config_lines users;            /* user NAME RULE... */
     struct config_lines modules; /* loadmodule PATH ARGUMENT...; and MODULE.OPTION VALUE... */
     char *file;                  /* absolute path of the configuration file, or NULL */
+    uint64_t generation;         /* how many were published before it */
 };
 
 /* A text of a row CONFIG_TEXT, which remembers its length in front of its bytes. */

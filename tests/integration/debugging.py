@@ -3,6 +3,7 @@
     DEBUG MOVE-CLIENT <id|ALL> [worker]     the connection moves there, or to another one at random
     DEBUG SLOT-HOLD <key> <milliseconds>    a thread holds the token of the key's slot for so long
     DEBUG PATIENCE-HOLD <milliseconds>      a thread owns patience for so long
+    DEBUG LOOKUP-DELAY <milliseconds>       looking up a host name for CONFIG SET bind takes so much longer
     DEBUG WORKERS-AWAKE <n>                 so many workers are awake, whatever the load; 0: as the load wants it
 """
 

@@ -1,10 +1,16 @@
 """Configuration: files, arguments, standard input, CONFIG GET, SET, REWRITE, RESETSTAT."""
 
+import contextlib
+import errno
+import itertools
+import os
 import re
 
 import pytest
 
+import debugging
 import harness
+from harness import at_some_pace, wait_until
 from resp import RawClient, ReplyError
 
 SMOKE = True
@@ -251,6 +257,109 @@ def test_rewrite_keeps_the_mode(start, mode):
     path.chmod(mode)
     assert server.call("CONFIG", "REWRITE") == "OK"
     assert "hz 20" in path.read_text() and path.stat().st_mode & 0o777 == mode
+
+
+def slow_file(server, *clients):
+    """REWRITE on each connection, of a file that does not come: a pipe. Returns its other end, with the server reading."""
+    path = server.directory / "server.conf"
+    path.unlink()
+    os.mkfifo(path)
+    for client in clients:
+        client.send_command("CONFIG", "REWRITE")
+
+    def opened():
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO  # nobody reads
+            return None
+
+    return wait_until(opened, what="the server to read its configuration file")
+
+
+@pytest.mark.slotwise
+def test_others_are_served_while_a_file_is_rewritten(start, backend):
+    server = start(config="hz 20\n", backend=backend, threads=2)
+    waiting, gone, other = server.raw(), server.raw(), server.raw()
+    descriptor = slow_file(server, waiting, gone)
+    for _ in range(3):
+        assert other.call("PING") == server.call("PING") == "PONG"
+    assert other.call("CONFIG", "SET", "timeout", "33") == "OK"
+    later = server.raw()
+    later.send_command("CONFIG", "REWRITE")
+    gone.close()
+    assert other.call("SET", "k", "v") == "OK" and other.call("FLUSHALL") == "OK"
+    assert waiting.silent() and later.silent()
+    os.write(descriptor, b"# as it was\nhz 20\n")
+    os.close(descriptor)
+    assert waiting.read() == later.read() == "OK"
+    text = (server.directory / "server.conf").read_text()
+    assert "# as it was\nhz 20\n" in text and "timeout 33\n" in text
+
+
+@pytest.mark.slotwise
+def test_the_newest_configuration_is_in_the_file(start):
+    """A transaction does not queue: what others began before it does not undo what it has written."""
+    server = start(config="hz 20\n")
+    path = server.directory / "server.conf"
+    waiting, other = server.raw(), server.raw()
+    assert waiting.pipeline([("CONFIG", "SET", "timeout", "1"), ("CONFIG", "REWRITE"), ("PING",)]) == ["OK", "OK", "PONG"]
+    assert "timeout 1\n" in path.read_text()
+    for number in range(2, 20):
+        replies = other.pipeline([("MULTI",), ("CONFIG", "SET", "timeout", number), ("CONFIG", "REWRITE"), ("EXEC",)])
+        waiting.send_command("CONFIG", "REWRITE")
+        assert replies[-1] == ["OK", "OK"] and waiting.read() == "OK"
+        assert f"timeout {number}\n" in path.read_text()
+    path.unlink()
+    path.mkdir()
+    for client in (waiting, other):
+        assert client.call("CONFIG", "REWRITE") == ReplyError("ERR Rewriting config file: Is a directory")
+    assert other.pipeline([("MULTI",), ("CONFIG", "REWRITE"), ("EXEC",)])[-1] == [
+        ReplyError("ERR Rewriting config file: Is a directory")]
+
+
+# --- CONFIG SET bind ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slotwise
+def test_others_are_served_while_names_are_looked_up(start, backend):
+    server = start(backend=backend, threads=2)
+    debugging.require(server, "LOOKUP-DELAY")
+    client, other = server.raw(), server.raw()
+    number = debugging.client_id(client)
+
+    def attempt(scale):
+        assert client.call("CONFIG", "SET", "bind", "127.0.0.1") == other.call("DEBUG", "LOOKUP-DELAY", 300 * scale) == "OK"
+        client.send_command("CONFIG", "SET", "timeout", "0", "bind", "localhost")
+        wait_until(lambda: debugging.client_line(other, number)["cmd"] == "config|set", what="CONFIG SET to begin")
+        assert other.call("PING") == "PONG" and other.call("CONFIG", "SET", "timeout", "0") == "OK"
+        served = client.silent(0)
+        assert client.read() == "OK"
+        assert served
+
+    at_some_pace(attempt)
+    assert settings_of(other, "bind") == "localhost"
+    # The port alone looks the names up again.
+    old, server.port = server.port, harness.free_port()
+    assert client.call("DEBUG", "LOOKUP-DELAY", 0) == client.call("CONFIG", "SET", "port", server.port) == "OK"
+    reached = set()
+    for address, port in itertools.product(("127.0.0.1", "::1"), (old, server.port)):
+        with contextlib.suppress(OSError), RawClient(address, port) as probe:
+            assert probe.call("PING") == "PONG"
+            reached.add(port)
+    wait_until(lambda: reached == {server.port}, seconds=1)
+    # Without a delay there is nothing to see but the answers.
+    reply = client.call("CONFIG", "SET", "bind", "127.0.0.1 host.invalid")
+    assert reply == ReplyError("ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified "
+                               "addresses.")
+    assert settings_of(other, "bind") == "localhost"
+    assert client.pipeline([("MULTI",), ("CONFIG", "SET", "bind", "localhost"), ("EXEC",)])[-1] == ["OK"]
+    assert client.call("CONFIG", "SET", "bind", "127.0.0.1 -host.invalid") == "OK"
+    assert server.call("PING") == "PONG"
+
+
+def settings_of(client, name):
+    return client.call("CONFIG", "GET", name)[1].decode()
 
 
 # --- CONFIG RESETSTAT -----------------------------------------------------------------------------------------

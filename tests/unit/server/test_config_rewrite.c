@@ -22,7 +22,7 @@ Test(config_rewrite, rewrite_keeps_the_file) {
     cr_assert_str_eq(set("save", "9 9 8 8"), "OK");
     cr_assert_str_eq(set("maxmemory", "3gb"), "OK");
     cr_assert_str_eq(set("requirepass", "a \"b"), "OK");
-    cr_assert_eq(config_rewrite(error, sizeof error), 0, "%s", error);
+    cr_assert_eq(config_rewrite(config_current(), error, sizeof error), 0, "%s", error);
 
     char cwd[512], expected[2048];
     cr_assert_not_null(getcwd(cwd, sizeof cwd));
@@ -54,9 +54,9 @@ Test(config_rewrite, rewrite_keeps_the_file) {
     cr_assert_eq(load_words(1, path), 0, "%s", error);
     cr_assert_str_eq(get("save"), "9 9 8 8");
     cr_assert_str_eq(get("requirepass"), "a \"b");
-    cr_assert_eq(config_rewrite(error, sizeof error), 0);
+    cr_assert_eq(config_rewrite(config_current(), error, sizeof error), 0);
     cr_assert_eq(strncmp(file_content(), expected, strlen(expected)), 0);
-    cr_assert_eq(config_rewrite(error, sizeof error), 0);
+    cr_assert_eq(config_rewrite(config_current(), error, sizeof error), 0);
     cr_assert_leq(strlen(file_content()), strlen(expected) + 1);
 
     struct stat information;
@@ -90,7 +90,7 @@ Test(config_rewrite, rewrite_of_every_kind_reads_back) {
     char shown[16][1024];
     for (size_t i = 0; i < count; i++)
         snprintf(shown[i], sizeof shown[i], "%s", get(changes[i][0]));
-    cr_assert_eq(config_rewrite(error, sizeof error), 0);
+    cr_assert_eq(config_rewrite(config_current(), error, sizeof error), 0);
     config_destroy();
     config_init(NULL);
     cr_assert_eq(load_words(1, path), 0, "%s", error);
@@ -103,7 +103,7 @@ Test(config_rewrite, rewrite_of_every_kind_reads_back) {
 }
 
 Test(config_rewrite, rewrite_errors) {
-    cr_assert_eq(config_rewrite(error, sizeof error), -1);
+    cr_assert_eq(config_rewrite(config_current(), error, sizeof error), -1);
     cr_assert_str_eq(error, "ERR The server is running without a config file");
     char nowhere[256];
     snprintf(nowhere, sizeof nowhere, "%s/sub", directory);
@@ -112,13 +112,14 @@ Test(config_rewrite, rewrite_errors) {
     write_path(nowhere, "port 1\n");
     cr_assert_eq(load_words(1, nowhere), 0);
     cr_assert_eq(unlink(nowhere), 0);
-    cr_assert_eq(config_rewrite(error, sizeof error), 0, "a file that is gone is written anew");
+    cr_assert_eq(config_rewrite(config_current(), error, sizeof error), 0,
+                 "a file that is gone is written anew");
     cr_assert_eq(unlink(nowhere), 0);
     *strrchr(nowhere, '/') = '\0';
     cr_assert_eq(rmdir(nowhere), 0);
     int saved = dup(STDOUT_FILENO), silent = open("/dev/null", O_WRONLY);
     dup2(silent, STDOUT_FILENO);
-    int result = config_rewrite(error, sizeof error);
+    int result = config_rewrite(config_current(), error, sizeof error);
     dup2(saved, STDOUT_FILENO);
     close(saved);
     close(silent);
