@@ -22,6 +22,7 @@
 #include "engine/memory.h"
 #include "replication/crc64.h"
 #include "server/base/log.h"
+#include "server/clients/client_eviction.h"
 #include "server/clients/listen.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
@@ -73,6 +74,7 @@ static void install_signals(void) {
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
+    client_eviction_apply(server, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     sem_post(&server->wake_watchdog); /* it looks more often, or less */
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);

@@ -136,6 +136,10 @@ void conn_flush(struct conn *conn) {
         return;
     }
     struct loop *loop = conn->loop;
+    if (LIKELY(!conn->io.output_first))
+        conn->output_turn = loop->turn;
+    else
+        loop->client_eviction.unsent_bytes += conn->io.output_bytes; /* nobody has read it yet */
     io_queue(&conn->io, reply_take(&conn->reply));
     if (LIKELY(conn->io.output_first && !conn->io.sending)) /* a flush of nothing is no write */
         COUNTER_ADD(loop->writes, 1);
@@ -319,6 +323,31 @@ bool conn_answer_asked(struct loop *loop) {
 }
 
 /* --- What it is ------------------------------------------------------------------------------- */
+
+void conn_incomplete_bytes(const struct conn *conn, size_t *arguments, size_t *rest) {
+    const struct parse_limits limits = {INT64_MAX, true};
+    const struct query_buffer *query = &conn->query;
+    struct parse_large parsed = {0};
+    struct parse_output output;
+    *arguments = 0;
+    *rest = query->end - query->begin;
+    /* What waits behind a command that waits has not begun. */
+    if (conn->state != CONN_IDLE || query->parsed != query->begin || *rest == 0 ||
+        query->data[query->begin] != '*')
+        return;
+    if (conn->large) { /* many; what they are announced by is counted with them */
+        *arguments = conn->large->offset;
+        *rest -= conn->large->offset;
+        return;
+    }
+    resp_parse_large(&parsed, query->data + query->begin, *rest, &limits, &output);
+    if (output.result == PARSE_INCOMPLETE) {
+        for (int i = 0; i < parsed.argc; i++)
+            *arguments += parsed.argv[i].length;
+        *rest -= parsed.offset;
+    }
+    resp_parse_large_release(&parsed);
+}
 
 size_t conn_memory_bytes(const struct conn *conn) {
     const struct session *session = &conn->session;

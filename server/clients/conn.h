@@ -78,6 +78,7 @@ struct conn {
     uint64_t sent_counted;   /* of io.sent_bytes: what the loop's statistics have */
     uint64_t sent_seen;      /* of io.sent_bytes at the last look for idle ones */
     uint64_t output_soft_since_ms;
+    uint64_t output_turn; /* since when there has been unsent output, if there is some */
 };
 
 /* The only way to another state. */
@@ -112,6 +113,9 @@ void conn_try_move(struct conn *conn);
 static inline size_t conn_query_bytes(const struct conn *conn) {
     return conn->query.end - conn->query.begin;
 }
+/* Of the command that has begun to arrive, those of its arguments that are whole; and the bytes
+ * behind them, without the announcement of what is awaited. Redis keeps the two apart. */
+void conn_incomplete_bytes(const struct conn *conn, size_t *arguments, size_t *rest);
 /* Memory that it takes, without what the kernel holds for it. On its thread, or in an exclusive
  * section. */
 size_t conn_memory_bytes(const struct conn *conn);

@@ -68,7 +68,6 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
         .last_command = session->last_command,
         .queued = transaction->count,
         .queued_bytes = transaction->bytes - transaction->arguments * sizeof(struct argument),
-        .unparsed_bytes = conn_query_bytes(conn),
         .spare_bytes = conn->query.capacity - conn_query_bytes(conn),
         .pending_bytes = reply_pending_bytes(&conn->reply),
         .output_blocks = conn->io.output_blocks,
@@ -87,6 +86,7 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
         .has_block = conn->reply.cursor != NULL,
         .sending = conn->io.sending,
     };
+    conn_incomplete_bytes(conn, &facts->argument_bytes, &facts->unparsed_bytes);
 }
 
 void connection_facts_drop(struct connection_facts *facts) {
@@ -151,6 +151,9 @@ void connection_facts_write(struct text *text, const struct connection_facts *fa
     conn_address_text(&facts->local, local, sizeof local);
     flags_text(facts, flags);
     argument_bytes(running, &arguments, &wire);
+    size_t memory = facts->memory_bytes;
+    if (running) /* as Redis counts them: where they were received is the worker's */
+        memory += arguments + (size_t)running->argc * sizeof *running->argv;
     uint64_t idle_ms = running ? 0 : facts->now_ms - facts->active_ms;
     put_number(text, "id=", (int64_t)facts->id);
     put_word(text, " addr=", peer);
@@ -163,16 +166,16 @@ void connection_facts_write(struct text *text, const struct connection_facts *fa
     put_number(text, " db=", facts->database);
     text_append_string(text, " sub=0 psub=0 ssub=0");
     put_number(text, " multi=", facts->in_multi ? (int64_t)facts->queued : -1);
-    put_number(text, " qbuf=", (int64_t)(facts->unparsed_bytes ? facts->unparsed_bytes : wire));
+    put_number(text, " qbuf=", (int64_t)(running ? wire : facts->unparsed_bytes));
     put_number(text, " qbuf-free=", (int64_t)facts->spare_bytes);
-    put_number(text, " argv-mem=", (int64_t)arguments);
+    put_number(text, " argv-mem=", (int64_t)(running ? arguments : facts->argument_bytes));
     put_number(text, " multi-mem=", (int64_t)facts->queued_bytes);
     put_number(text, " rbs=", facts->has_block ? OUTPUT_BLOCK_BYTES : 0);
     put_number(text, " rbp=", (int64_t)facts->pending_bytes);
     put_number(text, " obl=", (int64_t)facts->pending_bytes);
     put_number(text, " oll=", (int64_t)facts->output_blocks);
     put_number(text, " omem=", (int64_t)facts->output_bytes);
-    put_number(text, " tot-mem=", (int64_t)facts->memory_bytes);
+    put_number(text, " tot-mem=", (int64_t)memory);
     put_word(text, " events=", facts->sending ? "rw" : "r");
     put_word(text, " cmd=", facts->last_command ? facts->last_command->name : "NULL");
     put_number(text, " user=default redir=-1 resp=", facts->resp);

@@ -28,8 +28,8 @@ struct connection_facts {
     struct address peer, local;
     struct shared_text *name, *library_name, *library_version; /* used until dropped */
     const struct command *last_command;
-    size_t queued, queued_bytes, unparsed_bytes, spare_bytes, pending_bytes, output_blocks,
-        output_bytes, memory_bytes;
+    size_t queued, queued_bytes, argument_bytes, unparsed_bytes, spare_bytes, pending_bytes,
+        output_blocks, output_bytes, memory_bytes;
     int fd;
     uint32_t database;
     uint8_t resp;

@@ -42,7 +42,11 @@ struct remembered_name {
 
 /* For maxmemory-clients (client_eviction.c). */
 struct client_eviction {
-    uint64_t due_us; /* of the next look; the loop's thread */
+    /* The loop's thread, and exclusive sections. */
+    uint64_t due_us;         /* of the next look, if nothing grows */
+    uint64_t rested_us;      /* no look before that */
+    uint64_t received_bytes; /* by the loop, at the last look */
+    uint64_t unsent_bytes;   /* output to which more was added, since then */
     /* As last measured; read by the other loops. */
     _Atomic uint64_t bytes;         /* of all connections */
     _Atomic uint64_t biggest_bytes; /* of one that may be evicted; 0: there is none */

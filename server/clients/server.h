@@ -47,6 +47,7 @@ struct server {
     int64_t started_ms;
     uint64_t started_us; /* monotonic */
     _Atomic unsigned client_count;
+    uint64_t client_limit_bytes; /* of maxmemory-clients; changes in exclusive sections */
     _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections, evicted_clients;
     _Atomic int signal_received; /* set by the signal handler; the watchdog acts */
     _Atomic unsigned watchdog_period_ms, shutdown_timeout_s; /* of the configuration */

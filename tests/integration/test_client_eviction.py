@@ -86,7 +86,7 @@ def test_protected_clients_stay(start, backend):
     protected.send(b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (6 * MB) + b"x" * (4 * MB))
     wait_until(lambda: memory_of(admin)["protected"] > 3 * MB, what="a big client")
     assert admin.call("CONFIG", "SET", "maxmemory-clients", "3mb") == "OK"
-    other = named(server, "other")  # takes next to nothing, but the limit is reached
+    other = server.raw()  # takes next to nothing, but the limit is reached
     assert other.closed_within(20 * harness.SLOWNESS)
     protected.send(b"x" * (2 * MB) + b"\r\n")
     assert protected.read() is None
@@ -129,3 +129,69 @@ def test_off_by_default(start):
     big = fill_transaction(server, "big", 50 * MB)
     assert big.call("EXEC") == ["OK"]
     assert evicted(admin) == 0
+
+
+def test_a_transaction_that_grows_over_the_limit(start, backend):
+    """It is gone before the next command, whoever sends it, not some time later."""
+    server = start({"maxmemory-clients": 3 * MB}, backend=backend, threads=2)
+    admin = administrator(server)
+    for count in range(1, 16):
+        client = named(server, "growing")
+        assert client.call("MULTI") == "OK"
+        for _ in range(3):
+            assert client.call("SET", "k", "x" * (3 * MB // 4)) == "QUEUED"
+            assert "growing" in memory_of(admin)
+        client.send(encode_command("SET", "k", "x" * (3 * MB // 4)))
+        with contextlib.suppress(OSError):
+            client.read()
+        assert "growing" not in memory_of(admin) and evicted(admin) == count
+        client.close()
+
+
+def test_a_lower_limit_holds_at_once(start, backend):
+    """CONFIG SET replies when it does, and no more have gone than had to."""
+    server = start(backend=backend, threads=2)
+    admin = named(server, "admin")
+    assert admin.call("CLIENT", "NO-EVICT", "on") == "OK"
+    for _ in range(3):
+        clients = [named(server, f"client{number}") for number in range(10)]
+        for client in clients:
+            client.send(b"*2\r\n$%d\r\n" % MB + b"x" * MB)
+        wait_until(lambda: sum(bytes > MB for bytes in memory_of(admin).values()) == 10, what="ten big clients")
+        before = memory_of(admin)
+        biggest = max(before.values())
+        assert min(bytes for name, bytes in before.items() if name != "admin") > biggest * 0.99
+        assert admin.call("CONFIG", "SET", "maxmemory-clients", 5 * biggest + before["admin"]) == "OK"
+        after = memory_of(admin)
+        assert len(after) == 6 and sum(after.values()) <= 5 * biggest + before["admin"]
+        assert admin.call("CONFIG", "SET", "maxmemory-clients", 0) == "OK"
+        for client in clients:
+            client.close()
+        wait_until(lambda: len(memory_of(admin)) == 1, what="the end of the clients")
+
+
+INCOMPLETE = {
+    "one whole argument": b"*2\r\n$3\r\nGET\r\n$100\r\nabcde",
+    "the announcement only": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n",
+    "a part of a large one": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n" + b"x" * 5000,
+    "a part of the announcement": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000",
+    "a part of a line": b"SET k",
+}
+
+
+@pytest.mark.parametrize("what", INCOMPLETE)
+def test_what_is_listed_of_a_command_that_arrives(start, oracle, what):
+    found = []
+    for server in (start(threads=2), oracle):
+        admin, client = named(server, "admin"), named(server, "client")
+        client.send(INCOMPLETE[what])
+
+        def fields():
+            lines = admin.call("CLIENT", "LIST").decode().splitlines()
+            line = next(line for line in lines if " name=client " in line)
+            return {name: int(re.search(rf" {name}=(\d+)", line)[1])
+                    for name in ("qbuf", "argv-mem", "multi-mem", "obl", "oll", "omem")}
+
+        wait_until(lambda: fields()["qbuf"] + fields()["argv-mem"] > 0, what="the beginning of the command")
+        found.append(fields())
+    assert found[0] == found[1]
