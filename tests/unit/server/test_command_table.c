@@ -193,7 +193,8 @@ Test(command_table, access_classes) {
         {"copy a b", ACCESS_WRITE},
         {"set k v", ACCESS_WRITE},
         {"flushall", ACCESS_NONE},
-        {"config set a b", ACCESS_EXCLUSIVE},
+        {"config resetstat", ACCESS_EXCLUSIVE},
+        {"config set a b", ACCESS_NONE},
         {"config get a", ACCESS_NONE},
         {"scan 0", ACCESS_NONE},
         {"watch k", ACCESS_WRITE},
@@ -203,6 +204,9 @@ Test(command_table, access_classes) {
     };
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
         cr_assert_eq(find(expected[i].line)->access, expected[i].access, "%s", expected[i].line);
+    /* They begin as plain commands, and stop all others when they have to. */
+    cr_assert(find("flushall")->flags & find("config set a b")->flags & COMMAND_MAY_STOP_ALL);
+    cr_assert(!(find("config rewrite")->flags & COMMAND_MAY_STOP_ALL));
     for (unsigned id = 0; id < command_count(); id++) {
         const struct command *command = command_by_id(id);
         if (command->access == ACCESS_READ || command->access == ACCESS_WRITE)
