@@ -24,6 +24,7 @@
 #include "server/base/log.h"
 #include "server/clients/client_eviction.h"
 #include "server/clients/listen.h"
+#include "server/clients/primary_conn.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
 #include "server/crash.h"
@@ -75,6 +76,7 @@ static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
     client_eviction_apply(server, now);
+    replica_configure(&server->replica, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     sem_post(&server->wake_watchdog); /* it looks more often, or less */
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
@@ -226,6 +228,7 @@ static int create_workers(struct server *server) {
         workers[i] = worker;
         server->loops[i] = &worker->loop;
     }
+    server->replica.environment.mailbox = &workers[0]->loop.mailbox;
     for (unsigned i = server->loop_count; i-- > 0;) { /* worker 0 last: it accepts at once */
         int error = worker_start(workers[i], server, i);
         if (error) {
@@ -268,12 +271,20 @@ static int set_up_process(struct server *server, int argc, char **argv) {
     return fit_client_limit(); /* publishes another configuration */
 }
 
+static void set_up_replication(struct server *server) {
+    const struct sync_environment environment = {.keyspace = server->keyspace,
+                                                 .service = &server->service};
+    replication_init(&server->replication);
+    replica_init(&server->replica, &server->replication, &environment, &server->keyspace->door.view,
+                 (unsigned)config_current()->io_threads);
+    server->replica.connection = primary_conn_for(server);
+}
+
 /* All that the workers find when they start. */
 static int set_up_server(struct server *server) {
     const struct config *config = config_current();
     process_log_resources();
     make_random_id(server->run_id);
-    make_random_id(server->replication_id);
     server->started_ms = server->statistics_reset_ms = clock_now_ms();
     server->started_us = clock_monotonic_us();
     client_list_init(&server->clients);
@@ -281,6 +292,7 @@ static int set_up_server(struct server *server) {
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
     server->pause.view = &server->keyspace->door.view;
+    set_up_replication(server);
     server->evictor = evictor_create(server->keyspace);
     server->slowlog = slowlog_create();
     latency_monitor_init(&server->latency_monitor);
@@ -307,6 +319,7 @@ static int set_up_server(struct server *server) {
 /* --- The end ---------------------------------------------------------------------------------- */
 
 static void tear_down(struct server *server) {
+    replica_stop(&server->replica);
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
     listen_close(server);
@@ -317,6 +330,7 @@ static void tear_down(struct server *server) {
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
     evictor_destroy(server->evictor); /* looks at the keyspace */
     keyspace_destroy(server->keyspace);
+    replication_destroy(&server->replication);
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);
     background_work_finish();

@@ -127,6 +127,7 @@ static void evict_some(struct worker *worker) {
     struct server *server = worker->loop.server;
     uint64_t start_us = clock_monotonic_us();
     bool more = !pause_is_on(&server->pause) &&
+                !(service_limits(&server->service) & SERVICE_NO_LIMIT) &&
                 eviction_continue(server->evictor, config_current()->maxmemory, EVICT_STEP_US);
     uint64_t now_us = clock_monotonic_us();
     worker->eviction_due_us = now_us + (more ? 0 : TIMER_MS * 1000);
@@ -187,6 +188,7 @@ static void run_timers(struct worker *worker) {
     if (loop->number == 0) {
         listen_update(loop->server, loop->io);
         housekeeping_tick(loop->server);
+        replica_tick(&loop->server->replica, loop->now_ms);
     }
 }
 
@@ -336,7 +338,9 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     loop->execution.keyspace = server->keyspace;
     change_init(&loop->execution.change, &server->keyspace->door, VIEW_PRIMARY);
     loop->execution.evictor = server->evictor;
+    change_init(&loop->execution.applying, &server->keyspace->door, VIEW_APPLYING);
     loop->execution.pause = &server->pause;
+    loop->execution.service = &server->service;
     loop->execution.accounting = &server->accounting;
     worker->reclaim_due_us = UINT64_MAX;
     int error = mailbox_init(&loop->mailbox);

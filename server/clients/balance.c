@@ -49,7 +49,7 @@ struct loop *balance_choose(struct server *server) {
 static void give_away(struct loop *loop) {
     for (struct conn *conn = loop->connections, *next; conn && loop->give_away > 0; conn = next) {
         next = conn->next;
-        if (conn->state >= CONN_DETACHING)
+        if (conn->state >= CONN_DETACHING || conn->owner)
             continue;
         loop->give_away--;
         if (!conn->move_target)

@@ -154,8 +154,12 @@ static void leave_out(struct batch_entry *entry, enum conn_state state) {
 static inline void run_entry(struct loop *loop, unsigned i) {
     struct batch_entry *entry = &loop->batch.entries[i];
     struct conn *conn = entry->conn;
-    enum dispatch_result result =
-        dispatch_execute(&loop->execution, &conn->wait, &entry->call, next_slot(&loop->batch, i));
+    int next = next_slot(&loop->batch, i);
+    enum dispatch_result result;
+    if (LIKELY(!conn->owner))
+        result = dispatch_execute(&loop->execution, &conn->wait, &entry->call, next);
+    else
+        result = conn->owner->run(conn, entry, next);
     if (UNLIKELY(result == DISPATCH_PARKED))
         leave_out(entry, CONN_PARKED);
     else if (UNLIKELY(result == DISPATCH_CLOSE))

@@ -56,7 +56,8 @@ static void publish(struct loop *loop, uint64_t bytes, uint64_t biggest_bytes) {
 }
 
 static bool may_be_evicted(const struct conn *conn) {
-    return !conn->session.no_evict && !conn->session.kill_requested && conn->state < CONN_CLOSING;
+    return !conn->session.no_evict && !conn->owner && !conn->session.kill_requested &&
+           conn->state < CONN_CLOSING;
 }
 
 /* What is to be sent counts from the next turn but one: before that the backend has not told

@@ -110,7 +110,7 @@ static bool over_output_limit(struct conn *conn) {
         &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
     if (LIKELY(limit->hard_bytes == 0 && limit->soft_bytes == 0))
         return false;
-    size_t pending = conn->io.output_bytes;
+    size_t pending = conn->owner ? 0 : conn->io.output_bytes;
     bool over = limit->hard_bytes && pending >= limit->hard_bytes;
     if (limit->soft_bytes && pending >= limit->soft_bytes) {
         uint64_t now_ms = clock_monotonic_us() / 1000;
@@ -156,7 +156,7 @@ void conn_flush(struct conn *conn) {
 /* --- Moving ----------------------------------------------------------------------------------- */
 
 void conn_try_move(struct conn *conn) {
-    if (conn->move_target == conn->loop)
+    if (conn->move_target == conn->loop || conn->owner)
         conn->move_target = NULL;
     if (!conn->move_target || conn->state != CONN_IDLE || conn->in_batch || conn->dirty ||
         conn->asked || conn->end_of_input || conn->io.output_first || conn->io.sending ||
@@ -195,7 +195,7 @@ void conn_keep_input(struct conn *conn, const char *data, size_t length) {
     query_append(&conn->query, data, length);
     if (conn_query_bytes(conn) > QUERY_STOP_BYTES && conn->state != CONN_IDLE)
         io_receive_stop(conn->loop->io, &conn->io);
-    if (conn_query_bytes(conn) <= config_current()->client_query_buffer_limit)
+    if (conn_query_bytes(conn) <= config_current()->client_query_buffer_limit || conn->owner)
         return;
     log_write(
         LOG_LEVEL_WARNING,
@@ -239,6 +239,8 @@ void conn_close(struct conn *conn) {
     if (conn->state >= CONN_CLOSING)
         return;
     conn_become(conn, CONN_CLOSING);
+    if (UNLIKELY(conn->owner != NULL))
+        conn->owner->ending(conn);
     wait_cancel(&conn->wait); /* or its message comes */
     io_close(conn->loop->io, &conn->io);
 }
@@ -265,7 +267,7 @@ void conn_free_if_done(struct conn *conn) {
 }
 
 void conn_look_after(struct conn *conn, uint64_t timeout_ms) {
-    if (conn->state >= CONN_CLOSING)
+    if (conn->state >= CONN_CLOSING || (conn->owner && !conn->session.kill_requested))
         return;
     if (conn->io.sent_bytes != conn->sent_seen) { /* a client that downloads is not idle */
         conn->sent_seen = conn->io.sent_bytes;

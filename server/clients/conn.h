@@ -50,6 +50,17 @@ enum conn_state {
     CONN_STATES
 };
 
+/* Whoever has a connection that is no client's. On its thread. */
+struct conn_owner {
+    /* A command of it is to run. As batch.c's run_entry: afterwards the connection may be in
+     * another state than IDLE, and nothing is held but what dispatch keeps. */
+    enum dispatch_result (*run)(struct conn *conn, struct batch_entry *entry, int next_slot);
+    /* The bytes that came are no commands. It closes next. */
+    void (*broken)(struct conn *conn, const char *error);
+    /* It begins to close: nothing more of it will run. */
+    void (*ending)(struct conn *conn);
+};
+
 struct conn {
     struct io_connection io;      /* first */
     struct loop *loop;            /* changes only by a move */
@@ -70,7 +81,9 @@ struct conn {
     struct parse_large *large; /* a command of many arguments in progress, or NULL */
     struct reply reply;
     struct session session;
-    const char *source_end;  /* end of the bytes that the entries in the batch point into */
+    const struct conn_owner *owner; /* NULL: a client. Set before it arrives. What has one stays on
+                                       its loop, however long it is silent and whatever it sends */
+    const char *source_end;         /* end of the bytes that the entries in the batch point into */
     const char *unexecuted;  /* first byte of what was not run, during a batch; NULL: all ran */
     uint64_t turn;           /* that spent belongs to */
     size_t spent;            /* of the budget of that turn */

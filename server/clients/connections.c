@@ -26,8 +26,7 @@ bool client_type_by_name(const struct argument *name, enum client_type *type) {
 }
 
 enum client_type connections_type(const struct conn *conn) {
-    (void)conn; /* no other ones are there yet */
-    return CLIENT_NORMAL;
+    return conn->session.applies ? CLIENT_MASTER : CLIENT_NORMAL; /* there are no other ones */
 }
 
 static bool is_ending(const struct conn *conn) {
@@ -76,6 +75,7 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
         .fd = conn->io.fd,
         .database = session->database,
         .resp = session->resp,
+        .applies = session->applies,
         .in_multi = session->in_multi,
         .blocked =
             conn->wait.state == WAIT_TIME && conn->wait.list == &conn->loop->execution.paused,
@@ -97,6 +97,8 @@ void connection_facts_drop(struct connection_facts *facts) {
 
 static void flags_text(const struct connection_facts *facts, char flags[16]) {
     char *cursor = flags;
+    if (facts->applies)
+        *cursor++ = 'M';
     if (facts->in_multi)
         *cursor++ = 'x';
     if (facts->blocked)

@@ -31,6 +31,8 @@
 static void protocol_error(struct conn *conn, const char *text) {
     log_write(LOG_LEVEL_VERBOSE, "Protocol error (%s) from client: id=%llu", text,
               (unsigned long long)conn->session.id);
+    if (conn->owner)
+        conn->owner->broken(conn, text);
     reply_error(&conn->reply, text);
     conn_mark_dirty(conn);
     conn_close_after_reply(conn);
@@ -120,8 +122,14 @@ static inline void parse_one(struct conn *conn, struct batch_entry *entry, const
     struct argument *argv = batch->arguments + batch->arguments_used;
     int room = (int)(BATCH_ARGUMENTS - batch->arguments_used);
     char *scratch = NULL;
-    if (UNLIKELY(*data != '*'))
+    if (UNLIKELY(*data != '*')) {
         scratch = inline_scratch(entry, data, length);
+        if (conn->owner && *data != '\n' && *data != '\r') { /* it sends nothing by hand */
+            out->result = PARSE_ERROR;
+            out->error = "ERR Protocol error: inline command";
+            return;
+        }
+    }
     resp_parse(data, length, limits, argv, room, scratch, out);
     if (UNLIKELY(out->result == PARSE_ARGUMENTS)) {
         int wanted = out->argc;
@@ -198,6 +206,7 @@ static enum parse_end parse_all(struct conn *conn, const char *data, size_t leng
         if (LIKELY(out.result == PARSE_COMMAND && out.argc > 0)) {
             entry->start = data + at;
             at += out.consumed;
+            entry->end = data + at;
             conn->spent += out.consumed + COMMAND_COST;
             command_parsed(conn, entry, &out, large);
             if (UNLIKELY(conn->state != CONN_IDLE))

@@ -19,6 +19,7 @@ struct batch_entry {
     struct conn *conn;
     struct call call;
     const char *start;         /* first byte of the command */
+    const char *end;           /* behind its last one */
     struct argument *own_argv; /* allocated because it did not fit the arena */
     char *scratch;             /* unescaped inline arguments */
 };

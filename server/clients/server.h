@@ -13,6 +13,8 @@
 #include "server/dispatch/accounting.h"
 #include "server/dispatch/latency_monitor.h"
 #include "server/dispatch/pause.h"
+#include "server/dispatch/service.h"
+#include "server/links/replica.h"
 
 #define SERVER_LISTENERS_MAX 64
 #define SERVER_WORKERS_MAX   128
@@ -61,10 +63,12 @@ struct server {
     _Atomic uint64_t resident_bytes, allocator_allocated, allocator_active, allocator_resident;
     unsigned process_samples;       /* worker 0 */
     _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
-    char replication_id[41];        /* DEBUG CHANGE-REPL-ID */
-    struct pause pause;             /* CLIENT PAUSE */
-    struct evictor *evictor;        /* engine/eviction.h */
-    struct slowlog *slowlog;        /* server/dispatch/slowlog.h */
+    struct replication replication; /* server/links/replication.h */
+    struct replica replica;         /* server/links/replica.h */
+    struct service service;
+    struct pause pause;      /* CLIENT PAUSE */
+    struct evictor *evictor; /* engine/eviction.h */
+    struct slowlog *slowlog; /* server/dispatch/slowlog.h */
     struct latency_monitor latency_monitor;
     struct accounting accounting;
     const char *io_backend_name;

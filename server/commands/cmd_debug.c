@@ -79,11 +79,8 @@ static void debug_packed_threshold(struct call *call) {
 }
 
 static void debug_change_replication_id(struct call *call) {
-    unsigned char random[20];
     log_write(LOG_LEVEL_NOTICE, "Changing replication IDs after receiving DEBUG change-repl-id");
-    if (getrandom(random, sizeof random, 0) == (ssize_t)sizeof random)
-        for (size_t i = 0; i < sizeof random; i++)
-            snprintf(call->server->replication_id + 2 * i, 3, "%02x", random[i]);
+    history_new_id(&call->server->replication.history);
     reply_ok(call->reply);
 }
 

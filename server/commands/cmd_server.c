@@ -10,22 +10,14 @@
 #include "server/config/config.h"
 #include "slotwise_version.h"
 
-command_handler cmd_time, cmd_lastsave, cmd_role, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
-    cmd_replicaof, cmd_slaveof, cmd_failover, cmd_save, cmd_bgsave, cmd_bgrewriteaof;
+command_handler cmd_time, cmd_lastsave, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
+    cmd_failover, cmd_save, cmd_bgsave, cmd_bgrewriteaof;
 
 /* --- Replication and persistence -------------------------------------------------------------- */
 
 /* Nothing is saved yet: as Redis before its first save, the time of the start. */
 enum call_result cmd_lastsave(struct call *call) {
     reply_integer(call->reply, call->server->started_ms / 1000);
-    return CALL_DONE;
-}
-
-enum call_result cmd_role(struct call *call) {
-    reply_array(call->reply, 3);
-    reply_bulk_text(call->reply, "master");
-    reply_integer(call->reply, 0);
-    reply_empty_array(call->reply);
     return CALL_DONE;
 }
 
@@ -63,22 +55,6 @@ enum call_result cmd_waitaof(struct call *call) {
     reply_integer(call->reply, 0);
     reply_integer(call->reply, 0);
     return CALL_DONE;
-}
-
-enum call_result cmd_replicaof(struct call *call) {
-    int64_t port;
-    if (argument_is(&call->argv[1], "no") && argument_is(&call->argv[2], "one"))
-        reply_ok(call->reply); /* it is nobody's replica */
-    else if (!number_parse_int64(call->argv[2].data, call->argv[2].length, &port) || port < 0 ||
-             port > 65535)
-        reply_error(call->reply, "ERR Invalid master port");
-    else
-        reply_error(call->reply, "ERR replication is not implemented in this version");
-    return CALL_DONE;
-}
-
-enum call_result cmd_slaveof(struct call *call) {
-    return cmd_replicaof(call);
 }
 
 enum call_result cmd_failover(struct call *call) {

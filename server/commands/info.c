@@ -1,4 +1,5 @@
-/* The sections of INFO that describe the process; info_data.c has those about commands and keys.
+/* The sections of INFO that describe the process; info_data.c has those about commands
+ * and keys, info_replication.c the one about replication.
  *
  * Runs on the worker that got the command, while the others go on: counters are read as they are,
  * so two figures may be some commands apart. Field
@@ -170,7 +171,8 @@ void info_write_memory(struct text *text, const struct info *info) {
     info_number(text, "lazyfreed_objects", 0);
 }
 
-/* --- Persistence and replication: as an idle server shows them -------------------------------- */
+/* --- Persistence: as an idle server shows it ---------------------------------------------------
+ */
 
 void info_write_persistence(struct text *text, const struct info *info) {
     INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
@@ -192,22 +194,6 @@ void info_write_persistence(struct text *text, const struct info *info) {
     INFO_ZEROS(text, "aof_rewrites", "aof_rewrites_consecutive_failures");
     info_word(text, "aof_last_write_status", "ok");
     INFO_ZEROS(text, "aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size");
-}
-
-void info_write_replication(struct text *text, const struct info *info) {
-    const struct config *config = config_current();
-    info_word(text, "role", "master");
-    info_number(text, "connected_slaves", 0);
-    if (config->min_replicas_to_write && config->min_replicas_max_lag)
-        info_number(text, "min_slaves_good_slaves", 0);
-    info_word(text, "master_failover_state", "no-failover");
-    info_word(text, "master_replid", info->server->replication_id);
-    info_word(text, "master_replid2", "0000000000000000000000000000000000000000");
-    info_number(text, "master_repl_offset", 0);
-    info_word(text, "second_repl_offset", "-1");
-    info_number(text, "repl_backlog_active", 0);
-    info_number(text, "repl_backlog_size", (uint64_t)config->repl_backlog_size);
-    INFO_ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
 }
 
 /* --- CPU, modules, cluster -------------------------------------------------------------------- */

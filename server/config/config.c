@@ -531,3 +531,11 @@ out:
     memory_free(assignments);
     return result;
 }
+
+void config_set_replicaof(const char *host, int port) {
+    struct config *next = config_copy(config_current());
+    memory_free(next->replicaof.host);
+    next->replicaof.host = host != NULL ? memory_strdup(host) : NULL;
+    next->replicaof.port = port;
+    config_publish(next);
+}

@@ -99,6 +99,9 @@ int config_set_many(const char *const *names, const char *const *values, size_t 
 int config_set_bytes(const char *const *names, const char *const *values, const size_t *lengths,
                      size_t count, unsigned flags, char *error, size_t error_size);
 
+/* REPLICAOF: publishes the primary of now (host NULL: none), which CONFIG SET cannot change. */
+void config_set_replicaof(const char *host, int port);
+
 /* Subscribes to a directive (not an alias). apply runs in config_set_many when its value changes,
  * before the new snapshot is published, once per call even if subscribed to several of the changed
  * ones. It makes the change effective, or changes nothing and returns -1 with a text (static, or

@@ -14,13 +14,18 @@
 #include "server/dispatch/accounting.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/pause.h"
+#include "server/dispatch/service.h"
 #include "server/dispatch/session.h"
 #include "server/dispatch/transaction.h"
 
 #define EXEC_ABORT              "EXECABORT Transaction discarded because of: "
 #define ERROR_OUT_OF_MEMORY     "OOM command not allowed when used memory > 'maxmemory'."
 #define ERROR_NO_AUTHENTICATION "NOAUTH Authentication required."
-#define MEMORY_RETRY_US         1000
+#define ERROR_READ_ONLY         "READONLY You can't write against a read only replica."
+#define ERROR_LOADING           "LOADING Redis is loading the dataset in memory"
+#define ERROR_PRIMARY_DOWN                                                                         \
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+#define MEMORY_RETRY_US 1000
 
 enum check { CHECK_PASSED, CHECK_REJECTED, CHECK_LATER };
 
@@ -48,7 +53,7 @@ static enum check admit_memory(struct execution *execution, struct wait *wait, s
         return CHECK_PASSED;
     /* Queueing takes memory too, whatever the command. */
     if (!(is_queued_by_multi(call) || (flags_of_all(call) & COMMAND_DENYOOM)) ||
-        pause_is_on(execution->pause))
+        pause_is_on(execution->pause) || (service_limits(execution->service) & SERVICE_NO_LIMIT))
         return CHECK_PASSED;
     execution_give_back(execution);
     /* What it has waited for otherwise (a pause, a slot) is not held against it. */
@@ -102,14 +107,14 @@ static bool looks_like_http(struct call *call) {
     return true;
 }
 
-static enum check check(struct execution *execution, struct wait *wait, struct call *call) {
-    struct session *session = call->session;
+/* Whether the command exists and has as many arguments as it takes. */
+static inline bool is_well_formed(struct call *call) {
     if (UNLIKELY(!call->command)) {
         const struct command *container = NULL;
         command_lookup(call->argv, call->argc, &container);
         if (UNLIKELY(!looks_like_http(call)))
             command_reply_unknown(call->reply, call->argv, call->argc, container);
-        return CHECK_REJECTED;
+        return false;
     }
     const struct command *command = call->command;
     if (UNLIKELY(!command->handler || !command_arity_fits(command, call->argc))) {
@@ -117,8 +122,38 @@ static enum check check(struct execution *execution, struct wait *wait, struct c
             reply_error(call->reply, EXEC_ABORT "wrong number of arguments for 'exec' command");
         else
             command_reply_wrong_arity(call->reply, command);
-        return CHECK_REJECTED;
+        return false;
     }
+    return true;
+}
+
+/* The state of the process. In Redis's order. */
+static bool is_served(struct call *call, unsigned limits) {
+    uint32_t missing = ~call->command->flags;
+    const char *plain = NULL, *aborting = NULL;
+    if (is_exec(call))
+        missing |= transaction_missing_flags(call->session);
+    if ((limits & SERVICE_READ_ONLY) && (flags_of_all(call) & COMMAND_WRITE)) {
+        plain = ERROR_READ_ONLY;
+        aborting = EXEC_ABORT ERROR_READ_ONLY;
+    } else if ((limits & SERVICE_STALE) && (missing & COMMAND_STALE)) {
+        plain = ERROR_PRIMARY_DOWN;
+        aborting = EXEC_ABORT ERROR_PRIMARY_DOWN;
+    } else if ((limits & SERVICE_LOADING) && (missing & COMMAND_LOADING)) {
+        plain = ERROR_LOADING;
+        aborting = EXEC_ABORT ERROR_LOADING;
+    } else {
+        return true;
+    }
+    reply_error(call->reply, is_exec(call) ? aborting : plain);
+    return false;
+}
+
+static enum check check(struct execution *execution, struct wait *wait, struct call *call) {
+    struct session *session = call->session;
+    if (!is_well_formed(call))
+        return CHECK_REJECTED;
+    const struct command *command = call->command;
     if (UNLIKELY(command->flags & COMMAND_PROTECTED) && !protected_is_allowed(call))
         return CHECK_REJECTED;
     if (UNLIKELY(!session->authenticated) && !(command->flags & COMMAND_NO_AUTH) &&
@@ -131,7 +166,11 @@ static enum check check(struct execution *execution, struct wait *wait, struct c
         reply_error(call->reply, "ERR Command not allowed inside a transaction");
         return CHECK_REJECTED;
     }
-    return admit_memory(execution, wait, call);
+    enum check memory = admit_memory(execution, wait, call);
+    unsigned limits = service_limits(execution->service) & SERVICE_REFUSING;
+    if (UNLIKELY(limits != 0) && memory == CHECK_PASSED && !is_served(call, limits))
+        return CHECK_REJECTED;
+    return memory;
 }
 
 /* The error has been replied. An EXEC that is refused ends its transaction, and with it the
@@ -216,16 +255,32 @@ static void note_room(struct execution *execution, struct wait *wait) {
     wait->no_room_since_us = 0;
 }
 
-enum dispatch_result dispatch_execute(struct execution *execution, struct wait *wait,
-                                      struct call *call, int next_slot) {
+/* What is applied: only what is no command at all is refused. */
+static enum dispatch_result decide_applied(struct execution *execution, struct wait *wait,
+                                           struct call *call, int next_slot) {
+    struct session *session = call->session;
+    struct reply_mark mark = reply_mark(call->reply);
+    if (!is_well_formed(call))
+        return rejected(execution, wait, call, mark);
+    session->last_command = call->command;
+    if (is_queued_by_multi(call)) {
+        transaction_queue(session, call);
+        return DISPATCH_DONE;
+    }
+    return run(execution, wait, call, next_slot);
+}
+
+__attribute__((always_inline)) static inline enum dispatch_result
+dispatch(struct execution *execution, struct wait *wait, struct call *call, int next_slot,
+         bool applied) {
     struct session *session = call->session;
     call->database = session->database;
-    call->change = &execution->change;
-    change_begin(call->change);
+    call->change = applied ? &execution->applying : &execution->change;
     if (UNLIKELY(atomic_load_explicit(&exclusive_gate.requested, memory_order_acquire))) {
         execution_give_back(execution);
         exclusive_stop();
     }
+    change_begin(call->change); /* who logs and who takes snapshots changes in such sections */
     if (UNLIKELY(session->kill_requested)) { /* CLIENT KILL has replied: nothing more may happen */
         execution_give_back(execution);
         if (wait->state != WAIT_NONE)
@@ -234,7 +289,8 @@ enum dispatch_result dispatch_execute(struct execution *execution, struct wait *
     }
     execution->kept = false;
     /* A command that has waited is checked again: memory and rights may have changed. */
-    enum dispatch_result result = decide(execution, wait, call, next_slot);
+    enum dispatch_result result = applied ? decide_applied(execution, wait, call, next_slot)
+                                          : decide(execution, wait, call, next_slot);
     if (UNLIKELY(execution->held_slot >= 0) && !execution->kept)
         execution_give_back(execution); /* this entry had no use for it */
     if (UNLIKELY(result == DISPATCH_PARKED)) {
@@ -250,6 +306,16 @@ enum dispatch_result dispatch_execute(struct execution *execution, struct wait *
     if (UNLIKELY(session->reply_mode != REPLY_ON))
         reply_mode_after(session, call->reply);
     return result;
+}
+
+enum dispatch_result dispatch_execute(struct execution *execution, struct wait *wait,
+                                      struct call *call, int next_slot) {
+    return dispatch(execution, wait, call, next_slot, false);
+}
+
+enum dispatch_result dispatch_apply(struct execution *execution, struct wait *wait,
+                                    struct call *call, int next_slot) {
+    return dispatch(execution, wait, call, next_slot, true);
 }
 
 int dispatch_shared_slot(const struct call *call) {

@@ -12,6 +12,10 @@
  * Otherwise wait is WAIT_NONE afterwards. */
 enum dispatch_result dispatch_execute(struct execution *execution, struct wait *wait,
                                       struct call *call, int next_slot);
+/* The same for a command out of the stream of a primary, which has been decided about there: no
+ * check that a client's command has to pass, no pause, and no key is expired for it. */
+enum dispatch_result dispatch_apply(struct execution *execution, struct wait *wait,
+                                    struct call *call, int next_slot);
 /* The slot of a command if it may run under the token of the one before, else -1. */
 int dispatch_shared_slot(const struct call *call);
 /* A session ends: its watchers leave their slots. true: done. false: it waits for a slot's token;

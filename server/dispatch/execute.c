@@ -44,6 +44,7 @@ void execution_destroy(struct execution *execution) {
         memory_free(execution->statistics[id].kept_latency);
     }
     change_destroy(&execution->change);
+    change_destroy(&execution->applying);
     memory_free(execution->statistics);
     memory_free(execution->slots);
     memory_free(execution->words);

@@ -10,6 +10,7 @@
 
 struct evictor;
 struct pause;
+struct service;
 struct accounting;
 struct latency_histogram;
 
@@ -30,10 +31,12 @@ struct execution {
     struct keyspace *keyspace;
     struct evictor *evictor;
     struct pause *pause;
+    const struct service *service;
     struct accounting *accounting;
-    struct change change; /* of the unit of work that runs */
-    int held_slot;        /* token kept for the next entry of the batch, -1: none */
-    bool kept;            /* the entry that runs keeps its token for the next one */
+    struct change change;   /* of the unit of work that runs */
+    struct change applying; /* the same for what is applied: it sees no key as expired */
+    int held_slot;          /* token kept for the next entry of the batch, -1: none */
+    bool kept;              /* the entry that runs keeps its token for the next one */
     uint64_t held_since_ticks;
     uint64_t hold_ticks;                     /* no token is kept for longer */
     uint64_t last_ticks;                     /* when the last command ended, or the batch began */

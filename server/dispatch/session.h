@@ -56,6 +56,7 @@ struct session {
     bool close_after_reply;
     bool kill_requested; /* CLIENT KILL: nothing more of it runs. Set in exclusive sections */
     bool is_local;       /* over a Unix socket or from a loopback address */
+    bool applies;        /* the stream of a primary: see dispatch_apply */
     /* Writes who the peer is ("address:port") as text; set by whoever has sessions with peers. */
     void (*peer_text)(const struct session *session, char *text, size_t size);
     struct watcher *watchers; /* list by next_of_owner */

@@ -45,6 +45,13 @@ uint32_t transaction_flags(const struct session *session) {
     return flags;
 }
 
+uint32_t transaction_missing_flags(const struct session *session) {
+    uint32_t flags = 0;
+    for (size_t i = 0; i < session->transaction.count; i++)
+        flags |= ~session->transaction.commands[i].command->flags;
+    return flags;
+}
+
 void transaction_unwatch(struct session *session) {
     while (session->watchers) {
         struct watcher *watcher = session->watchers;

@@ -11,6 +11,8 @@
 void transaction_queue(struct session *session, const struct call *call);
 /* Of all queued commands, or'ed. */
 uint32_t transaction_flags(const struct session *session);
+/* Those that some queued command lacks. */
+uint32_t transaction_missing_flags(const struct session *session);
 /* EXEC that has passed all checks. */
 enum dispatch_result transaction_exec(struct execution *execution, struct wait *wait,
                                       struct call *call);

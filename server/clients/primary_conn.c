@@ -1,0 +1,190 @@
+/* See primary_conn.h. All on worker 0, but for drop.
+ *
+ * Offsets. An entry that has run counts by the bytes that it came in, before anything else can run:
+ * whoever stops all threads finds an offset that fits the data. What is queued by MULTI counts when
+ * EXEC has run, and goes on to our own replicas then, so these get whole transactions only. */
+#include "server/clients/primary_conn.h"
+
+#include <string.h>
+
+#include "engine/assert.h"
+#include "engine/clock.h"
+#include "server/base/log.h"
+#include "server/base/text.h"
+#include "server/clients/conn_events.h"
+#include "server/clients/server.h"
+#include "server/dispatch/call.h"
+#include "server/dispatch/dispatch.h"
+
+#define ERROR_SHOWN_MAX 4096
+
+/* The process has one. Worker 0, or exclusive. */
+static struct {
+    struct server *server;
+    struct conn *conn;  /* NULL: there is none */
+    struct text queued; /* bytes of a transaction whose EXEC has not run */
+    bool broken;        /* what came was no stream of commands */
+} primary;
+
+/* --- What is applied -------------------------------------------------------------------------- */
+
+/* For INFO. */
+static void note_received(struct conn *conn, const struct batch_entry *entry) {
+    struct server *server = primary.server;
+    uint64_t applied =
+        atomic_load_explicit(&server->replication.history.offset, memory_order_relaxed);
+    atomic_store_explicit(&server->replica.received_offset,
+                          applied + primary.queued.length +
+                              (size_t)(conn->source_end - entry->start),
+                          memory_order_relaxed);
+}
+
+static void count(struct conn *conn, const struct batch_entry *entry) {
+    struct replication *replication = &primary.server->replication;
+    struct text *queued = &primary.queued;
+    size_t length = (size_t)(entry->end - entry->start);
+    note_received(conn, entry);
+    if (conn->session.in_multi || queued->length > 0)
+        text_append(queued, entry->start, length);
+    if (conn->session.in_multi)
+        return;
+    if (queued->length > 0) {
+        replication_feed_raw(replication, queued->data, queued->length);
+        text_clear(queued);
+    } else {
+        replication_feed_raw(replication, entry->start, length);
+    }
+}
+
+/* The first error in what was replied since the mark, up to size - 1 bytes of it. */
+static void first_error(const struct reply *reply, struct reply_mark mark, char *text,
+                        size_t size) {
+    const struct output_block *block = mark.last ? mark.last : reply->first;
+    const char *from = mark.last ? mark.cursor : NULL;
+    size_t length = 0;
+    bool line_begins = true, found = false;
+    for (; block; block = block->next, from = NULL) {
+        const char *end = block == reply->last ? reply->cursor : block->data + block->length;
+        for (const char *at = from ? from : block->data; at < end; at++) {
+            if (found && (*at == '\r' || length + 1 == size))
+                goto out;
+            if (found)
+                text[length++] = *at;
+            else if (line_begins && *at == '-')
+                found = true;
+            line_begins = *at == '\n';
+        }
+    }
+out:
+    text[length] = '\0';
+}
+
+static void tell_error(struct conn *conn, struct reply_mark mark) {
+    char text[ERROR_SHOWN_MAX];
+    const struct command *command = conn->session.last_command;
+    first_error(&conn->reply, mark, text, sizeof text);
+    log_write(LOG_LEVEL_WARNING,
+              "== CRITICAL == This replica is sending an error to its master: '-%s' after "
+              "processing the command '%s'",
+              text, command ? command->name : "<unknown>");
+}
+
+static bool asks_for_ack(const struct call *call) {
+    return call->command && strcmp(call->command->name, "replconf") == 0 && call->argc > 2 &&
+           argument_is(&call->argv[1], "getack");
+}
+
+/* Replies are nobody's; the errors among them are told in the log. */
+static enum dispatch_result run(struct conn *conn, struct batch_entry *entry, int next_slot) {
+    struct execution *execution = &conn->loop->execution;
+    struct reply_mark mark = reply_mark(&conn->reply);
+    enum dispatch_result result = dispatch_apply(execution, &conn->wait, &entry->call, next_slot);
+    if (result == DISPATCH_PARKED || conn != primary.conn)
+        return result;
+    if (UNLIKELY(conn->reply.errors != mark.errors)) {
+        execution_give_back(execution); /* no token is held over a system call */
+        tell_error(conn, mark);
+    }
+    reply_rewind(&conn->reply, mark);
+    if (UNLIKELY(result == DISPATCH_CLOSE))
+        return result;
+    if (UNLIKELY(asks_for_ack(&entry->call)))
+        replica_acknowledge(&primary.server->replica); /* of what came before */
+    count(conn, entry);
+    return result;
+}
+
+/* --- Its end ---------------------------------------------------------------------------------- */
+
+static void broken(struct conn *conn, const char *error) {
+    if (conn != primary.conn)
+        return;
+    log_write(LOG_LEVEL_WARNING,
+              "Protocol error (%s) from the master: the connection is closed and the cached master "
+              "is discarded.",
+              error);
+    primary.broken = true;
+}
+
+static void ending(struct conn *conn) {
+    if (conn != primary.conn)
+        return;
+    primary.conn = NULL;
+    text_free(&primary.queued);
+    if (!conn->loop->leaving)
+        replica_lost(&primary.server->replica, conn->session.database, !primary.broken);
+}
+
+static const struct conn_owner owner = {.run = run, .broken = broken, .ending = ending};
+
+/* --- What replica.h calls --------------------------------------------------------------------- */
+
+static void open_connection(void *context, int fd, unsigned database) {
+    struct server *server = context;
+    struct conn *conn = conn_create(server->loops[0], fd, true);
+    ASSERT(!primary.conn);
+    atomic_fetch_add(&server->client_count, 1);
+    conn->owner = &owner;
+    conn->session.applies = true;
+    conn->session.authenticated = true;
+    conn->session.database = database;
+    primary.conn = conn;
+    primary.broken = false;
+    conn_arrive(conn);
+}
+
+static unsigned drop_connection(void *context) {
+    struct conn *conn = primary.conn;
+    (void)context;
+    ASSERT(conn);
+    primary.conn = NULL;
+    text_free(&primary.queued);
+    conn_ask_to_end(conn);
+    return conn->session.database;
+}
+
+static void close_connection(void *context) {
+    (void)context;
+    if (primary.conn)
+        conn_close(primary.conn);
+}
+
+static uint64_t last_received_ms(void *context) {
+    (void)context;
+    return primary.conn->last_active_ms;
+}
+
+static void send_bytes(void *context, const char *data, size_t length) {
+    (void)context;
+    struct conn *conn = primary.conn;
+    if (!conn)
+        return;
+    reply_raw(&conn->reply, data, length);
+    conn_mark_dirty(conn);
+}
+
+struct primary_connection primary_conn_for(struct server *server) {
+    primary.server = server;
+    return (struct primary_connection){open_connection,  drop_connection, close_connection,
+                                       last_received_ms, send_bytes,      server};
+}

@@ -1,0 +1,135 @@
+/* REPLICAOF (SLAVEOF), ROLE, REPLCONF.
+ *
+ * REPLICAOF changes the role while all workers are stopped. */
+#include <string.h>
+#include <strings.h>
+
+#include "engine/memory.h"
+#include "server/base/log.h"
+#include "server/clients/connections.h"
+#include "server/clients/server.h"
+#include "server/commands/cmd_data.h"
+#include "server/config/config.h"
+#include "server/dispatch/session.h"
+
+command_handler cmd_replicaof, cmd_slaveof, cmd_role, cmd_replconf;
+
+/* The user, as CLIENT LIST shows him. */
+static void log_change(struct call *call, const char *what) {
+    struct text client = {0};
+    connections_describe(&client, conn_of_session(call->session), call);
+    log_write(LOG_LEVEL_NOTICE, "%s (user request from '%.*s')", what, (int)client.length - 1,
+              text_string(&client));
+    text_free(&client);
+}
+
+static enum call_result promote(struct call *call) {
+    if (replication_is_replica(&call->server->replication)) {
+        if (!call->exclusive)
+            return CALL_NEED_EXCLUSIVE;
+        replica_unset_primary(&call->server->replica);
+        log_change(call, "MASTER MODE enabled");
+    }
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+static enum call_result follow(struct call *call, const char *host, int port) {
+    const struct replication *replication = &call->server->replication;
+    if (replication_is_replica(replication) && strcasecmp(replication->host, host) == 0 &&
+        replication->port == port) {
+        log_write(LOG_LEVEL_NOTICE,
+                  "REPLICAOF would result into synchronization with the master we are already "
+                  "connected with. No operation performed.");
+        reply_status(call->reply, "OK Already connected to specified master");
+        return CALL_DONE;
+    }
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    replica_set_primary(&call->server->replica, host, port);
+    struct text what = {0};
+    text_append_format(&what, "REPLICAOF %s:%d enabled", host, port);
+    log_change(call, text_string(&what));
+    text_free(&what);
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_replicaof(struct call *call) {
+    int port;
+    if (call->session->applies) { /* a primary cannot make us somebody else's */
+        reply_error(call->reply, "ERR Command is not valid when client is a replica.");
+        return CALL_DONE;
+    }
+    if (argument_is(&call->argv[1], "no") && argument_is(&call->argv[2], "one"))
+        return promote(call);
+    if (!data_int_argument(call, 2, "ERR Invalid master port", &port))
+        return CALL_DONE;
+    if (port < 0 || port > 65535) {
+        reply_error(call->reply, "ERR Invalid master port");
+        return CALL_DONE;
+    }
+    struct text host = {0};
+    text_append(&host, call->argv[1].data, call->argv[1].length);
+    enum call_result result = follow(call, text_string(&host), port);
+    text_free(&host);
+    return result;
+}
+
+enum call_result cmd_slaveof(struct call *call) {
+    return cmd_replicaof(call);
+}
+
+/* --- ROLE ------------------------------------------------------------------------------------- */
+
+static const char *link_name(enum replication_link link) {
+    static const char *const names[] = {
+        [REPLICATION_LINK_NONE] = "none",
+        [REPLICATION_LINK_CONNECT] = "connect",
+        [REPLICATION_LINK_CONNECTING] = "connecting",
+        [REPLICATION_LINK_HANDSHAKE] = "handshake",
+        [REPLICATION_LINK_TRANSFER] = "sync",
+        [REPLICATION_LINK_CONNECTED] = "connected",
+    };
+    return names[link];
+}
+
+static void role_of_primary(struct call *call) {
+    const struct replication *replication = &call->server->replication;
+    reply_array(call->reply, 3);
+    reply_bulk_text(call->reply, "master");
+    reply_integer(call->reply, (int64_t)atomic_load(&replication->history.offset));
+    if (replication->serving.list)
+        replication->serving.list(replication->serving.context, call->reply);
+    else
+        reply_empty_array(call->reply);
+}
+
+enum call_result cmd_role(struct call *call) {
+    const struct replication *replication = &call->server->replication;
+    if (!replication_is_replica(replication)) {
+        role_of_primary(call);
+        return CALL_DONE;
+    }
+    enum replication_link link = replica_link(&call->server->replica);
+    reply_array(call->reply, 5);
+    reply_bulk_text(call->reply, "slave");
+    reply_bulk_text(call->reply, replication->host);
+    reply_integer(call->reply, replication->port);
+    reply_bulk_text(call->reply, link_name(link));
+    reply_integer(call->reply, link == REPLICATION_LINK_CONNECTED
+                                   ? (int64_t)atomic_load(&replication->history.offset)
+                                   : -1);
+    return CALL_DONE;
+}
+
+/* --- REPLCONF --------------------------------------------------------------------------------- */
+
+/* From our primary: GETACK, which its connection answers. */
+enum call_result cmd_replconf(struct call *call) {
+    if (call->argc % 2 == 0)
+        reply_error(call->reply, ERROR_SYNTAX);
+    else
+        reply_ok(call->reply);
+    return CALL_DONE;
+}

@@ -1,0 +1,73 @@
+/* The section of INFO about replication. Runs on the worker that got the command: roles, hosts and
+ * ids change in exclusive sections only, offsets and times are read as they are. */
+#include "engine/clock.h"
+#include "server/commands/info_sections.h"
+#include "server/config/config.h"
+
+static void signed_number(struct text *text, const char *name, int64_t value) {
+    text_append_format(text, "%s:%lld\r\n", name, (long long)value);
+}
+
+static int64_t seconds_since(uint64_t then_ms) {
+    uint64_t now_ms = clock_monotonic_us() / 1000;
+    return now_ms > then_ms ? (int64_t)((now_ms - then_ms) / 1000) : 0;
+}
+
+static void write_transfer(struct text *text, const struct sync_progress *progress) {
+    int64_t total = atomic_load(&progress->total_bytes);
+    int64_t received = atomic_load(&progress->received_bytes);
+    signed_number(text, "master_sync_total_bytes", total);
+    signed_number(text, "master_sync_read_bytes", received);
+    signed_number(text, "master_sync_left_bytes", total - received);
+    info_decimals(text, "master_sync_perc", total > 0 ? (double)received / (double)total * 100 : 0);
+    signed_number(text, "master_sync_last_io_seconds_ago",
+                  seconds_since(atomic_load(&progress->last_io_ms)));
+}
+
+static void write_link(struct text *text, const struct server *server) {
+    const struct replica *replica = &server->replica;
+    const struct replication *replication = &server->replication;
+    const struct config *config = config_current();
+    enum replication_link link = replica_link(replica);
+    bool up = link == REPLICATION_LINK_CONNECTED;
+    uint64_t offset = atomic_load(&replication->history.offset);
+    uint64_t received = up ? atomic_load(&replica->received_offset) : offset;
+    int64_t down_since_s = atomic_load(&replica->down_since_s);
+    info_word(text, "master_host", replication->host);
+    signed_number(text, "master_port", replication->port);
+    info_word(text, "master_link_status", up ? "up" : "down");
+    signed_number(text, "master_last_io_seconds_ago",
+                  up ? seconds_since(atomic_load(&replica->last_io_ms)) : -1);
+    info_number(text, "master_sync_in_progress", link == REPLICATION_LINK_TRANSFER);
+    info_number(text, "slave_read_repl_offset", received > offset ? received : offset);
+    info_number(text, "slave_repl_offset", offset);
+    if (link == REPLICATION_LINK_TRANSFER)
+        write_transfer(text, &replica->progress);
+    if (!up)
+        signed_number(text, "master_link_down_since_seconds",
+                      down_since_s ? clock_now_ms() / 1000 - down_since_s : -1);
+    signed_number(text, "slave_priority", config->replica_priority);
+    info_number(text, "slave_read_only", config->replica_read_only);
+    info_number(text, "replica_announced", config->replica_announced);
+}
+
+void info_write_replication(struct text *text, const struct info *info) {
+    const struct config *config = config_current();
+    const struct replication *replication = &info->server->replication;
+    const struct history *history = &replication->history;
+    bool is_replica = replication_is_replica(replication);
+    info_word(text, "role", is_replica ? "slave" : "master");
+    if (is_replica)
+        write_link(text, info->server);
+    info_number(text, "connected_slaves", 0);
+    if (config->min_replicas_to_write && config->min_replicas_max_lag)
+        info_number(text, "min_slaves_good_slaves", 0);
+    info_word(text, "master_failover_state", "no-failover");
+    info_word(text, "master_replid", history->id);
+    info_word(text, "master_replid2", history->second_id);
+    info_number(text, "master_repl_offset", atomic_load(&history->offset));
+    signed_number(text, "second_repl_offset", history->second_offset);
+    info_number(text, "repl_backlog_active", 0);
+    info_number(text, "repl_backlog_size", (uint64_t)config->repl_backlog_size);
+    INFO_ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
+}

@@ -1,0 +1,39 @@
+/* Service: what the state of the process keeps from clients at the moment: commands that need the
+ * data while it is being loaded, writes to a read-only replica.
+ *
+ * One for the process. Each limit has one writer at a time, who sets and clears it by atomic or and
+ * and; those that must hold from one moment on for everybody change in exclusive sections. Every
+ * command looks at them, so they lie on a line that is hardly ever written. */
+#ifndef SLOTWISE_SERVER_SERVICE_H
+#define SLOTWISE_SERVER_SERVICE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+enum service_limit {
+    SERVICE_LOADING = 1 << 0,   /* -LOADING unless COMMAND_LOADING; whoever loads, in exclusive
+                                   sections */
+    SERVICE_STALE = 1 << 1,     /* -MASTERDOWN unless COMMAND_STALE; a replica whose link is down */
+    SERVICE_READ_ONLY = 1 << 2, /* -READONLY for COMMAND_WRITE; in exclusive sections */
+    SERVICE_NO_LIMIT = 1 << 3,  /* a replica to which maxmemory does not apply; in exclusive
+                                   sections. No command is refused for it */
+};
+#define SERVICE_REFUSING (SERVICE_LOADING | SERVICE_STALE | SERVICE_READ_ONLY)
+
+struct service {
+    _Alignas(64) _Atomic unsigned limits; /* of enum service_limit */
+    char rest_of_line[64 - sizeof(unsigned)];
+};
+
+static inline unsigned service_limits(const struct service *service) {
+    return atomic_load_explicit(&service->limits, memory_order_relaxed);
+}
+
+static inline void service_set(struct service *service, unsigned limits, bool on) {
+    if (on)
+        atomic_fetch_or(&service->limits, limits);
+    else
+        atomic_fetch_and(&service->limits, ~limits);
+}
+
+#endif

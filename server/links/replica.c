@@ -1,0 +1,274 @@
+/* See replica.h. */
+#include "server/links/replica.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/memory.h"
+#include "engine/view.h"
+#include "server/base/log.h"
+#include "server/config/config.h"
+#include "server/dispatch/service.h"
+
+#define RETRY_MS       1000
+#define ACKNOWLEDGE_MS 1000
+
+static void changed(struct replica *replica) {
+    const struct replication_serving *serving = &replica->replication->serving;
+    if (serving->changed)
+        serving->changed(serving->context);
+}
+
+/* What clients are refused follows from the role, the link and the configuration. */
+static void set_stale(struct replica *replica) {
+    bool down = replication_is_replica(replica->replication) && !replica->connected;
+    service_set(replica->environment.service, SERVICE_STALE, down && !replica->serves_stale);
+}
+
+static void set_link(struct replica *replica, enum replication_link link) {
+    replica->connected = link == REPLICATION_LINK_CONNECTED;
+    atomic_store(&replica->link, link);
+    if (replica->connected)
+        atomic_store(&replica->down_since_s, 0);
+    set_stale(replica);
+}
+
+enum replication_link replica_link(const struct replica *replica) {
+    enum replication_link link = (enum replication_link)atomic_load(&replica->link);
+    /* While it wants to connect an attempt may be under way. */
+    return link == REPLICATION_LINK_CONNECT
+               ? (enum replication_link)atomic_load(&replica->progress.link)
+               : link;
+}
+
+/* --- Attempts --------------------------------------------------------------------------------- */
+
+static const char *source_address(const struct config *config) {
+    const char *address = config->bind_source_addr;
+    return address && address[0] ? address : NULL;
+}
+
+static void start(struct replica *replica) {
+    const struct config *config = config_current();
+    const struct replication *replication = replica->replication;
+    struct sync_request request = {
+        .host = replication->host,
+        .port = replication->port,
+        .source_address = source_address(config),
+        .user = config->masteruser,
+        .password = config->masterauth,
+        .announced_address = config->replica_announce_ip,
+        .announced_port =
+            (int)(config->replica_announce_port ? config->replica_announce_port : config->port),
+        .timeout_ms = (int64_t)config->repl_timeout * 1000,
+        .may_continue = replica->may_continue,
+        .offset = atomic_load(&replication->history.offset),
+        .database = replica->database,
+        .lazy_flush = config->replica_lazy_flush,
+        .checksum = config->rdbchecksum,
+        .delete_file = config->rdb_del_sync_files && !config->appendonly && config->save.count == 0,
+        .file = config->dbfilename,
+        .string_bytes = (uint64_t)INT64_MAX,
+        .thread_number = replica->thread_number,
+    };
+    memcpy(request.id, replication->history.id, sizeof request.id);
+    replica->tried_ms = clock_monotonic_us() / 1000;
+    replica->sync = sync_start(&request, &replica->environment);
+    if (replica->sync)
+        log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync started");
+    else
+        atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECT);
+}
+
+static void cancel(struct replica *replica) {
+    if (replica->sync)
+        sync_cancel(replica->sync);
+    replica->sync = NULL;
+    atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECT);
+}
+
+/* Worker 0: a message. */
+static void ended(struct sync *sync, void *context) {
+    struct replica *replica = context;
+    enum sync_result result = sync_result(sync);
+    unsigned database;
+    bool wants_ack = false;
+    replica->sync = NULL;
+    atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECT);
+    if (result == SYNC_CONTINUED || result == SYNC_LOADED) {
+        int fd = sync_take_socket(sync, &database, &wants_ack);
+        replica->may_continue = false;
+        atomic_store(&replica->last_io_ms, clock_monotonic_us() / 1000);
+        atomic_store(&replica->received_offset, atomic_load(&replica->replication->history.offset));
+        set_link(replica, REPLICATION_LINK_CONNECTED);
+        replica->connection.open(replica->connection.context, fd, database);
+        if (wants_ack)
+            replica_acknowledge(replica);
+    } else if (sync_was_flushed(sync)) {
+        replica->may_continue = false;
+    }
+    sync_free(sync);
+    if (result == SYNC_BROKEN) {
+        log_write(LOG_LEVEL_NOTICE, "Reconnecting to MASTER %s:%d after failure",
+                  replica->replication->host, replica->replication->port);
+        start(replica);
+    }
+}
+
+/* --- The role --------------------------------------------------------------------------------- */
+
+static void take_role(struct replica *replica, const char *host, int port) {
+    struct replication *replication = replica->replication;
+    memory_free(replication->host);
+    replication->host = host ? memory_strdup(host) : NULL;
+    replication->port = port;
+    atomic_store(&replica->view->mode, host ? VIEW_REPLICA : VIEW_PRIMARY);
+    log_set_role(host ? 'S' : 'M');
+}
+
+static void drop_connection(struct replica *replica) {
+    if (!replica->connected)
+        return;
+    log_write(LOG_LEVEL_NOTICE, "Connection with master lost.");
+    log_write(LOG_LEVEL_NOTICE, "Caching the disconnected master state.");
+    replica->database = replica->connection.drop(replica->connection.context);
+    replica->may_continue = true;
+}
+
+void replica_set_primary(struct replica *replica, const char *host, int port) {
+    bool was_primary = !replication_is_replica(replica->replication);
+    drop_connection(replica);
+    cancel(replica);
+    take_role(replica, host, port);
+    if (was_primary) {
+        log_write(LOG_LEVEL_NOTICE,
+                  "Before turning into a replica, using my own master parameters to synthesize a "
+                  "cached master: I may be able to synchronize with the new master with just a "
+                  "partial transfer.");
+        replica->may_continue = true;
+        replica->database = 0; /* the new primary begins with SELECT */
+    }
+    atomic_store(&replica->down_since_s, clock_now_ms() / 1000);
+    set_link(replica, REPLICATION_LINK_CONNECT);
+    config_set_replicaof(host, port);
+    changed(replica);
+    log_write(LOG_LEVEL_NOTICE, "Connecting to MASTER %s:%d", host, port);
+    start(replica);
+}
+
+void replica_unset_primary(struct replica *replica) {
+    if (!replication_is_replica(replica->replication))
+        return;
+    drop_connection(replica);
+    if (replica->may_continue)
+        log_write(LOG_LEVEL_NOTICE, "Discarding previously cached master state.");
+    replica->may_continue = false;
+    cancel(replica);
+    take_role(replica, NULL, 0);
+    replication_promote(replica->replication);
+    if (replica->replication->serving.drop_replicas)
+        replica->replication->serving.drop_replicas(replica->replication->serving.context, true);
+    atomic_store(&replica->down_since_s, 0);
+    set_link(replica, REPLICATION_LINK_NONE);
+    config_set_replicaof(NULL, 0);
+    changed(replica);
+}
+
+void replica_adopt_place(struct replica *replica, const char *id, uint64_t offset,
+                         unsigned database) {
+    history_adopt(&replica->replication->history, id, offset);
+    replica->database = database;
+    replica->may_continue = true;
+}
+
+/* --- The connection --------------------------------------------------------------------------- */
+
+void replica_lost(struct replica *replica, unsigned database, bool may_continue) {
+    struct replication *replication = replica->replication;
+    log_write(LOG_LEVEL_NOTICE, "Connection with master lost.");
+    if (may_continue)
+        log_write(LOG_LEVEL_NOTICE, "Caching the disconnected master state.");
+    replica->may_continue = may_continue;
+    replica->database = database;
+    atomic_store(&replica->down_since_s, clock_now_ms() / 1000);
+    set_link(replica, REPLICATION_LINK_CONNECT);
+    log_write(LOG_LEVEL_NOTICE, "Reconnecting to MASTER %s:%d", replication->host,
+              replication->port);
+    start(replica);
+}
+
+void replica_acknowledge(struct replica *replica) {
+    char offset[24], text[96];
+    if (!replica->connected)
+        return;
+    uint64_t applied =
+        atomic_load_explicit(&replica->replication->history.offset, memory_order_relaxed);
+    int digits = snprintf(offset, sizeof offset, "%" PRIu64, applied);
+    int length = snprintf(text, sizeof text, "*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$%d\r\n%s\r\n",
+                          digits, offset);
+    replica->connection.send(replica->connection.context, text, (size_t)length);
+}
+
+void replica_tick(struct replica *replica, uint64_t now_ms) {
+    struct replication *replication = replica->replication;
+    if (!replication_is_replica(replication))
+        return;
+    uint64_t timeout_ms = (uint64_t)config_current()->repl_timeout * 1000;
+    if (replica->connected) {
+        uint64_t last_io_ms = replica->connection.last_received_ms(replica->connection.context);
+        atomic_store_explicit(&replica->last_io_ms, last_io_ms, memory_order_relaxed);
+        if (now_ms > last_io_ms && now_ms - last_io_ms > timeout_ms) {
+            log_write(LOG_LEVEL_WARNING, "MASTER timeout: no data nor PING received...");
+            replica->connection.close(replica->connection.context);
+        } else if (now_ms - replica->acknowledged_ms >= ACKNOWLEDGE_MS) {
+            replica->acknowledged_ms = now_ms;
+            replica_acknowledge(replica);
+        }
+    } else if (!replica->sync && now_ms - replica->tried_ms >= RETRY_MS) {
+        log_write(LOG_LEVEL_NOTICE, "Connecting to MASTER %s:%d", replication->host,
+                  replication->port);
+        start(replica);
+    }
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+void replica_configure(struct replica *replica, const struct config *config) {
+    bool has_primary = replication_is_replica(replica->replication);
+    replica->serves_stale = config->replica_serve_stale_data;
+    service_set(replica->environment.service, SERVICE_READ_ONLY,
+                has_primary && config->replica_read_only);
+    service_set(replica->environment.service, SERVICE_NO_LIMIT,
+                has_primary && config->replica_ignore_maxmemory);
+    set_stale(replica);
+}
+
+void replica_init(struct replica *replica, struct replication *replication,
+                  const struct sync_environment *environment, struct view_state *view,
+                  unsigned thread_number) {
+    const struct config *config = config_current();
+    *replica = (struct replica){.replication = replication,
+                                .environment = *environment,
+                                .view = view,
+                                .thread_number = thread_number};
+    replica->environment.replication = replication;
+    replica->environment.progress = &replica->progress;
+    replica->environment.ended = ended;
+    replica->environment.context = replica;
+    if (config->replicaof.host) {
+        take_role(replica, config->replicaof.host, config->replicaof.port);
+        atomic_store(&replica->link, REPLICATION_LINK_CONNECT);
+    }
+    atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECT);
+    replica_configure(replica, config);
+}
+
+void replica_stop(struct replica *replica) {
+    if (replica->sync)
+        sync_stop(replica->sync);
+    replica->sync = NULL;
+}

@@ -1,0 +1,335 @@
+/* See sync.h. The thread, and the handshake.
+ *
+ * Ownership. The thread owns the attempt until it posts its end; from then on whoever started it
+ * does. Who cancels it sets cancelled under the lock and forgets it: a cancelled thread never
+ * posts, and frees the attempt itself. The socket is closed under the lock too, so that a
+ * cancellation never shuts down a descriptor that has become somebody else's. */
+#include "server/links/sync.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "engine/exclusive.h"
+#include "engine/memory.h"
+#include "server/base/log.h"
+#include "server/links/sync_load.h"
+#include "server/links/sync_private.h"
+#include "server/links/sync_socket.h"
+#include "server/links/sync_transfer.h"
+
+#define LINE_SIZE 1024
+
+#define SEND(sync, ...) sync_send_command((sync), (const char *const[]){__VA_ARGS__, NULL})
+
+/* --- The handshake ---------------------------------------------------------------------------- */
+
+static bool receive_reply(struct sync *sync, char line[LINE_SIZE]) {
+    if (sync_read_line(sync, line, LINE_SIZE))
+        return true;
+    if (!sync_is_cancelled(sync))
+        log_write(LOG_LEVEL_WARNING, "Master did not respond to command during SYNC handshake");
+    return false;
+}
+
+static bool begins(const char *line, const char *word) {
+    return strncmp(line, word, strlen(word)) == 0;
+}
+
+static bool ping(struct sync *sync) {
+    char line[LINE_SIZE];
+    if (!SEND(sync, "PING") || !receive_reply(sync, line))
+        return false;
+    if (line[0] != '+' && !begins(line, "-NOAUTH") && !begins(line, "-NOPERM") &&
+        !begins(line, "-ERR operation not permitted")) {
+        log_write(LOG_LEVEL_WARNING, "Error reply to PING from master: '%s'", line);
+        return false;
+    }
+    log_write(LOG_LEVEL_NOTICE, "Master replied to PING, replication can continue...");
+    return true;
+}
+
+/* What older primaries may not know. */
+static bool receive_optional(struct sync *sync, const char *what) {
+    char line[LINE_SIZE];
+    if (!receive_reply(sync, line))
+        return false;
+    if (line[0] == '-')
+        log_write(LOG_LEVEL_NOTICE, "(Non critical) Master does not understand REPLCONF %s: %s",
+                  what, line);
+    return true;
+}
+
+static bool introduce(struct sync *sync) {
+    const struct sync_request *request = &sync->request;
+    char port[16], line[LINE_SIZE];
+    snprintf(port, sizeof port, "%d", request->announced_port);
+    bool sent = true;
+    if (request->password && request->user)
+        sent = SEND(sync, "AUTH", request->user, request->password);
+    else if (request->password)
+        sent = SEND(sync, "AUTH", request->password);
+    sent = sent && SEND(sync, "REPLCONF", "listening-port", port);
+    if (request->announced_address)
+        sent = sent && SEND(sync, "REPLCONF", "ip-address", request->announced_address);
+    if (!sent || !SEND(sync, "REPLCONF", "capa", "eof", "capa", "psync2"))
+        return false;
+    if (request->password) {
+        if (!receive_reply(sync, line))
+            return false;
+        if (line[0] == '-') {
+            log_write(LOG_LEVEL_WARNING, "Unable to AUTH to MASTER: %s", line);
+            return false;
+        }
+    }
+    return receive_optional(sync, "listening-port") &&
+           (!request->announced_address || receive_optional(sync, "ip-address")) &&
+           receive_optional(sync, "capa");
+}
+
+/* --- PSYNC ------------------------------------------------------------------------------------ */
+
+enum psync_reply { PSYNC_FULL, PSYNC_CONTINUE, PSYNC_LATER, PSYNC_UNKNOWN, PSYNC_GONE };
+
+static bool ask(struct sync *sync) {
+    const struct sync_request *request = &sync->request;
+    char offset[32];
+    if (!request->may_continue) {
+        log_write(LOG_LEVEL_NOTICE, "Partial resynchronization not possible (no cached master)");
+        return SEND(sync, "PSYNC", "?", "-1");
+    }
+    snprintf(offset, sizeof offset, "%llu", (unsigned long long)request->offset + 1);
+    log_write(LOG_LEVEL_NOTICE, "Trying a partial resynchronization (request %s:%s).", request->id,
+              offset);
+    return SEND(sync, "PSYNC", request->id, offset);
+}
+
+static void read_full(struct sync *sync, const char *line) {
+    const char *id = strchr(line, ' '), *offset = id ? strchr(id + 1, ' ') : NULL;
+    if (!offset || offset - id - 1 != HISTORY_ID_LENGTH) {
+        log_write(LOG_LEVEL_WARNING, "Master replied with wrong +FULLRESYNC syntax.");
+        return; /* an id that nobody has: the next attempt will not be continued */
+    }
+    memcpy(sync->id, id + 1, HISTORY_ID_LENGTH);
+    sync->offset = strtoull(offset + 1, NULL, 10);
+    log_write(LOG_LEVEL_NOTICE, "Full resync from master: %s:%llu", sync->id,
+              (unsigned long long)sync->offset);
+}
+
+static enum psync_reply read_answer(struct sync *sync, const char *line) {
+    if (begins(line, "+FULLRESYNC")) {
+        read_full(sync, line);
+        return PSYNC_FULL;
+    }
+    if (begins(line, "+CONTINUE")) {
+        log_write(LOG_LEVEL_NOTICE, "Successful partial resynchronization with master.");
+        const char *id = line + strlen("+CONTINUE");
+        if (*id == ' ' && strlen(id + 1) == HISTORY_ID_LENGTH)
+            memcpy(sync->id, id + 1, HISTORY_ID_LENGTH);
+        else
+            memcpy(sync->id, sync->request.id, HISTORY_ID_LENGTH);
+        return PSYNC_CONTINUE;
+    }
+    if (begins(line, "-NOMASTERLINK") || begins(line, "-LOADING")) {
+        log_write(LOG_LEVEL_NOTICE,
+                  "Master is currently unable to PSYNC but should be in the future: %s", line);
+        return PSYNC_LATER;
+    }
+    if (begins(line, "-ERR"))
+        log_write(LOG_LEVEL_NOTICE,
+                  "Master does not support PSYNC or is in error state (reply: %s)", line);
+    else
+        log_write(LOG_LEVEL_WARNING, "Unexpected reply to PSYNC from master: %s", line);
+    return PSYNC_UNKNOWN;
+}
+
+static enum psync_reply psync(struct sync *sync) {
+    char line[LINE_SIZE];
+    if (!ask(sync))
+        return PSYNC_GONE;
+    do { /* empty lines only keep the connection alive */
+        if (!sync_read_line(sync, line, sizeof line)) {
+            if (!sync_is_cancelled(sync))
+                log_write(LOG_LEVEL_WARNING, "Master did not reply to PSYNC, will try later");
+            return PSYNC_GONE;
+        }
+    } while (line[0] == '\0');
+    return read_answer(sync, line);
+}
+
+/* The stream goes on. Another id: the primary has begun a new history, which ours is part of. */
+static void adopt_id(void *context) {
+    struct sync *sync = context;
+    struct replication *replication = sync->environment.replication;
+    if (sync_is_cancelled(sync) || strcmp(replication->history.id, sync->id) == 0)
+        return;
+    log_write(LOG_LEVEL_NOTICE, "Master replication ID changed to %s", sync->id);
+    replication_rename(replication, sync->id);
+    if (replication->serving.drop_replicas)
+        replication->serving.drop_replicas(replication->serving.context, true);
+    if (replication->serving.changed)
+        replication->serving.changed(replication->serving.context);
+}
+
+static enum sync_result synchronize(struct sync *sync) {
+    if (!sync_connect(sync))
+        return SYNC_FAILED;
+    log_write(LOG_LEVEL_NOTICE, "Non blocking connect for SYNC fired the event.");
+    sync_set_link(sync, REPLICATION_LINK_HANDSHAKE);
+    sync_note_io(sync);
+    if (!ping(sync) || !introduce(sync))
+        return SYNC_FAILED;
+    switch (psync(sync)) {
+    case PSYNC_CONTINUE:
+        exclusive_run_blocking(adopt_id, sync);
+        sync->database = sync->request.database;
+        log_write(LOG_LEVEL_NOTICE,
+                  "MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.");
+        return SYNC_CONTINUED;
+    case PSYNC_FULL:
+        break;
+    case PSYNC_UNKNOWN:
+        log_write(LOG_LEVEL_NOTICE, "Retrying with SYNC...");
+        if (!sync_send(sync, "SYNC\r\n", 6)) {
+            log_write(LOG_LEVEL_WARNING, "I/O error writing to MASTER: %s", sync->error);
+            return SYNC_FAILED;
+        }
+        break;
+    case PSYNC_LATER:
+    case PSYNC_GONE:
+        return SYNC_FAILED;
+    }
+    sync_set_link(sync, REPLICATION_LINK_TRANSFER);
+    enum sync_result result = sync_receive(sync);
+    return result == SYNC_LOADED ? sync_load_file(sync, sync->request.file) : result;
+}
+
+/* --- The thread ------------------------------------------------------------------------------- */
+
+static void free_attempt(struct sync *sync) {
+    if (sync->fd >= 0)
+        close(sync->fd);
+    memory_free((char *)(uintptr_t)sync->request.host);
+    memory_free((char *)(uintptr_t)sync->request.source_address);
+    memory_free((char *)(uintptr_t)sync->request.user);
+    memory_free((char *)(uintptr_t)sync->request.password);
+    memory_free((char *)(uintptr_t)sync->request.announced_address);
+    memory_free((char *)(uintptr_t)sync->request.file);
+    pthread_mutex_destroy(&sync->lock);
+    memory_free(sync);
+}
+
+static void ended(struct message *message) {
+    struct sync *sync = (struct sync *)(void *)message;
+    pthread_mutex_lock(&sync->lock); /* the thread has let go of it */
+    bool cancelled = sync->cancelled;
+    pthread_mutex_unlock(&sync->lock);
+    if (cancelled)
+        sync_free(sync);
+    else
+        sync->environment.ended(sync, sync->environment.context);
+}
+
+static void *thread_main(void *context) {
+    struct sync *sync = context;
+    pthread_setname_np(pthread_self(), "sync");
+    sync->result = synchronize(sync);
+    if (sync->result == SYNC_FAILED || sync->result == SYNC_BROKEN)
+        sync_close(sync);
+    pthread_mutex_lock(&sync->lock);
+    bool cancelled = sync->cancelled;
+    if (!cancelled) {
+        sync->posted = true;
+        mailbox_post(sync->environment.mailbox, &sync->message);
+    }
+    pthread_mutex_unlock(&sync->lock);
+    if (cancelled)
+        free_attempt(sync);
+    return NULL;
+}
+
+static const char *copy_text(const char *text) {
+    return text ? memory_strdup(text) : NULL;
+}
+
+struct sync *sync_start(const struct sync_request *request,
+                        const struct sync_environment *environment) {
+    struct sync *sync = memory_calloc(1, sizeof *sync);
+    struct history unknown;
+    sync->request = *request;
+    sync->request.host = copy_text(request->host);
+    sync->request.source_address = copy_text(request->source_address);
+    sync->request.user = copy_text(request->user);
+    sync->request.password = copy_text(request->password);
+    sync->request.announced_address = copy_text(request->announced_address);
+    sync->request.file = copy_text(request->file);
+    sync->environment = *environment;
+    sync->message.run = ended;
+    sync->fd = -1;
+    sync->resolving = true;
+    history_init(&unknown);
+    memcpy(sync->id, unknown.id, sizeof sync->id); /* until the primary has told its own */
+    pthread_mutex_init(&sync->lock, NULL);
+    atomic_store(&environment->progress->link, REPLICATION_LINK_CONNECTING);
+    int error = pthread_create(&sync->thread, NULL, thread_main, sync);
+    if (error == 0)
+        return sync;
+    log_write(LOG_LEVEL_WARNING, "Unable to connect to MASTER: %s", strerror(error));
+    free_attempt(sync);
+    return NULL;
+}
+
+void sync_cancel(struct sync *sync) {
+    pthread_mutex_lock(&sync->lock);
+    sync->cancelled = true;
+    if (sync->fd >= 0)
+        shutdown(sync->fd, SHUT_RDWR);
+    if (!sync->posted) /* else its message comes, and it is joined then */
+        pthread_detach(sync->thread);
+    pthread_mutex_unlock(&sync->lock);
+}
+
+void sync_stop(struct sync *sync) {
+    pthread_mutex_lock(&sync->lock);
+    atomic_store(&sync->stopping, true);
+    bool resolving = sync->resolving; /* that may take as long as it likes */
+    sync->cancelled = resolving;
+    if (sync->fd >= 0)
+        shutdown(sync->fd, SHUT_RDWR);
+    if (resolving)
+        pthread_detach(sync->thread);
+    pthread_mutex_unlock(&sync->lock);
+    if (!resolving)
+        sync_free(sync);
+}
+
+/* --- The end ---------------------------------------------------------------------------------- */
+
+enum sync_result sync_result(const struct sync *sync) {
+    return sync->result;
+}
+
+int sync_take_socket(struct sync *sync, unsigned *database, bool *wants_ack) {
+    const struct timeval none = {0};
+    int fd = sync->fd;
+    sync->fd = -1;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof none);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    *database = sync->database;
+    *wants_ack = sync->by_mark;
+    return fd;
+}
+
+bool sync_was_flushed(const struct sync *sync) {
+    return sync->flushed;
+}
+
+void sync_free(struct sync *sync) {
+    pthread_join(sync->thread, NULL);
+    free_attempt(sync);
+}
