@@ -16,7 +16,6 @@
 #include "engine/memory.h"
 #include "engine/object_private.h"
 #include "engine/snapshot.h"
-#include "engine/watch.h"
 
 #define COUNT_TRIES 100 /* of a sum that others' changes come between */
 
@@ -41,6 +40,9 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     k->door.slots = k->slots;
     k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
     k->deadlines = memory_calloc(databases, sizeof *k->deadlines);
+    k->tables = memory_calloc(databases, sizeof *k->tables);
+    k->replacements = memory_calloc(databases, sizeof *k->replacements);
+    atomic_init(&k->other_side_is_empty, true);
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
     k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
     for (unsigned i = 0; i < databases; i++)
@@ -179,8 +181,6 @@ void keyspace_destroy(struct keyspace *keyspace) {
     struct change change;
     change_init(&change, &keyspace->door, VIEW_PRIMARY);
     keyspace_garbage_free(keyspace_clear(&change, -1), false);
-    for (uint32_t i = 0; i < SLOT_COUNT; i++)
-        memory_free(atomic_load(&keyspace->slots[i].databases));
     for (unsigned i = 0; i < keyspace->databases; i++)
         memory_free(atomic_load(&keyspace->bitmaps[i]));
     for (unsigned i = 0; i < keyspace->databases; i++)
@@ -192,6 +192,8 @@ void keyspace_destroy(struct keyspace *keyspace) {
     memory_free(keyspace->counters);
     memory_free((void *)keyspace->bitmaps);
     memory_free((void *)keyspace->deadlines);
+    memory_free((void *)keyspace->tables);
+    memory_free(keyspace->replacements);
     memory_free(keyspace->database_map);
     memory_free(keyspace->database_map_inverse);
     memory_free(keyspace->slots);
@@ -202,24 +204,42 @@ void keyspace_destroy(struct keyspace *keyspace) {
 
 static inline table_root *root_of_physical(const struct keyspace *keyspace, unsigned physical,
                                            uint32_t slot) {
-    struct slot *s = &keyspace->slots[slot];
     if (LIKELY(physical == 0))
-        return &s->table0;
-    struct slot_databases *databases = atomic_load_explicit(&s->databases, memory_order_acquire);
-    return databases ? &databases->tables[physical - 1] : NULL;
+        return &keyspace->slots[slot].table0[keyspace->side];
+    struct database_tables *tables =
+        atomic_load_explicit(&keyspace->tables[physical], memory_order_acquire);
+    if (!tables)
+        return NULL;
+    struct table_block *block =
+        atomic_load_explicit(&tables->blocks[slot / TABLE_BLOCK_SLOTS], memory_order_acquire);
+    return block ? &block->tables[slot % TABLE_BLOCK_SLOTS] : NULL;
 }
 
 table_root *keyspace_root(const struct keyspace *keyspace, unsigned database, uint32_t slot) {
     return root_of_physical(keyspace, keyspace->database_map[database], slot);
 }
 
+/* The holders of two slots' tokens may make the same one at once; the first one's stays. */
+static struct database_tables *tables_make(struct keyspace *keyspace, unsigned physical) {
+    struct database_tables *tables =
+        atomic_load_explicit(&keyspace->tables[physical], memory_order_acquire);
+    if (LIKELY(tables != NULL))
+        return tables;
+    struct database_tables *made = memory_calloc(1, sizeof *made);
+    if (atomic_compare_exchange_strong(&keyspace->tables[physical], &tables, made))
+        return made;
+    memory_free(made);
+    return tables;
+}
+
 table_root *keyspace_root_make(struct keyspace *keyspace, unsigned database, uint32_t slot) {
     table_root *root = keyspace_root(keyspace, database, slot);
     if (LIKELY(root != NULL))
         return root;
-    /* Under the slot's token: nobody else makes it. Lives as long as the keyspace. */
-    struct slot_databases *made = memory_calloc(keyspace->databases - 1, sizeof(table_root));
-    atomic_store_explicit(&keyspace->slots[slot].databases, made, memory_order_release);
+    struct database_tables *tables = tables_make(keyspace, keyspace->database_map[database]);
+    struct table_block *none = NULL, *made = memory_calloc(1, sizeof *made);
+    if (!atomic_compare_exchange_strong(&tables->blocks[slot / TABLE_BLOCK_SLOTS], &none, made))
+        memory_free(made);
     return keyspace_root(keyspace, database, slot);
 }
 
@@ -251,9 +271,12 @@ static struct deadlines *deadlines_of(struct keyspace *keyspace, unsigned physic
 static inline void note_expiry(struct keyspace *keyspace, unsigned physical, const struct key *key,
                                const table_root *root, const struct object *object) {
     int64_t expiry_ms = object_expiry(object);
-    if (UNLIKELY(expiry_ms != OBJECT_NO_EXPIRY))
-        deadline_note(deadlines_of(keyspace, physical), bitmaps_make(keyspace, physical)->expiring,
-                      key->slot, key->hash, expiry_ms, table_count(root));
+    if (LIKELY(expiry_ms == OBJECT_NO_EXPIRY))
+        return;
+    /* First, since who finds deadlines without holding the token looks for the bitmaps too. */
+    struct slot_bitmaps *bitmaps = bitmaps_make(keyspace, physical);
+    deadline_note(deadlines_of(keyspace, physical), bitmaps->expiring, key->slot, key->hash,
+                  expiry_ms, table_count(root));
 }
 
 static inline void bit_change(_Atomic uint64_t *bits, uint32_t slot, bool set) {
@@ -481,104 +504,180 @@ uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot) {
     return root ? table_count(root) : 0;
 }
 
-/* --- Whole databases (exclusive sections) ----------------------------------------------------- */
+/* --- Whole databases (exclusive sections) -------------------------------------------------------
+ *
+ * Algorithm: everything that a physical database has hangs from a few pointers, which a flush takes
+ * out: bitmaps, deadlines, and the blocks of tables. Only the tables of physical database 0 lie in
+ * the slots, where a lookup has them in the line that it needs anyway; a slot has two places for
+ * one, and a flush makes the other place the one in use for all slots. The place that was in use is
+ * emptied after the section by who flushed. If a flush comes before that is done, it takes the
+ * tables out one by one, in its section.
+ * Ordering: who finds a pointer, or keyspace->side, has passed a command boundary since the last
+ * section. other_side_is_empty is a release of the emptying, which the next section acquires.
+ * Reclamation: nobody can have found what was taken out; keyspace_garbage_free. */
 
+/* What a flush has taken out. */
 struct keyspace_garbage {
-    size_t count;
-    struct detached {
-        struct table *table;
-        unsigned physical;
-    } * tables;
+    struct keyspace *keyspace;
+    unsigned databases; /* of these, each NULL if there was none: */
+    struct slot_bitmaps **bitmaps;
+    struct deadlines **deadlines;
+    struct database_tables **tables;
+    bool first_is_linked; /* the tables of physical database 0 are still in the slots: */
+    uint32_t first_side;  /* on this side, as bitmaps[0] says */
+    struct table **first; /* those that were taken out of them */
+    size_t first_count;
     struct snapshot_salvage *salvage; /* sees them before they go; NULL: nobody does */
-    struct deadlines **deadlines;     /* of each database, NULL if it had none */
-    unsigned databases;
 };
 
-/* All in here is bounded by the number of slots: no table is touched. */
-static void clear_physical(struct keyspace *keyspace, unsigned physical,
-                           struct keyspace_garbage *garbage) {
-    struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[physical]);
-    if (!bitmaps)
-        return;
-    garbage->deadlines[physical] = atomic_exchange(&keyspace->deadlines[physical], NULL);
+/* Tables of physical database 0 out of the slots: one line touched for each slot in use. */
+static void unlink_first(struct keyspace_garbage *garbage) {
+    const struct slot_bitmaps *bitmaps = garbage->bitmaps[0];
     size_t slots = 0;
-    atomic_fetch_add(&bitmaps->cleared, 1);
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++)
-        slots += (size_t)__builtin_popcountll(atomic_load(&bitmaps->occupied[word]));
-    if (slots == 0)
-        return;
-    garbage->tables =
-        memory_realloc(garbage->tables, (garbage->count + slots) * sizeof *garbage->tables);
+        slots += (size_t)__builtin_popcountll(
+            atomic_load_explicit(&bitmaps->occupied[word], memory_order_relaxed));
+    garbage->first = memory_alloc(slots * sizeof *garbage->first);
     for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
-        uint64_t bits = atomic_load(&bitmaps->occupied[word]);
+        uint64_t bits = atomic_load_explicit(&bitmaps->occupied[word], memory_order_relaxed);
         for (; bits; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            table_root *root = root_of_physical(keyspace, physical, slot);
-            struct table *table = root ? table_detach(root) : NULL;
+            struct table *table =
+                table_detach(&garbage->keyspace->slots[slot].table0[garbage->first_side]);
             if (table)
-                garbage->tables[garbage->count++] = (struct detached){table, physical};
+                garbage->first[garbage->first_count++] = table;
         }
-        atomic_store(&bitmaps->occupied[word], 0);
-        atomic_store(&bitmaps->expiring[word], 0);
     }
-    count_keys(keyspace, physical, -(int64_t)sum_of(keyspace, physical, false),
-               -(int64_t)sum_of(keyspace, physical, true));
+}
+
+/* The other side takes over, if it is empty. */
+static void clear_first(struct keyspace *keyspace, struct keyspace_garbage *garbage) {
+    garbage->first_side = keyspace->side;
+    garbage->first_is_linked =
+        atomic_load_explicit(&keyspace->other_side_is_empty, memory_order_acquire);
+    if (garbage->first_is_linked) {
+        atomic_store_explicit(&keyspace->other_side_is_empty, false, memory_order_relaxed);
+        keyspace->side ^= 1;
+    } else {
+        unlink_first(garbage);
+    }
+}
+
+/* No slot and no table is touched. */
+static void clear_physical(struct keyspace *keyspace, unsigned physical,
+                           struct keyspace_garbage *garbage) {
+    garbage->bitmaps[physical] = atomic_exchange(&keyspace->bitmaps[physical], NULL);
+    garbage->deadlines[physical] = atomic_exchange(&keyspace->deadlines[physical], NULL);
+    if (physical > 0)
+        garbage->tables[physical] = atomic_exchange(&keyspace->tables[physical], NULL);
+    else if (garbage->bitmaps[0])
+        clear_first(keyspace, garbage);
+    if (garbage->bitmaps[physical])
+        count_keys(keyspace, physical, -(int64_t)sum_of(keyspace, physical, false),
+                   -(int64_t)sum_of(keyspace, physical, true));
+}
+
+static struct keyspace_garbage *garbage_make(struct keyspace *keyspace) {
+    struct keyspace_garbage *garbage = memory_calloc(1, sizeof *garbage);
+    garbage->keyspace = keyspace;
+    garbage->databases = keyspace->databases;
+    garbage->bitmaps = memory_calloc(keyspace->databases, sizeof *garbage->bitmaps);
+    garbage->deadlines = memory_calloc(keyspace->databases, sizeof *garbage->deadlines);
+    garbage->tables = memory_calloc(keyspace->databases, sizeof *garbage->tables);
+    return garbage;
 }
 
 struct keyspace_garbage *keyspace_clear(struct change *change, int database) {
     struct keyspace *keyspace = keyspace_of(change);
-    struct keyspace_garbage *garbage = memory_calloc(1, sizeof *garbage);
-    garbage->deadlines = memory_calloc(keyspace->databases, sizeof *garbage->deadlines);
-    garbage->databases = keyspace->databases;
+    struct keyspace_garbage *garbage = garbage_make(keyspace);
     const struct snapshot *snapshot = change->door->snapshot;
     if (snapshot)
         garbage->salvage = snapshot->salvage(snapshot->context);
-    watch_touch_database(keyspace, &change->view, database, -1);
     uint64_t keys = 0;
     for (unsigned i = 0; i < keyspace->databases; i++) {
-        if (database >= 0 && keyspace->database_map[database] != i)
+        if (database >= 0 && (unsigned)database != i)
             continue;
-        keys += sum_of(keyspace, i, false);
-        clear_physical(keyspace, i, garbage);
+        keys += keyspace_count(keyspace, i);
+        clear_physical(keyspace, keyspace->database_map[i], garbage);
+        keyspace->replacements[i].count++;
     }
     change_mark(change, keys);
     return garbage;
 }
 
+void keyspace_garbage_prepare(struct keyspace_garbage *garbage) {
+    if (!garbage->first_is_linked)
+        return;
+    garbage->first_is_linked = false;
+    unlink_first(garbage);
+    atomic_store_explicit(&garbage->keyspace->other_side_is_empty, true, memory_order_release);
+}
+
+/* NULL: nothing. */
+static void table_free(const struct keyspace_garbage *garbage, unsigned physical,
+                       struct table *table) {
+    table_root root = table;
+    if (!table)
+        return;
+    if (UNLIKELY(garbage->salvage != NULL))
+        garbage->salvage->table(garbage->salvage, physical, &root);
+    table_destroy(root);
+}
+
+static void tables_free(const struct keyspace_garbage *garbage, unsigned physical) {
+    struct database_tables *tables = garbage->tables[physical];
+    for (size_t i = 0; tables && i < SLOT_COUNT / TABLE_BLOCK_SLOTS; i++) {
+        struct table_block *block = atomic_load_explicit(&tables->blocks[i], memory_order_relaxed);
+        for (size_t j = 0; block && j < TABLE_BLOCK_SLOTS; j++)
+            table_free(garbage, physical, table_detach(&block->tables[j]));
+        memory_free(block);
+    }
+    memory_free(tables);
+}
+
 static void garbage_free_now(void *context) {
     struct keyspace_garbage *garbage = context;
-    for (size_t i = 0; i < garbage->count; i++) {
-        table_root root = garbage->tables[i].table;
-        if (UNLIKELY(garbage->salvage != NULL))
-            garbage->salvage->table(garbage->salvage, garbage->tables[i].physical, &root);
-        table_destroy(root);
-    }
+    for (size_t i = 0; i < garbage->first_count; i++)
+        table_free(garbage, 0, garbage->first[i]);
+    for (unsigned i = 0; i < garbage->databases; i++)
+        tables_free(garbage, i);
     if (garbage->salvage)
         garbage->salvage->end(garbage->salvage);
-    for (unsigned i = 0; i < garbage->databases; i++)
+    for (unsigned i = 0; i < garbage->databases; i++) {
         deadlines_destroy(garbage->deadlines[i]);
-    memory_free(garbage->deadlines);
-    memory_free(garbage->tables);
+        memory_free(garbage->bitmaps[i]);
+    }
+    memory_free(garbage->first);
+    memory_free(garbage->bitmaps);
+    memory_free((void *)garbage->deadlines);
+    memory_free((void *)garbage->tables);
     memory_free(garbage);
 }
 
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous) {
-    /* All who could read these tables were stopped when they were detached: no grace period is due.
-     */
-    if (asynchronous && garbage->count > 0)
+    /* All who could read these tables were stopped when they were taken out: no grace period is
+     * due. */
+    keyspace_garbage_prepare(garbage);
+    if (asynchronous)
         background_submit(garbage_free_now, garbage);
     else
         garbage_free_now(garbage);
 }
 
+static void note_swap(struct change *change, struct replacements *replacements) {
+    replacements->count++;
+    replacements->swaps++;
+    replacements->swapped_ms = view_now_ms(&change->view);
+}
+
 void keyspace_swap(struct change *change, unsigned a, unsigned b) {
     struct keyspace *keyspace = keyspace_of(change);
-    watch_touch_database(keyspace, &change->view, (int)a, (int)b);
-    watch_touch_database(keyspace, &change->view, (int)b, (int)a);
     uint16_t physical = keyspace->database_map[a];
     keyspace->database_map[a] = keyspace->database_map[b];
     keyspace->database_map[b] = physical;
     keyspace->database_map_inverse[keyspace->database_map[a]] = (uint16_t)a;
     keyspace->database_map_inverse[keyspace->database_map[b]] = (uint16_t)b;
+    note_swap(change, &keyspace->replacements[a]);
+    note_swap(change, &keyspace->replacements[b]);
     change_mark(change, 1);
 }

@@ -28,8 +28,22 @@ struct slot_bitmaps {
     _Atomic uint64_t expiring[SLOT_COUNT / 64];
 };
 
-struct slot_databases {
-    table_root tables[1]; /* index 0 is database 1; as many as there are databases */
+/* Tables of a physical database other than 0 by slot, in blocks that are made when the first of
+ * their slots is used. */
+#define TABLE_BLOCK_SLOTS 64
+struct table_block {
+    table_root tables[TABLE_BLOCK_SLOTS];
+};
+struct database_tables {
+    struct table_block *_Atomic blocks[SLOT_COUNT / TABLE_BLOCK_SLOTS];
+};
+
+/* How often a logical database has become another one as a whole: what watchers compare at EXEC.
+ * Changed in exclusive sections. */
+struct replacements {
+    uint64_t count; /* flushes and swaps */
+    uint64_t swaps;
+    int64_t swapped_ms; /* by the wall clock, the last time */
 };
 
 /* Keys of one physical database as one thread has added and removed them: it may be negative. */
@@ -59,8 +73,14 @@ struct keyspace_counters {
 struct keyspace {
     struct door door;   /* first: keyspace.c finds the keyspace of a change by it */
     struct slot *slots; /* SLOT_COUNT, 64-byte aligned */
-    struct slot_bitmaps *_Atomic *bitmaps; /* one per database, made on first use */
-    struct deadlines *_Atomic *deadlines;  /* one per database that had a TTL */
+    uint32_t side;      /* index of slot.table0; changed in exclusive sections */
+    /* The table0 of the other side are NULL again. Set by who has emptied them after a flush,
+     * cleared in exclusive sections. */
+    _Atomic bool other_side_is_empty;
+    struct database_tables *_Atomic *tables; /* by physical number, 0 is not used; made on first
+                                                use, taken out whole by a flush */
+    struct slot_bitmaps *_Atomic *bitmaps;   /* one per database, made on first use */
+    struct deadlines *_Atomic *deadlines;    /* one per database that had a TTL */
     unsigned databases;
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
     uint16_t *database_map;
@@ -68,10 +88,9 @@ struct keyspace {
     bool track_access; /* access clocks are wanted (maxmemory policy); set in exclusive sections */
     bool track_lfu;
     int lfu_log_factor, lfu_decay_minutes;
-    _Atomic bool active_expiry;     /* DEBUG SET-ACTIVE-EXPIRE */
-    _Atomic unsigned counters_high; /* threads below this number may have counted keys */
-    /* Slots with watchers: changed under the slot's token together with SLOT_WATCHED. */
-    _Atomic uint64_t watched[SLOT_COUNT / 64];
+    struct replacements *replacements; /* of each logical database */
+    _Atomic bool active_expiry;        /* DEBUG SET-ACTIVE-EXPIRE */
+    _Atomic unsigned counters_high;    /* threads below this number may have counted keys */
     /* Slots with a table that is rebuilt step by step, or was a moment ago: set under the slot's
      * token, cleared by rebuild_continue. */
     _Atomic uint64_t rebuilding[SLOT_COUNT / 64];
@@ -147,13 +166,17 @@ uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database);
 uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database);
 uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot); /* database 0 */
 
-/* Exclusive sections only. clear takes all tables out and marks watchers, whatever the number of
- * keys: one line touched for each slot in use. What it returns is freed by keyspace_garbage_free,
- * after the section (it takes as long as there are keys): asynchronous leaves it to the background
- * thread, else it has been freed on return. No grace period is due, since everybody was at a
- * command boundary. swap exchanges two databases. */
+/* Exclusive sections only. clear takes all tables out at once, whatever the number of keys, slots
+ * in use and watched keys (who watches finds out at EXEC). What it returns is to be handed to
+ * keyspace_garbage_free after the section, soon: the next clear of the same database that comes
+ * before takes its tables out one by one. asynchronous leaves most of the work to the background
+ * thread (here a line is touched for each slot in use), else it has been freed on return. No grace
+ * period is due, since everybody was at a command boundary. prepare does first what the calling
+ * thread is to do in any case, for who wants the rest on another thread. swap exchanges two
+ * databases, as quickly. */
 struct keyspace_garbage;
 struct keyspace_garbage *keyspace_clear(struct change *change, int database /* -1: all */);
+void keyspace_garbage_prepare(struct keyspace_garbage *garbage);
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous);
 void keyspace_swap(struct change *change, unsigned a, unsigned b);
 

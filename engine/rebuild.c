@@ -22,13 +22,11 @@ static bool finish_table(table_root *root, uint64_t end_us) {
 }
 
 static bool finish_slot(struct keyspace *keyspace, uint32_t slot, uint64_t end_us) {
-    struct slot *s = &keyspace->slots[slot];
-    if (!finish_table(&s->table0, end_us))
-        return false;
-    struct slot_databases *databases = atomic_load_explicit(&s->databases, memory_order_acquire);
-    for (unsigned i = 1; databases && i < keyspace->databases; i++)
-        if (!finish_table(&databases->tables[i - 1], end_us))
+    for (unsigned i = 0; i < keyspace->databases; i++) {
+        table_root *root = keyspace_root(keyspace, i, slot);
+        if (root && !finish_table(root, end_us))
             return false;
+    }
     atomic_fetch_and(&keyspace->rebuilding[slot / 64], ~((uint64_t)1 << (slot & 63)));
     return true;
 }

@@ -36,15 +36,15 @@
 #define SLOT_VERSION_ONE ((uint64_t)1 << 8)
 
 struct table;
-struct slot_databases; /* keyspace.c: tables of databases 1.. */
-struct watch_table;    /* watch.c: watchers by key */
+struct watch_table; /* watch.c: watchers by key */
 
 /* One cache line. word: any thread by CAS; all else is written by the token's holder only. */
 struct slot {
     _Alignas(64) _Atomic uint64_t word;
-    struct table *_Atomic table0; /* database 0; NULL while empty. Published by release */
-    struct slot_databases *_Atomic databases; /* NULL until a database above 0 is used */
-    struct watch_table *watchers;             /* NULL while no key is watched; under the token */
+    /* Physical database 0: one of the two is in use (keyspace->side). NULL while empty; published
+     * by release. The other one: only who empties it after a flush. */
+    struct table *_Atomic table0[2];
+    struct watch_table *watchers; /* NULL while no key is watched; under the token */
 };
 
 /* --- Reading without the token ---------------------------------------------------------------- */

@@ -81,8 +81,6 @@ static struct watch_table *table_begin(struct watcher *watcher) {
     watch_index_begin(&slot->watchers->by_key);
     watch_index_begin(&slot->watchers->by_owner);
     atomic_fetch_or(&slot->word, SLOT_WATCHED);
-    atomic_fetch_or(&watcher->keyspace->watched[watcher->slot / 64],
-                    (uint64_t)1 << (watcher->slot & 63));
     return slot->watchers;
 }
 
@@ -93,8 +91,6 @@ static void table_end(struct watcher *watcher) {
     memory_free(slot->watchers);
     slot->watchers = NULL;
     atomic_fetch_and(&slot->word, ~SLOT_WATCHED); /* perhaps in a section, not HELD */
-    atomic_fetch_and(&watcher->keyspace->watched[watcher->slot / 64],
-                     ~((uint64_t)1 << (watcher->slot & 63)));
 }
 
 void watcher_link(struct watcher *watcher, struct view *view) {
@@ -104,6 +100,8 @@ void watcher_link(struct watcher *watcher, struct view *view) {
     ASSERT(!watcher->linked);
     watcher->linked = true;
     watcher->expired = object && view_is_expired(view, object);
+    watcher->existed = object && !watcher->expired;
+    watcher->replacements = watcher->keyspace->replacements[watcher->database];
     size_t compared = 0;
     struct watcher *ring =
         find_ring(table, watcher->by_key.hash, watcher->database, &key, &compared);
@@ -153,11 +151,34 @@ struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
 }
 
 bool watcher_is_expired(const struct watcher *watcher, struct view *view) {
-    if (watcher->expired)
+    if (!watcher->existed)
         return false;
     struct key key = watcher_key(watcher);
     struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
     return object && view_is_expired(view, object);
+}
+
+static bool is_another_database(const struct watcher *w) {
+    return w->replacements.count != w->keyspace->replacements[w->database].count;
+}
+
+bool watcher_is_replaced(const struct watcher *watcher, struct view *view) {
+    const struct replacements *now = &watcher->keyspace->replacements[watcher->database],
+                              *then = &watcher->replacements;
+    if (!is_another_database(watcher))
+        return false;
+    if (watcher->existed)
+        return true;
+    if (now->swaps == then->swaps)
+        return false; /* flushes found it absent and left it so */
+    if (now->count - then->count > 1)
+        return true;
+    /* What the swap brought is there still. */
+    struct view at_the_swap = *view;
+    at_the_swap.now_ms = now->swapped_ms;
+    struct key key = watcher_key(watcher);
+    struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
+    return object && !view_is_expired(&at_the_swap, object);
 }
 
 size_t watch_touch(const struct slot *slot, unsigned database, const struct key *key, bool absent) {
@@ -169,7 +190,7 @@ size_t watch_touch(const struct slot *slot, unsigned database, const struct key 
         return seen;
     do {
         seen++;
-        if (w->expired && absent)
+        if (w->expired && absent && !is_another_database(w))
             /* It was absent for the client already; its deletion changes nothing for it. */
             w->expired = false;
         else
@@ -177,45 +198,4 @@ size_t watch_touch(const struct slot *slot, unsigned database, const struct key 
         w = w->next_of_key;
     } while (w != first);
     return seen;
-}
-
-/* The database of a watcher is emptied, or exchanged for another one. */
-static void touch_whole(struct watcher *w, struct view *view, int replaced_by) {
-    struct key key = watcher_key(w);
-    struct object *before = keyspace_find_raw(w->keyspace, w->database, &key);
-    struct object *after =
-        replaced_by < 0 ? NULL : keyspace_find_raw(w->keyspace, (unsigned)replaced_by, &key);
-    if (!before && !after)
-        return;
-    /* Absent for the client at the time of WATCH, and absent afterwards: nothing has changed for
-     * it. */
-    if ((w->expired || !before) && (!after || view_is_expired(view, after))) {
-        w->expired = after != NULL;
-        return;
-    }
-    atomic_store_explicit(w->dirty, true, memory_order_relaxed);
-}
-
-/* All watchers of one slot. */
-static void touch_slot(const struct watch_table *table, struct view *view, int database,
-                       int replaced_by) {
-    for (size_t i = 0; i < table->by_owner.buckets; i++) {
-        struct watch_node *node = watch_index_bucket(&table->by_owner, i);
-        for (; node; node = node->next) {
-            struct watcher *watcher = WATCHER_OF(node, by_owner);
-            if (database < 0 || watcher->database == (unsigned)database)
-                touch_whole(watcher, view, replaced_by);
-        }
-    }
-}
-
-void watch_touch_database(struct keyspace *keyspace, struct view *view, int database,
-                          int replaced_by) {
-    for (uint32_t word = 0; word < SLOT_COUNT / 64; word++) {
-        uint64_t bits = atomic_load_explicit(&keyspace->watched[word], memory_order_relaxed);
-        for (; bits; bits &= bits - 1) {
-            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            touch_slot(keyspace->slots[slot].watchers, view, database, replaced_by);
-        }
-    }
 }

@@ -20,7 +20,9 @@ struct watcher {
     uint32_t slot;
     uint32_t database; /* logical number at the time of WATCH */
     bool linked;
-    bool expired; /* it was expired (logically absent) when it was watched */
+    bool expired;                     /* it was expired (logically absent) when it was watched */
+    bool existed;                     /* it was there, and not expired, when it was watched */
+    struct replacements replacements; /* of its database when it was watched */
     size_t length;
     char key[];
 };
@@ -42,12 +44,13 @@ struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
  * gone now.
  * Returns how many watchers it looked at. */
 size_t watch_touch(const struct slot *slot, unsigned database, const struct key *key, bool absent);
-/* Exclusive section, before the change: FLUSHDB (replaced_by -1), FLUSHALL (database -1, too),
- * SWAPDB (once for each of the two). A watcher becomes dirty if its key exists before or
- * afterwards, unless it is absent for clients both times because it has expired. Looks at watched
- * slots only. */
-void watch_touch_database(struct keyspace *keyspace, struct view *view, int database,
-                          int replaced_by);
+/* Under the token of its slot: true if the database has become another one since (FLUSHDB,
+ * FLUSHALL, SWAPDB), and with it the watched key: it was there when it was watched or has come with
+ * a swap. What changed the key itself has marked the watcher, so that only this is left to find
+ * out, and flushes and swaps need not look at watchers. A key that was absent is not touched by a
+ * flush. Where a swap and another flush or swap came since, what was between is not known, and the
+ * answer is true. */
+bool watcher_is_replaced(const struct watcher *watcher, struct view *view);
 /* Under the token of its slot: true if the watched key has expired since (Redis fails EXEC then).
  */
 bool watcher_is_expired(const struct watcher *watcher, struct view *view);

@@ -83,8 +83,8 @@ static void replace(struct world *world, const struct key *key, enum manner mann
                                                OBJECT_NO_EXPIRY, STRING_SET);
     while (!slot_try_acquire(slot)) {
     }
-    struct object *old = table_find(&slot->table0, key->hash, key->data, key->length);
-    table_replace(&slot->table0, key->hash, old, object);
+    struct object *old = table_find(&slot->table0[0], key->hash, key->data, key->length);
+    table_replace(&slot->table0[0], key->hash, old, object);
     if (manner == ALL_AT_ONCE) {
         put_aside(old);
     } else {

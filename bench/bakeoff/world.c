@@ -121,12 +121,12 @@ void world_prefetch(struct world *world, const struct key *keys, unsigned count)
         __builtin_prefetch(&slots[keys[i].slot], 1);
     }
     for (unsigned i = 0; i < count; i++) {
-        table_prefetch_header(&slots[keys[i].slot].table0);
+        table_prefetch_header(&slots[keys[i].slot].table0[0]);
     }
     for (unsigned i = 0; i < count; i++) {
-        table_prefetch_bucket(&slots[keys[i].slot].table0, keys[i].hash);
+        table_prefetch_bucket(&slots[keys[i].slot].table0[0], keys[i].hash);
     }
     for (unsigned i = 0; i < count; i++) {
-        table_prefetch_object(&slots[keys[i].slot].table0, keys[i].hash, true);
+        table_prefetch_object(&slots[keys[i].slot].table0[0], keys[i].hash, true);
     }
 }

@@ -1,9 +1,10 @@
 /* Whole databases: FLUSHDB, FLUSHALL, SWAPDB.
  *
- * Run by: any worker. Databases are emptied and exchanged while all others are stopped. Tables are
- * only taken out there; the background thread frees them. With SYNC the connection waits for that:
- * the reply says that the memory is back, and everybody else goes on meanwhile. Inside a
- * transaction nothing can wait, and SYNC is as ASYNC. */
+ * Run by: any worker. Databases are emptied and exchanged while all others are stopped. What they
+ * held is only taken out there; in its next turn the command gives it to the background thread,
+ * which frees it. With SYNC the connection waits for that: the reply says that the memory is back,
+ * and everybody else goes on meanwhile. Inside a transaction nothing can wait, and SYNC is as
+ * ASYNC. */
 #include "engine/memory.h"
 #include "server/commands/cmd_data.h"
 #include "server/config/config.h"
@@ -46,19 +47,58 @@ static struct unfinished *freeing_begin(struct keyspace_garbage *garbage) {
     return background_work_begin(&freeing->work);
 }
 
+/* Between the section and the next turn. */
+struct taken_out {
+    struct unfinished unfinished; /* first */
+    struct keyspace_garbage *garbage;
+};
+
+static void taken_out_drop(struct unfinished *unfinished) {
+    struct taken_out *taken_out = (struct taken_out *)(void *)unfinished;
+    if (taken_out->garbage)
+        keyspace_garbage_free(taken_out->garbage, true);
+    memory_free(taken_out);
+}
+
+static struct unfinished *taken_out_begin(struct keyspace_garbage *garbage) {
+    struct taken_out *taken_out = memory_alloc(sizeof *taken_out);
+    *taken_out = (struct taken_out){{.drop = taken_out_drop}, garbage};
+    return &taken_out->unfinished;
+}
+
+/* The others go on. */
+static enum call_result give_away(struct call *call, bool asynchronous) {
+    struct session *session = call->session;
+    if (!asynchronous) {
+        struct taken_out *taken_out = (struct taken_out *)(void *)session->unfinished;
+        struct keyspace_garbage *garbage = taken_out->garbage;
+        taken_out->garbage = NULL;
+        session_drop_unfinished(session);
+        keyspace_garbage_prepare(garbage);
+        session->unfinished = freeing_begin(garbage);
+        return CALL_UNFINISHED;
+    }
+    session_drop_unfinished(session);
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
 static enum call_result flush(struct call *call, int database) {
+    struct unfinished *unfinished = call->session->unfinished;
     bool asynchronous;
     if (!flush_mode_parse(call, &asynchronous))
         return CALL_DONE;
-    if (call->session->unfinished) { /* it has been freed */
+    if (unfinished && unfinished->drop == taken_out_drop)
+        return give_away(call, asynchronous);
+    if (unfinished) { /* it has been freed */
         reply_ok(call->reply);
         return CALL_DONE;
     }
     if (!call->exclusive)
         return CALL_NEED_EXCLUSIVE;
     struct keyspace_garbage *garbage = keyspace_clear(call->change, database);
-    if (!asynchronous && !call->in_exec) {
-        call->session->unfinished = freeing_begin(garbage);
+    if (!call->in_exec) {
+        call->session->unfinished = taken_out_begin(garbage);
         return CALL_UNFINISHED;
     }
     keyspace_garbage_free(garbage, true);

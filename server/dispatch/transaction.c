@@ -146,10 +146,11 @@ static void execute(void *context) {
     struct unit *unit = context;
     struct session *session = unit->call->session;
     struct reply *reply = unit->call->reply;
+    struct view *view = &unit->call->change->view;
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
     for (const struct watcher *watcher = session->watchers; watcher && !dirty;
          watcher = watcher->next_of_owner)
-        dirty = watcher_is_expired(watcher, &unit->call->change->view);
+        dirty = watcher_is_replaced(watcher, view) || watcher_is_expired(watcher, view);
     transaction_unwatch(session);
     if (dirty) {
         reply_null_array(reply);

@@ -246,7 +246,7 @@ static void torture(size_t id_count) {
     epoch_reader_enter();
     table_set_seed(99);
     state = calloc(ids, sizeof *state);
-    root = &slot.table0;
+    root = &slot.table0[0];
     atomic_store(&slot.word, SLOT_SERVING);
     for (uint64_t id = 0; id < STABLE; id++) {
         struct object *o = make_object(id, id);

@@ -38,9 +38,12 @@ static void set_expiry(const char *name, int64_t expiry_ms) {
     slot_release(slot);
 }
 
+static bool is_replaced(const struct watcher *w) {
+    return watcher_is_replaced(w, &change.view);
+}
+
 static bool is_marked(uint32_t slot) {
-    bool bit = atomic_load(&keyspace->watched[slot / 64]) >> (slot & 63) & 1;
-    cr_assert_eq(bit, (atomic_load(&keyspace->slots[slot].word) & SLOT_WATCHED) != 0);
+    bool bit = (atomic_load(&keyspace->slots[slot].word) & SLOT_WATCHED) != 0;
     cr_assert_eq(bit, keyspace->slots[slot].watchers != NULL);
     return bit;
 }
@@ -145,18 +148,64 @@ Test(watch, a_new_value_in_place_of_an_expired_one_counts) {
 Test(watch, flushing_touches_what_exists) {
     put(0, "there", "v", NEVER);
     put(0, "expired", "v", LONG_AGO);
-    struct watcher *absent = watch(0, "absent"), *expired = watch(0, "expired");
+    put(1, "there", "v", NEVER);
+    struct watcher *absent = watch(0, "absent"), *expired = watch(0, "expired"),
+                   *there = watch(0, "there"), *other = watch(1, "there");
     keyspace_garbage_free(keyspace_clear(&change, 0), false);
-    cr_assert_not(was_dirty());
-    put(0, "there", "v", NEVER);
-    struct watcher *there = watch(0, "there");
+    cr_assert(is_replaced(there));
+    cr_assert_not(is_replaced(absent));
+    cr_assert_not(is_replaced(expired), "it was absent for the client");
+    cr_assert_not(is_replaced(other), "another database");
+    unwatch(there);
+    there = watch(0, "there");
     keyspace_garbage_free(keyspace_clear(&change, -1), false);
-    cr_assert(was_dirty());
-    keyspace_garbage_free(keyspace_clear(&change, -1), false);
-    cr_assert_not(was_dirty(), "nothing there any more");
+    cr_assert_not(is_replaced(there), "nothing there any more");
+    cr_assert(is_replaced(other), "FLUSHALL");
+    cr_assert_not(was_dirty(), "no watcher was looked at");
+    put(0, "expired", "v", FAR_AWAY);
+    cr_assert(was_dirty(), "made anew after the flush");
     unwatch(absent);
     unwatch(expired);
     unwatch(there);
+    unwatch(other);
+}
+
+/* What a swap has brought and another one, or a flush, has taken away again was seen between. */
+Test(watch, flushing_and_swapping) {
+    put(1, "k", "v", NEVER);
+    struct watcher *w = watch(0, "k"), *other = watch(7, "k");
+    keyspace_swap(&change, 0, 1);
+    cr_assert(is_replaced(w), "it has come");
+    keyspace_swap(&change, 0, 1);
+    cr_assert(is_replaced(w), "and gone");
+    unwatch(w);
+    w = watch(0, "k");
+    keyspace_swap(&change, 0, 1);
+    keyspace_garbage_free(keyspace_clear(&change, 0), false);
+    cr_assert(is_replaced(w), "come, and flushed");
+    unwatch(w);
+    put(0, "k", "v", NEVER);
+    w = watch(0, "k");
+    keyspace_garbage_free(keyspace_clear(&change, 1), false);
+    cr_assert_not(is_replaced(w), "another database");
+    keyspace_garbage_free(keyspace_clear(&change, 0), false);
+    cr_assert(is_replaced(w));
+    unwatch(w);
+    cr_assert_not(is_replaced(other));
+    unwatch(other);
+}
+
+/* It comes with a swap, and changes afterwards in a way that leaves it absent. */
+Test(watch, what_a_swap_brought_and_time_took) {
+    put(0, "k", "v", LONG_AGO);
+    put(1, "k", "v", FAR_AWAY);
+    struct watcher *w = watch(0, "k"); /* absent for the client */
+    keyspace_swap(&change, 0, 1);
+    cr_assert(is_replaced(w));
+    object_set_expiry(raw(0, "k"), LONG_AGO); /* in the time of whoever looks it has expired */
+    remove_key(0, "k");
+    cr_assert(was_dirty(), "it was there for a while");
+    unwatch(w);
 }
 
 /* SWAPDB 0 1 with the key in the state before in database 0 and after in database 1. */
@@ -168,7 +217,9 @@ static bool swap_is_noticed(int64_t before, int64_t after) {
         put(1, "k", "w", after);
     struct watcher *w = watch(0, "k");
     keyspace_swap(&change, 0, 1);
-    bool noticed = was_dirty();
+    cr_assert_not(was_dirty(), "no watcher was looked at");
+    bool noticed = is_replaced(w);
+    cr_assert(noticed || !watcher_is_expired(w, &change.view));
     unwatch(w);
     return noticed;
 }
@@ -190,9 +241,9 @@ Test(watch, swapping_touches_watchers_of_either_number_only) {
     put(1, "k", "v", NEVER);
     struct watcher *w = watch(2, "k");
     keyspace_swap(&change, 0, 1);
-    cr_assert_not(was_dirty());
+    cr_assert_not(is_replaced(w));
     keyspace_swap(&change, 2, 7);
-    cr_assert(was_dirty());
+    cr_assert(is_replaced(w));
     unwatch(w);
 }
 
@@ -270,4 +321,29 @@ Test(watch, an_owner_finds_its_watcher_among_those_of_others) {
         if (i % 3)
             unwatch(watchers[i]);
     cr_assert_not(is_marked(key.slot));
+}
+
+/* The sections of a flush and of a swap take as long whoever watches. */
+Test(watch, flushing_and_swapping_look_at_no_watcher) {
+    static struct watcher *watchers[30000];
+    char name[32];
+    uint64_t took_us[2] = {UINT64_MAX, UINT64_MAX};
+    for (unsigned i = 0; i < 10; i++) {
+        put(0, "k", "v", NEVER);
+        unsigned many = i % 2 ? 30000 : 1;
+        for (unsigned w = 0; w < many; w++) {
+            snprintf(name, sizeof name, "key:%u", w);
+            watchers[w] = watch(0, name);
+        }
+        uint64_t start_us = busy_us();
+        struct keyspace_garbage *garbage = keyspace_clear(&change, -1);
+        keyspace_swap(&change, 0, 1);
+        uint64_t us = busy_us() - start_us;
+        took_us[i % 2] = us < took_us[i % 2] ? us : took_us[i % 2];
+        keyspace_garbage_free(garbage, false);
+        for (unsigned w = 0; w < many; w++)
+            unwatch(watchers[w]);
+    }
+    cr_assert_leq(took_us[1], took_us[0] * 10 + 100, "%zu us and %zu us", (size_t)took_us[0],
+                  (size_t)took_us[1]);
 }
