@@ -308,6 +308,20 @@ Test(frame, headers_that_no_encoder_writes_are_refused_at_once) {
     cr_assert_eq(header_verdict(FRAME_MARK | FRAME_RESTART | FRAME_STORED, 9, 9), FRAME_ERROR_HASH);
 }
 
+Test(frame, a_frame_behind_a_stored_one_may_not_need_history) {
+    struct encoded e = {.plain = malloc(FRAME_PLAIN_MAX), .plain_bytes = FRAME_PLAIN_MAX};
+    uint64_t state = 6;
+    random_fill(&state, e.plain, FRAME_PLAIN_MAX);
+    encode(&e, FRAME_PLAIN_MAX, BLOCK_BYTES, 1);
+    cr_assert_eq(e.stored, 1);
+    e.wire = realloc(e.wire, e.wire_bytes + 100);
+    memset(e.wire + e.wire_bytes, 20, 100);
+    e.wire[e.wire_bytes] = (char)FRAME_MARK;
+    e.wire[e.wire_bytes + 2] = e.wire[e.wire_bytes + 4] = 0;
+    cr_assert_eq(verdict(&e, e.wire, e.wire_bytes + 100), FRAME_ERROR_HISTORY);
+    encoded_release(&e);
+}
+
 Test(frame, random_bytes_behind_good_frames_are_refused) {
     struct encoded e;
     make_json(&e, 100000);
