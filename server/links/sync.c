@@ -16,6 +16,7 @@
 
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "replication/psync.h"
 #include "server/base/log.h"
 #include "server/links/sync_load.h"
 #include "server/links/sync_private.h"
@@ -93,72 +94,41 @@ static bool introduce(struct sync *sync) {
 
 /* --- PSYNC ------------------------------------------------------------------------------------ */
 
-enum psync_reply { PSYNC_FULL, PSYNC_CONTINUE, PSYNC_LATER, PSYNC_UNKNOWN, PSYNC_GONE };
-
-static bool ask(struct sync *sync) {
-    const struct sync_request *request = &sync->request;
-    char offset[32];
-    if (!request->may_continue) {
-        log_write(LOG_LEVEL_NOTICE, "Partial resynchronization not possible (no cached master)");
-        return SEND(sync, "PSYNC", "?", "-1");
-    }
-    snprintf(offset, sizeof offset, "%llu", (unsigned long long)request->offset + 1);
-    log_write(LOG_LEVEL_NOTICE, "Trying a partial resynchronization (request %s:%s).", request->id,
-              offset);
-    return SEND(sync, "PSYNC", request->id, offset);
+static void write_log(const struct psync_log *log) {
+    for (int i = 0; i < log->count; i++)
+        log_write(log->lines[i].level == PSYNC_LOG_WARNING ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE,
+                  "%s", log->lines[i].text);
 }
 
-static void read_full(struct sync *sync, const char *line) {
-    const char *id = strchr(line, ' '), *offset = id ? strchr(id + 1, ' ') : NULL;
-    if (!offset || offset - id - 1 != HISTORY_ID_LENGTH) {
-        log_write(LOG_LEVEL_WARNING, "Master replied with wrong +FULLRESYNC syntax.");
-        return; /* an id that nobody has: the next attempt will not be continued */
-    }
-    memcpy(sync->id, id + 1, HISTORY_ID_LENGTH);
-    sync->offset = strtoull(offset + 1, NULL, 10);
-    log_write(LOG_LEVEL_NOTICE, "Full resync from master: %s:%llu", sync->id,
-              (unsigned long long)sync->offset);
+static bool ask(struct sync *sync, const char *cached_id) {
+    const char *id;
+    int64_t offset;
+    struct psync_log log;
+    char text[32];
+    psync_ask(cached_id, (int64_t)sync->request.offset, &id, &offset, &log);
+    write_log(&log);
+    snprintf(text, sizeof text, "%lld", (long long)offset);
+    return SEND(sync, "PSYNC", id, text);
 }
 
-static enum psync_reply read_answer(struct sync *sync, const char *line) {
-    if (begins(line, "+FULLRESYNC")) {
-        read_full(sync, line);
-        return PSYNC_FULL;
-    }
-    if (begins(line, "+CONTINUE")) {
-        log_write(LOG_LEVEL_NOTICE, "Successful partial resynchronization with master.");
-        const char *id = line + strlen("+CONTINUE");
-        if (*id == ' ' && strlen(id + 1) == HISTORY_ID_LENGTH)
-            memcpy(sync->id, id + 1, HISTORY_ID_LENGTH);
-        else
-            memcpy(sync->id, sync->request.id, HISTORY_ID_LENGTH);
-        return PSYNC_CONTINUE;
-    }
-    if (begins(line, "-NOMASTERLINK") || begins(line, "-LOADING")) {
-        log_write(LOG_LEVEL_NOTICE,
-                  "Master is currently unable to PSYNC but should be in the future: %s", line);
-        return PSYNC_LATER;
-    }
-    if (begins(line, "-ERR"))
-        log_write(LOG_LEVEL_NOTICE,
-                  "Master does not support PSYNC or is in error state (reply: %s)", line);
-    else
-        log_write(LOG_LEVEL_WARNING, "Unexpected reply to PSYNC from master: %s", line);
-    return PSYNC_UNKNOWN;
-}
-
-static enum psync_reply psync(struct sync *sync) {
+static enum psync_outcome psync(struct sync *sync) {
+    const char *cached_id = sync->request.may_continue ? sync->request.id : NULL;
     char line[LINE_SIZE];
-    if (!ask(sync))
-        return PSYNC_GONE;
+    struct psync_reply reply;
+    if (!ask(sync, cached_id))
+        return PSYNC_TRY_LATER;
     do { /* empty lines only keep the connection alive */
-        if (!sync_read_line(sync, line, sizeof line)) {
-            if (!sync_is_cancelled(sync))
-                log_write(LOG_LEVEL_WARNING, "Master did not reply to PSYNC, will try later");
-            return PSYNC_GONE;
-        }
-    } while (line[0] == '\0');
-    return read_answer(sync, line);
+        bool replied = sync_read_line(sync, line, sizeof line);
+        if (!replied && sync_is_cancelled(sync))
+            return PSYNC_TRY_LATER;
+        psync_read_reply(replied ? line : NULL, cached_id, &reply);
+    } while (reply.outcome == PSYNC_WAIT);
+    write_log(&reply.log);
+    if (reply.id[0] != '\0') /* else an id that nobody has: the next attempt is not continued */
+        memcpy(sync->id, reply.id, HISTORY_ID_LENGTH);
+    if (reply.offset >= 0)
+        sync->offset = (uint64_t)reply.offset;
+    return reply.outcome;
 }
 
 /* The stream goes on. Another id: the primary has begun a new history, which ours is part of. */
@@ -167,7 +137,6 @@ static void adopt_id(void *context) {
     struct replication *replication = sync->environment.replication;
     if (sync_is_cancelled(sync) || strcmp(replication->history.id, sync->id) == 0)
         return;
-    log_write(LOG_LEVEL_NOTICE, "Master replication ID changed to %s", sync->id);
     replication_rename(replication, sync->id);
     if (replication->serving.drop_replicas)
         replication->serving.drop_replicas(replication->serving.context, true);
@@ -192,15 +161,15 @@ static enum sync_result synchronize(struct sync *sync) {
         return SYNC_CONTINUED;
     case PSYNC_FULL:
         break;
-    case PSYNC_UNKNOWN:
+    case PSYNC_NOT_SUPPORTED:
         log_write(LOG_LEVEL_NOTICE, "Retrying with SYNC...");
         if (!sync_send(sync, "SYNC\r\n", 6)) {
             log_write(LOG_LEVEL_WARNING, "I/O error writing to MASTER: %s", sync->error);
             return SYNC_FAILED;
         }
         break;
-    case PSYNC_LATER:
-    case PSYNC_GONE:
+    case PSYNC_TRY_LATER:
+    case PSYNC_WAIT:
         return SYNC_FAILED;
     }
     sync_set_link(sync, REPLICATION_LINK_TRANSFER);

@@ -361,7 +361,7 @@ static size_t lz4_linked(const struct encoded *e) {
 
 Test(frame, json_sets_take_at_most_three_percent_more_than_linked_lz4) {
     struct encoded e;
-    make_json(&e, 16 * 1024 * 1024);
+    make_json(&e, 4 * 1024 * 1024);
     encode(&e, FRAME_PLAIN_MAX, BLOCK_BYTES, 1);
     size_t linked = lz4_linked(&e);
     cr_log_info("plain %zu, frames %zu (%.3f), linked lz4 %zu: %.4f of it", e.plain_bytes,
