@@ -62,7 +62,7 @@
 
 #include "engine/assert.h"
 #include "engine/clock.h"
-#include "engine/epoch_private.h"
+#include "engine/epoch_grace.h"
 #include "engine/memory.h"
 
 /* --- State ------------------------------------------------------------------------------------ */
@@ -346,6 +346,17 @@ size_t epoch_reclaim_for(uint64_t budget_us) {
             break;
     }
     return waiting(reader);
+}
+
+/* --- Start and stop --------------------------------------------------------------------------- */
+
+int epoch_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
+                void *context) {
+    return epoch_grace_start(stall_ms, stalled, context);
+}
+
+void epoch_stop(void) {
+    epoch_grace_stop();
 }
 
 void epoch_set_single_reader(bool single) {

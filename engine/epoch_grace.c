@@ -24,15 +24,14 @@
  * the running grace period began.
  *
  * Reclamation. Frees nothing itself. */
-#include <errno.h>
+#include "engine/epoch_grace.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
 #include <urcu-qsbr.h>
 
 #include "engine/assert.h"
-#include "engine/epoch.h"
-#include "engine/epoch_private.h"
 #include "engine/memory.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(EPOCH_TSAN)
@@ -46,7 +45,7 @@ static struct {
         64) _Atomic uint64_t wanted; /* for this count somebody waits; only grows; any reader */
     _Atomic bool asleep;             /* the epoch thread, under lock */
     pthread_mutex_t lock;
-    pthread_cond_t wake; /* CLOCK_MONOTONIC; made by epoch_start */
+    pthread_cond_t wake; /* CLOCK_MONOTONIC; made by epoch_grace_start */
     bool stopping;       /* under lock */
     bool running;        /* the thread that starts and stops */
     pthread_t thread;
@@ -239,8 +238,8 @@ static void watch_stop(void) {
     watch.running = false;
 }
 
-int epoch_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
-                void *context) {
+int epoch_grace_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
+                      void *context) {
     ASSERT(!grace.running);
     condition_create(&grace.wake);
     condition_create(&watch.wake);
@@ -272,7 +271,7 @@ no_watch:
     return error;
 }
 
-void epoch_stop(void) {
+void epoch_grace_stop(void) {
     if (!grace.running)
         return;
     pthread_mutex_lock(&grace.lock);

@@ -4,7 +4,7 @@
 #define SLOTWISE_ENGINE_KEY_H
 
 #include "engine/crc16.h"
-#include "engine/table.h"
+#include "engine/table_hash.h"
 
 struct key {
     const char *data;

@@ -12,6 +12,7 @@
 #define SLOTWISE_ENGINE_SNAPSHOT_H
 
 #include "engine/change.h"
+#include "engine/table_root.h"
 
 /* What a snapshot in progress is told. */
 struct snapshot {

@@ -26,22 +26,13 @@
 #include <stdint.h>
 
 #include "engine/object.h"
+#include "engine/table_hash.h"
+#include "engine/table_root.h"
 
-struct table;
+#define TABLE_SAMPLE_BUCKETS 1024 /* table_sample looks at no more */
 
-#define TABLE_STEP_THRESHOLD_BUCKETS 1024
-#define TABLE_STEP_BUCKETS           8
-#define TABLE_SAMPLE_BUCKETS         1024 /* table_sample looks at no more */
-
-/* Seed of the hash; set once at start from the system's randomness, before any table exists. The
- * hash argument of all functions is table_hash of the key: rebuilds and walks compute it again from
- * the object. */
-void table_set_seed(uint64_t seed);
-uint64_t table_hash(const char *key, size_t length); /* XXH3, seeded */
-
-/* The published root is the slot's table pointer; the functions that may swap it take its address.
- * A NULL root is an empty table. */
-typedef struct table *_Atomic table_root;
+/* The hash argument of all functions is table_hash of the key: rebuilds and walks compute it again
+ * from the object. */
 
 struct object *table_find(const table_root *root, uint64_t hash, const char *key, size_t length);
 

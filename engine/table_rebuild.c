@@ -16,12 +16,14 @@
  * stale is left where a key that was displaced by a few buckets could still be looked up. A rebuild
  * is over after buckets / 8 writes, while the next one is due only after more than a tenth as many
  * insertions as there are keys, so there is never more than one. */
+#include "engine/table_rebuild.h"
+
 #include <string.h>
 
 #include "engine/background.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
-#include "engine/table_internal.h"
+#include "engine/table_hash.h"
 
 /* Copies entries from one table to another. */
 struct mover {

@@ -9,7 +9,8 @@
  * place: its bounds mean the same in any table, old or new, whatever its size. The place and the
  * tag only spare it the objects that cannot be meant. */
 #include "engine/memory.h"
-#include "engine/table_internal.h"
+#include "engine/table.h"
+#include "engine/table_rebuild.h"
 #include "engine/value.h"
 
 /* --- Walk ------------------------------------------------------------------------------------- */

@@ -20,7 +20,7 @@
 #include "engine/object_private.h"
 #include "engine/slot.h"
 #include "engine/table.h"
-#include "engine/table_internal.h"
+#include "engine/table_bucket.h"
 #include "engine/value.h"
 
 #define STABLE       200

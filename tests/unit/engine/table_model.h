@@ -13,7 +13,7 @@
 #include "engine/memory.h"
 #include "engine/object.h"
 #include "engine/table.h"
-#include "engine/table_internal.h"
+#include "engine/table_bucket.h"
 #include "engine/value.h"
 
 #define FAR_EXPIRY_MS 4000000000000

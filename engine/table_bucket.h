@@ -17,8 +17,8 @@
  *
  * See table.c for the essay. Every word is written by the token's holder only, and read by
  * anyone. */
-#ifndef SLOTWISE_ENGINE_TABLE_INTERNAL_H
-#define SLOTWISE_ENGINE_TABLE_INTERNAL_H
+#ifndef SLOTWISE_ENGINE_TABLE_BUCKET_H
+#define SLOTWISE_ENGINE_TABLE_BUCKET_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -27,7 +27,7 @@
 
 #include "engine/assert.h"
 #include "engine/object.h"
-#include "engine/table.h"
+#include "engine/table_root.h"
 
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !defined(SLOTWISE_TSAN)
 #define TABLE_SIMD 1
@@ -83,10 +83,6 @@ struct table_rebuild {
     _Atomic uint64_t initialised; /* buckets of the new table that have been set to empty */
     uint64_t next_old;            /* bound as a bucket of the old table; writer only */
 };
-
-/* Tests may make up hashes (collisions); must then give the same for the key as the hash argument
- * of the public functions. NULL: table_hash. */
-extern uint64_t (*table_hash_for_tests)(const char *key, size_t length);
 
 /* --- Geometry --------------------------------------------------------------------------------- */
 
@@ -302,10 +298,7 @@ static inline struct hash_range entry_hashes(const struct tag_context *c, uint64
     return (struct hash_range){first, first | below};
 }
 
-/* The hash of an object's key: touches the object. */
-uint64_t object_hash(const struct object *o);
-
-/* --- table.c, for the other parts ------------------------------------------------------------- */
+/* --- Whole tables ----------------------------------------------------------------------------- */
 
 unsigned tag_position_for(uint64_t buckets);
 /* This many buckets or as many more as the allocator's size class has room for. */
@@ -327,21 +320,7 @@ static inline void table_place(struct table *t, uint64_t buckets, uint64_t home,
 /* Takes the link at pred to an overflow bucket without entries away and retires that. */
 void overflow_unlink(struct table *t, struct bucket *pred);
 uint64_t table_overflow_buckets(const struct table *t);
-size_t table_shell_bytes(const struct table *t); /* the array and its overflow buckets */
-/* chain_length: of the chain to which it was added; at most LINK_CHAIN_MAX counts. */
-void overflow_add(struct table *t, int64_t buckets, uint64_t chain_length);
-uint64_t table_longest_chain(const struct table *t);
-
-/* --- table_rebuild.c -------------------------------------------------------------------------- */
-
-/* Moves up to TABLE_STEP_BUCKETS buckets of a step-wise rebuild; r is the state of t. */
-void rebuild_step(struct table *t, struct table_rebuild *r);
-/* Rebuilds into so many buckets, at once or by starting the steps. Returns the new table,
- * published. */
-struct table *table_rebuild_to(table_root *root, struct table *t, uint64_t buckets);
-/* Retires an unpublished table (and the old one of a rebuild) without its objects. */
-void table_retire_shell(struct table *t);
-/* Frees at once, without objects. */
-void table_free_shell(void *table);
+size_t table_shell_bytes(const struct table *t);     /* the array and its overflow buckets */
+uint64_t table_longest_chain(const struct table *t); /* ever; LINK_CHAIN_MAX: or more */
 
 #endif

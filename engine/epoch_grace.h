@@ -1,6 +1,7 @@
-/* Between epoch.c and epoch_grace.c only. */
-#ifndef SLOTWISE_ENGINE_EPOCH_PRIVATE_H
-#define SLOTWISE_ENGINE_EPOCH_PRIVATE_H
+/* Private to epoch.c: grace periods that are counted by a thread of their own, and a watchdog that
+ * looks after it. See epoch_grace.c for the essay. */
+#ifndef SLOTWISE_ENGINE_EPOCH_GRACE_H
+#define SLOTWISE_ENGINE_EPOCH_GRACE_H
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -28,8 +29,13 @@ struct epoch_grace_count {
 };
 extern struct epoch_grace_count epoch_grace_count;
 
+/* As epoch_start and epoch_stop, which call them. */
+int epoch_grace_start(unsigned stall_ms, void (*stalled)(uint64_t waited_ms, void *context),
+                      void *context);
+void epoch_grace_stop(void);
+
 /* Somebody waits for this count. Any thread; wakes the epoch thread if it sleeps. */
 void epoch_grace_want(uint64_t target);
-uint64_t epoch_grace_stalls(void);
+uint64_t epoch_grace_stalls(void); /* calls of stalled; any thread */
 
 #endif
