@@ -51,6 +51,7 @@ struct page {
     struct page *previous;
     uint32_t free_pieces;
     uint32_t pieces;
+    unsigned class;
     uint64_t free[BITMAP_WORDS]; /* a bit for each piece */
 };
 
@@ -147,7 +148,7 @@ static struct page *page_make(unsigned class) {
         return NULL;
     size_t pieces = (PAGE_BYTES - sizeof *page) / class_bytes(class);
     pieces = pieces < BITMAP_WORDS * 64 ? pieces : BITMAP_WORDS * 64;
-    *page = (struct page){.chunk = chunk, .pieces = (uint32_t)pieces};
+    *page = (struct page){.chunk = chunk, .pieces = (uint32_t)pieces, .class = class};
     page->free_pieces = page->pieces;
     for (uint32_t i = 0; i < page->pieces; i++)
         page->free[i / 64] |= (uint64_t)1 << (i & 63);
@@ -205,8 +206,10 @@ static uint16_t page_take(struct page *page, size_t bytes, void **pieces, uint16
 
 /* true: nothing of it is in use any more, it is out of the list and must be freed. */
 static bool page_put(struct class *class, struct page *page, size_t bytes, const void *piece) {
-    uint32_t index = (uint32_t)((const char *)piece - (const char *)(page + 1)) / (uint32_t)bytes;
+    uint32_t offset = (uint32_t)((const char *)piece - (const char *)(page + 1));
+    uint32_t index = offset / (uint32_t)bytes;
     uint64_t bit = (uint64_t)1 << (index & 63);
+    ASSERT(&classes[page->class] == class && offset % bytes == 0);   /* freed as another size */
     ASSERT(index < page->pieces && !(page->free[index / 64] & bit)); /* freed twice */
     page->free[index / 64] |= bit;
     if (page->free_pieces++ == 0)

@@ -1,5 +1,6 @@
-/* Slabs: sizes, no piece twice, pages that go back, pieces that change threads. */
+/* Slabs: sizes, no piece twice, pages that go back, pieces that change threads, wrong frees. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,4 +102,17 @@ Test(slab, pieces_change_threads) {
             if (handed[i][k])
                 slab_free(handed[i][k], 16 + k * 8);
     slab_thread_flush(); /* a leak checker sees pages that are left */
+}
+
+Test(slab, a_piece_that_is_freed_as_another_size_is_noticed, .signal = SIGABRT) {
+    char *piece = slab_alloc(64);
+    slab_free(piece, 128);
+    slab_thread_flush();
+}
+
+/* In its class, and not where a piece begins. */
+Test(slab, the_middle_of_a_piece_is_no_piece, .signal = SIGABRT) {
+    char *piece = slab_alloc(64);
+    slab_free(piece + 8, 64);
+    slab_thread_flush();
 }
