@@ -2,6 +2,8 @@
  * by crc16_init). Measured: 16 bytes take 44 ns bytewise and 7.5 ns sliced. */
 #include "engine/crc16.h"
 
+#include <emmintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "engine/slot.h"
@@ -51,10 +53,21 @@ uint16_t crc16(const char *data, size_t length) {
     return crc;
 }
 
+/* Most keys have no hash tag. Sixteen bytes at a time, the last sixteen overlap. */
+static inline bool has_brace(const char *key, size_t length) {
+    if (length < 16)
+        return memchr(key, '{', length) != NULL;
+    const __m128i brace = _mm_set1_epi8('{');
+    __m128i found = _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(key + length - 16)), brace);
+    for (size_t i = 0; i + 16 < length; i += 16)
+        found =
+            _mm_or_si128(found, _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(key + i)), brace));
+    return _mm_movemask_epi8(found) != 0;
+}
+
 uint16_t slot_of_key(const char *key, size_t length) {
-    const char *open = memchr(key, '{', length);
-    if (__builtin_expect(open != NULL, 0)) {
-        const char *tag = open + 1;
+    if (__builtin_expect(has_brace(key, length), 0)) {
+        const char *tag = (const char *)memchr(key, '{', length) + 1;
         const char *close = memchr(tag, '}', length - (size_t)(tag - key));
         if (close && close != tag)
             return crc16(tag, (size_t)(close - tag)) & (SLOT_COUNT - 1);

@@ -58,6 +58,18 @@ Test(crc16, a_hash_tag_decides_alone) {
     cr_assert_eq(slot_of("a}{foo}"), slot_of("foo"), "an earlier closing brace does not count");
 }
 
+Test(crc16, a_tag_is_found_wherever_it_is) {
+    char key[80];
+    for (size_t length = 3; length <= sizeof key; length++)
+        for (size_t at = 0; at + 3 <= length; at++) {
+            memset(key, 'k', sizeof key);
+            memcpy(key + at, "{t}", 3);
+            cr_assert_eq(slot_of_key(key, length), slot_of("t"), "%zu of %zu", at, length);
+            /* What is behind the key is not looked at. */
+            cr_assert_eq(slot_of_key(key, at), crc16(key, at) & (SLOT_COUNT - 1));
+        }
+}
+
 Test(crc16, an_empty_or_open_tag_is_none) {
     const char *whole[] = {"foo{}{bar}", "{}", "{", "}", "foo{bar", "foo}bar{"};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
