@@ -183,6 +183,13 @@ static void retire_append(struct reader *reader, struct retired entry) {
     atomic_store_explicit(&reader->retired, position(&reader->retired) + 1, memory_order_relaxed);
 }
 
+static inline void retired_free(struct retired entry) {
+    if (LIKELY(entry.destructor == NULL))
+        memory_free_object(entry.pointer, entry.bytes);
+    else
+        entry.destructor(entry.pointer);
+}
+
 /* Frees up to limit entries before safe_end. */
 static int64_t retire_free(struct reader *reader, size_t limit) {
     int64_t bytes = 0;
@@ -198,7 +205,7 @@ static int64_t retire_free(struct reader *reader, size_t limit) {
         freed++;
         atomic_store_explicit(&reader->freed, freed, memory_order_relaxed);
         bytes += (int64_t)entry.bytes;
-        entry.destructor(entry.pointer);
+        retired_free(entry);
     }
     reader->freeing = false;
     /* What comes next left the cache a while ago; have it here by the next retire. */
@@ -299,22 +306,30 @@ static void retire_stamp(struct reader *reader, bool quiescent, bool fenced) {
         epoch_grace_want(count + 2);
 }
 
-void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)) {
+static inline void retire(struct retired entry) {
     struct reader *reader = &self;
     ASSERT(reader->registered);
     if (atomic_load_explicit(&single_reader, memory_order_relaxed)) {
         atomic_store_explicit(&reader->retired, position(&reader->retired) + 1,
                               memory_order_relaxed);
         atomic_store_explicit(&reader->freed, position(&reader->freed) + 1, memory_order_relaxed);
-        destructor(pointer);
+        retired_free(entry);
         return;
     }
-    retire_append(reader, (struct retired){pointer, destructor, bytes});
-    int64_t more = (int64_t)bytes;
+    retire_append(reader, entry);
+    int64_t more = (int64_t)entry.bytes;
     if (position(&reader->freed) < reader->safe_end)
         more -= retire_free(reader, EPOCH_FREES_PER_RETIRE);
     if (more != 0) /* who overwrites values of one size retires as much as is freed */
         memory_retired_add(more);
+}
+
+void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)) {
+    retire((struct retired){pointer, destructor, bytes});
+}
+
+void epoch_retire_object(void *pointer, size_t bytes) {
+    retire((struct retired){pointer, NULL, bytes});
 }
 
 static inline size_t waiting(const struct reader *reader) {

@@ -55,6 +55,9 @@ void epoch_set_single_reader(bool single);
  * retired. A destructor may retire in its turn. Registered threads only. */
 #define EPOCH_FREES_PER_RETIRE 2
 void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer));
+/* The same for what memory_alloc_object gave, which memory_free_object frees. bytes is what it
+ * takes, as memory_object_bytes tells. */
+void epoch_retire_object(void *pointer, size_t bytes);
 
 /* Frees up to limit safe entries of this thread; returns how many remain (safe or not). Call it at
  * idle turns: an idle thread that never does keeps its last entries. Registered threads, online or

@@ -12,92 +12,81 @@
 
 #define WIDE_KEY_MARK 0xffff
 
-/* Sizes of the parts behind the header, in order. */
-struct layout {
-    size_t expiry, body, wide_key, length_width, key, value;
-};
-
-static inline size_t layout_bytes(const struct layout *l) {
-    return sizeof(struct object) + l->expiry + l->body + l->wide_key + l->length_width + l->key +
-           l->value;
-}
-
-static inline unsigned width_code(size_t length) {
-    return length < 256 ? 1 : length < 65536 ? 2 : 3;
-}
-
-static struct object *object_new(struct layout *l, uint8_t type_encoding, uint8_t flags,
-                                 const char *key, size_t key_length, int64_t expiry_ms) {
-    if (expiry_ms != OBJECT_NO_EXPIRY) {
-        flags |= OBJECT_HAS_EXPIRY;
-        l->expiry = 8;
-    }
-    if (UNLIKELY(key_length >= WIDE_KEY_MARK)) {
-        flags |= OBJECT_WIDE_KEY;
-        l->wide_key = 4;
-    }
-    l->key = key_length;
-    struct object *o = memory_alloc_object(layout_bytes(l));
-    o->type_encoding = type_encoding;
-    atomic_init(&o->flags, flags);
-    o->key_length = (flags & OBJECT_WIDE_KEY) ? WIDE_KEY_MARK : (uint16_t)key_length;
-    atomic_init(&o->access, 0);
-    uint8_t *p = o->payload;
-    if (l->expiry) {
-        atomic_init((_Atomic int64_t *)p, expiry_ms);
-        p += 8;
-    }
-    p += l->body;
-    if (l->wide_key) {
-        uint32_t length = (uint32_t)key_length;
-        memcpy(p, &length, 4);
-        p += 4;
-    }
-    unsigned code = (flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
-    if (code == 1)
-        *p = (uint8_t)l->value;
-    else if (code == 2)
-        memcpy(p, &(uint16_t){(uint16_t)l->value}, 2);
-    else if (code == 3)
-        memcpy(p, &(uint32_t){(uint32_t)l->value}, 4);
-    p += l->length_width;
-    memcpy(p, key, key_length);
-    return o;
-}
-
-/* Where the lengths begin: behind expiry and body. */
-static inline const uint8_t *object_lengths(const struct object *o) {
-    return object_after_expiry(o) + (object_has_body(o) ? 8 : 0);
-}
-
 static inline size_t code_bytes(unsigned code) {
     return code == 3 ? 4 : code;
 }
 
-const char *object_wide_key(const struct object *o, size_t *length) {
-    const uint8_t *p = object_lengths(o);
-    uint32_t wide;
-    memcpy(&wide, p, 4);
-    *length = wide;
-    return (const char *)p + 4 +
-           code_bytes((object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT);
+static inline unsigned length_code(uint8_t flags) {
+    return (flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
 }
 
+/* For each combination of flags. */
+#define OFFSET(flags)                                                                              \
+    (sizeof(struct object) + ((flags)&OBJECT_HAS_EXPIRY ? 8 : 0) +                                 \
+     ((flags)&OBJECT_HAS_BODY ? 8 : 0) + ((flags)&OBJECT_WIDE_KEY ? 4 : 0) +                       \
+     ((flags) >> OBJECT_LENGTH_SHIFT == 3 ? 4 : (flags) >> OBJECT_LENGTH_SHIFT))
+#define OFFSETS_4(flags) OFFSET(flags), OFFSET(flags + 1), OFFSET(flags + 2), OFFSET(flags + 3)
+#define OFFSETS_16(flags)                                                                          \
+    OFFSETS_4(flags), OFFSETS_4(flags + 4), OFFSETS_4(flags + 8), OFFSETS_4(flags + 12)
+const uint8_t object_key_offsets[OBJECT_LAYOUT_MASK + 1] = {OFFSETS_16(0), OFFSETS_16(16),
+                                                            OFFSETS_16(32), OFFSETS_16(48)};
+
+static inline uint8_t *key_place(const struct object *o, uint8_t flags) {
+    return (uint8_t *)o + object_key_offsets[flags & OBJECT_LAYOUT_MASK];
+}
+
+/* flags: body and width of the value's length. value_length: of an embedded value. */
+static inline struct object *object_new(uint8_t type_encoding, uint8_t flags, size_t value_length,
+                                        const char *key, size_t key_length, int64_t expiry_ms) {
+    if (expiry_ms != OBJECT_NO_EXPIRY)
+        flags |= OBJECT_HAS_EXPIRY;
+    if (UNLIKELY(key_length >= WIDE_KEY_MARK))
+        flags |= OBJECT_WIDE_KEY;
+    struct object *o = memory_alloc_object(object_key_offsets[flags] + key_length + value_length);
+    uint8_t *place = key_place(o, flags);
+    unsigned code = length_code(flags);
+    o->type_encoding = type_encoding;
+    atomic_init(&o->flags, flags);
+    o->key_length = (uint16_t)key_length;
+    atomic_init(&o->access, 0);
+    if (expiry_ms != OBJECT_NO_EXPIRY)
+        atomic_init((_Atomic int64_t *)o->payload, expiry_ms);
+    if (UNLIKELY(flags & OBJECT_WIDE_KEY)) {
+        o->key_length = WIDE_KEY_MARK;
+        memcpy(place - code_bytes(code) - 4, &(uint32_t){(uint32_t)key_length}, 4);
+    }
+    if (code == 1)
+        place[-1] = (uint8_t)value_length;
+    else if (code == 2)
+        memcpy(place - 2, &(uint16_t){(uint16_t)value_length}, 2);
+    else if (code == 3)
+        memcpy(place - 4, &(uint32_t){(uint32_t)value_length}, 4);
+    memcpy(place, key, key_length);
+    return o;
+}
+
+size_t object_wide_key_length(const struct object *o) {
+    uint8_t flags = object_flags(o);
+    uint32_t wide;
+    memcpy(&wide, key_place(o, flags) - code_bytes(length_code(flags)) - 4, 4);
+    return wide;
+}
+
+/* Of an embedded value; 0 if there is none. */
 static inline size_t embedded_length(const struct object *o) {
-    const uint8_t *p = object_lengths(o) + ((object_flags(o) & OBJECT_WIDE_KEY) ? 4 : 0);
-    switch ((object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT) {
+    uint8_t flags = object_flags(o);
+    const uint8_t *place = key_place(o, flags);
+    uint16_t two;
+    uint32_t four;
+    switch (length_code(flags)) {
     case 1:
-        return *p;
-    case 2: {
-        uint16_t n;
-        memcpy(&n, p, 2);
-        return n;
-    }
-    case 3: {
-        uint32_t n;
-        memcpy(&n, p, 4);
-        return n;
-    }
+        return place[-1];
+    case 2:
+        memcpy(&two, place - 2, 2);
+        return two;
+    case 3:
+        memcpy(&four, place - 4, 4);
+        return four;
     default:
         return 0;
     }
@@ -119,9 +108,9 @@ static const char *integer_text(int64_t value, char buffer[OBJECT_INTEGER_BUFFER
 
 const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER],
                           size_t *length) {
-    if (object_encoding(o) == ENCODING_INT)
-        return integer_text(object_integer(o), buffer, length);
-    if (UNLIKELY(object_flags(o) & OBJECT_POINTER)) {
+    if (UNLIKELY(object_flags(o) & OBJECT_HAS_BODY)) {
+        if (object_encoding(o) == ENCODING_INT)
+            return integer_text(object_integer(o), buffer, length);
         const struct blob *blob = object_pointer(o);
         *length = blob->length;
         return blob->data;
@@ -164,14 +153,13 @@ static bool parse_integer(const char *text, size_t length, int64_t *value) {
     return true;
 }
 
-static struct object *make_embedded(const char *key, size_t key_length, size_t length,
-                                    int64_t expiry_ms, enum object_encoding encoding,
-                                    char **content) {
-    unsigned code = width_code(length);
-    struct layout l = {.length_width = code_bytes(code), .value = length};
+static inline struct object *make_embedded(const char *key, size_t key_length, size_t length,
+                                           int64_t expiry_ms, enum object_encoding encoding,
+                                           char **content) {
+    unsigned code = length < 256 ? 1 : length < 65536 ? 2 : 3;
     struct object *o =
-        object_new(&l, (uint8_t)(OBJECT_STRING | encoding << 4),
-                   (uint8_t)(code << OBJECT_LENGTH_SHIFT), key, key_length, expiry_ms);
+        object_new((uint8_t)(OBJECT_STRING | encoding << 4), (uint8_t)(code << OBJECT_LENGTH_SHIFT),
+                   length, key, key_length, expiry_ms);
     size_t ignored;
     *content = (char *)object_key(o, &ignored) + key_length;
     return o;
@@ -179,9 +167,8 @@ static struct object *make_embedded(const char *key, size_t key_length, size_t l
 
 struct object *object_make_integer(const char *key, size_t key_length, int64_t value,
                                    int64_t expiry_ms) {
-    struct layout l = {.body = 8};
-    struct object *o =
-        object_new(&l, (uint8_t)(OBJECT_STRING | ENCODING_INT << 4), 0, key, key_length, expiry_ms);
+    struct object *o = object_new((uint8_t)(OBJECT_STRING | ENCODING_INT << 4), OBJECT_HAS_BODY, 0,
+                                  key, key_length, expiry_ms);
     atomic_init(object_body(o), value);
     return o;
 }
@@ -189,9 +176,8 @@ struct object *object_make_integer(const char *key, size_t key_length, int64_t v
 struct object *object_make_pointer(const char *key, size_t key_length, enum object_type type,
                                    enum object_encoding encoding, void *pointer,
                                    int64_t expiry_ms) {
-    struct layout l = {.body = 8};
-    struct object *o =
-        object_new(&l, (uint8_t)(type | encoding << 4), OBJECT_POINTER, key, key_length, expiry_ms);
+    struct object *o = object_new((uint8_t)(type | encoding << 4), OBJECT_HAS_BODY | OBJECT_POINTER,
+                                  0, key, key_length, expiry_ms);
     atomic_init(object_body(o), (int64_t)(intptr_t)pointer);
     return o;
 }
@@ -218,8 +204,10 @@ struct object *object_make_string(const char *key, size_t key_length, const char
         return object_make_integer(key, key_length, integer, expiry_ms);
     char *content;
     struct object *o;
-    if (form != STRING_RAW && value_length <= OBJECT_EMBSTR_MAX_BYTES)
-        o = make_embedded(key, key_length, value_length, expiry_ms, ENCODING_EMBSTR, &content);
+    bool raw = form == STRING_RAW || value_length > OBJECT_EMBSTR_MAX_BYTES;
+    if (LIKELY(value_length <= OBJECT_EMBED_MAX_BYTES))
+        o = make_embedded(key, key_length, value_length, expiry_ms,
+                          raw ? ENCODING_RAW : ENCODING_EMBSTR, &content);
     else
         o = object_make_buffer(key, key_length, value_length, expiry_ms, false, &content);
     memcpy(content, value, value_length);
@@ -228,15 +216,10 @@ struct object *object_make_string(const char *key, size_t key_length, const char
 
 struct object *object_remake(const struct object *o, const char *key, size_t key_length,
                              int64_t expiry_ms) {
-    struct layout l = {0};
-    unsigned code = (object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
-    uint8_t kept = object_flags(o) & (OBJECT_POINTER | OBJECT_LENGTH_MASK);
-    bool has_body = object_has_body(o);
-    l.body = has_body ? 8 : 0;
-    l.length_width = code_bytes(code);
-    l.value = has_body ? 0 : embedded_length(o);
-    struct object *copy = object_new(&l, o->type_encoding, kept, key, key_length, expiry_ms);
-    if (has_body) {
+    uint8_t kept = object_flags(o) & (OBJECT_HAS_BODY | OBJECT_POINTER | OBJECT_LENGTH_MASK);
+    struct object *copy =
+        object_new(o->type_encoding, kept, embedded_length(o), key, key_length, expiry_ms);
+    if (kept & OBJECT_HAS_BODY) {
         atomic_init(object_body(copy), object_integer(o));
     } else {
         char buffer[OBJECT_INTEGER_BUFFER];
@@ -248,35 +231,18 @@ struct object *object_remake(const struct object *o, const char *key, size_t key
     return copy;
 }
 
-/* On the path of each SET, twice: when the old object is retired and when it is freed. */
-static inline size_t shell_bytes(const struct object *o) {
-    const uint8_t *lengths = object_lengths(o);
-    size_t key = o->key_length;
-    unsigned code = (object_flags(o) & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
-    if (UNLIKELY(object_flags(o) & OBJECT_WIDE_KEY)) {
-        object_key(o, &key);
-        key += 4;
-    }
-    size_t value = LIKELY(code == 1) ? *lengths : 0;
-    if (UNLIKELY(code > 1 || (object_flags(o) & OBJECT_WIDE_KEY)))
-        value = embedded_length(o);
-    return (size_t)(lengths - (const uint8_t *)o) + code_bytes(code) + key + value;
-}
-
 size_t object_shell_bytes(const struct object *o) {
-    return shell_bytes(o);
+    size_t key_length;
+    const char *key = object_key(o, &key_length);
+    return (size_t)(key - (const char *)o) + key_length + embedded_length(o);
 }
 
 /* --- Letting go ------------------------------------------------------------------------------- */
 
 void object_free_shell(struct object *o) {
-    memory_free_object(o, shell_bytes(o));
-}
-
-static void free_shell_job(void *o) {
-    object_free_shell(o);
+    memory_free_object(o, object_shell_bytes(o));
 }
 
 void object_retire_shell(struct object *o) {
-    epoch_retire(o, memory_object_bytes(shell_bytes(o)), free_shell_job);
+    epoch_retire_object(o, memory_object_bytes(object_shell_bytes(o)));
 }

@@ -6,7 +6,7 @@
  *   2       2        key length
  *   4       4        access clock
  *   8       0 or 8   expiry (HAS_EXPIRY)
- *           0 or 8   body (INT: the number, POINTER: the pointer)
+ *           0 or 8   body (HAS_BODY; INT: the number, POINTER: the pointer)
  *           0 or 4   key length of a wide key (WIDE_KEY)
  *           0..4     length of an embedded value
  *           n        key
@@ -50,10 +50,12 @@ enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COL
 #define OBJECT_NO_EXPIRY        INT64_MIN /* no command can set this time */
 
 #define OBJECT_HAS_EXPIRY     0x01 /* the expiry field is there */
+#define OBJECT_HAS_BODY       0x02 /* the body is there */
 #define OBJECT_POINTER        0x04 /* the body is a pointer */
 #define OBJECT_WIDE_KEY       0x08 /* 32-bit key length after the body */
 #define OBJECT_LENGTH_SHIFT   4    /* two bits: width of the value length: 0, 1, 2, 4 bytes */
 #define OBJECT_LENGTH_MASK    0x30
+#define OBJECT_LAYOUT_MASK    0x3f /* all of the above: where everything is */
 /* Two bits: which cut of a snapshot the object is newer than (snapshot.h); alone of all flags they
  * change after publication, by an atomic store under the token. */
 #define OBJECT_SNAPSHOT_SHIFT 6
@@ -83,9 +85,6 @@ static inline enum object_encoding object_encoding(const struct object *o) {
 static inline uint8_t *object_after_expiry(const struct object *o) {
     return (uint8_t *)o->payload + ((object_flags(o) & OBJECT_HAS_EXPIRY) ? 8 : 0);
 }
-static inline bool object_has_body(const struct object *o) {
-    return (object_flags(o) & OBJECT_POINTER) || (o->type_encoding >> 4) == ENCODING_INT;
-}
 static inline _Atomic int64_t *object_body(const struct object *o) {
     return (_Atomic int64_t *)object_after_expiry(o);
 }
@@ -105,16 +104,15 @@ static inline bool object_expired_at(const struct object *o, int64_t now_ms) {
     int64_t expiry_ms = object_expiry(o);
     return expiry_ms != OBJECT_NO_EXPIRY && expiry_ms <= now_ms;
 }
-const char *object_wide_key(const struct object *o, size_t *length);
+/* From the object to its key, by OBJECT_LAYOUT_MASK of the flags. */
+extern const uint8_t object_key_offsets[OBJECT_LAYOUT_MASK + 1];
+size_t object_wide_key_length(const struct object *o);
 static inline const char *object_key(const struct object *o, size_t *length) {
     uint8_t flags = object_flags(o);
-    if (__builtin_expect(flags & OBJECT_WIDE_KEY, 0))
-        return object_wide_key(o, length);
-    bool has_body = (flags & OBJECT_POINTER) || (o->type_encoding >> 4) == ENCODING_INT;
-    uint32_t width = (flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
     *length = o->key_length;
-    return (const char *)o->payload + ((flags & OBJECT_HAS_EXPIRY) ? 8 : 0) + (has_body ? 8 : 0) +
-           (width == 3 ? 4 : width);
+    if (__builtin_expect(flags & OBJECT_WIDE_KEY, 0))
+        *length = object_wide_key_length(o);
+    return (const char *)o + object_key_offsets[flags & OBJECT_LAYOUT_MASK];
 }
 static inline bool object_key_equals(const struct object *o, const char *key, size_t length) {
     size_t n;

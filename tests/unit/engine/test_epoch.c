@@ -85,6 +85,24 @@ Test(epoch, everything_is_freed_after_two_grace_periods) {
     cr_assert_eq(atomic_load(&destroyed), 100);
 }
 
+Test(epoch, objects_are_freed_by_their_size) {
+    static const size_t sizes[] = {1, 8, 9, 100, 513, 1025, 3000, 20000, 300000};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    for (size_t i = 0; i < SIZES; i++) /* what is allocated once and stays */
+        memory_free_object(memory_alloc_object(sizes[i]), sizes[i]);
+    epoch_retire_object(memory_alloc_object(8), memory_object_bytes(8));
+    pass_grace_periods();
+    epoch_reclaim(SIZE_MAX);
+    uint64_t used = memory_used_bytes();
+    for (size_t i = 0; i < SIZES; i++)
+        epoch_retire_object(memory_alloc_object(sizes[i]), memory_object_bytes(sizes[i]));
+    cr_assert_gt(memory_retired_bytes(), 300000);
+    pass_grace_periods();
+    cr_assert_eq(epoch_reclaim(SIZE_MAX), 0);
+    cr_assert_eq(memory_retired_bytes(), 0);
+    cr_assert_eq(memory_used_bytes(), used);
+}
+
 Test(epoch, an_offline_thread_does_not_hold_grace_periods_up) {
     epoch_retire(NULL, 10, count_destroyed);
     epoch_offline();
