@@ -436,7 +436,13 @@ static void entry_replace(table_root *root, uint64_t hash, struct object *old,
     struct place p;
     struct table *t = root_load(root);
     ASSERT(t != NULL);
-    bool found = table_locate(&p, write_side(t, hash), hash, old, NULL, 0);
+    struct table *side = write_side(t, hash);
+    uint64_t geometry = table_geometry(side);
+    struct bucket *home = table_bucket(side, hash_home(hash, geometry_buckets(geometry)));
+    bool found = bucket_locate(&p, home, hash_tag(hash, geometry_tag_position(geometry)), old, "",
+                               0); /* nearly always */
+    if (UNLIKELY(!found))
+        found = table_locate(&p, side, hash, old, "", 0);
     ASSERT(found);
     uint64_t before = word_load(p.bucket, p.word);
     uint64_t after = entry_make(object, entry_tag(before));

@@ -263,15 +263,27 @@ static bool read_optimistically(struct execution *execution, struct call *call, 
     return false;
 }
 
+/* One slot, as most writes want it: free, and served. false: nothing has happened. */
+static inline bool take_one(const struct wait *wait, struct slot *slot) {
+    if (UNLIKELY(wait->state == WAIT_OWNER) || !slot_try_acquire(slot))
+        return false;
+    if (LIKELY(slot_is_serving(slot)))
+        return true;
+    slot_release(slot);
+    return false;
+}
+
 enum dispatch_result execution_hold(struct execution *execution, struct wait *wait,
                                     struct call *call, size_t n, int next_slot) {
     struct slot *slots = call->keyspace->slots;
     int own_slot = n == 1 ? (int)execution->slots[0] : -1;
     if (own_slot < 0 || execution->held_slot != own_slot) {
         execution_give_back(execution);
-        bool taken = call->command->access == ACCESS_WATCHED
-                         ? execution_take_tokens(execution, wait, n)
-                         : execution_take_served(execution, wait, n);
+        bool taken = own_slot >= 0 && LIKELY(take_one(wait, &slots[own_slot]));
+        if (UNLIKELY(!taken))
+            taken = call->command->access == ACCESS_WATCHED
+                        ? execution_take_tokens(execution, wait, n)
+                        : execution_take_served(execution, wait, n);
         if (UNLIKELY(!taken))
             return DISPATCH_PARKED;
         execution->held_since_ticks = execution->last_ticks;
