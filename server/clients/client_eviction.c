@@ -61,9 +61,10 @@ static bool may_be_evicted(const struct conn *conn) {
 }
 
 /* What is to be sent counts from the next turn but one: before that the backend has not told
- * whether the kernel has taken it. One that ends is as good as gone. */
+ * whether the kernel has taken it. One that ends is as good as gone; what is no client counts
+ * elsewhere. */
 static uint64_t counted_bytes(const struct conn *conn) {
-    if (conn->state >= CONN_CLOSING || conn->session.kill_requested)
+    if (conn->state >= CONN_CLOSING || conn->session.kill_requested || conn->owner)
         return 0;
     bool under_way = conn->io.output_first && conn->loop->turn - conn->output_turn < 2;
     return conn_memory_bytes(conn) - (under_way ? conn->io.output_bytes : 0);

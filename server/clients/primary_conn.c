@@ -5,6 +5,7 @@
  * EXEC has run, and goes on to our own replicas then, so these get whole transactions only. */
 #include "server/clients/primary_conn.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/assert.h"
@@ -13,6 +14,7 @@
 #include "server/base/text.h"
 #include "server/clients/conn_events.h"
 #include "server/clients/server.h"
+#include "server/config/config.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/dispatch.h"
 
@@ -43,6 +45,7 @@ static void count(struct conn *conn, const struct batch_entry *entry) {
     struct replication *replication = &primary.server->replication;
     struct text *queued = &primary.queued;
     size_t length = (size_t)(entry->end - entry->start);
+    COUNTER_ADD(primary.server->replica.stream_bytes, length);
     note_received(conn, entry);
     if (conn->session.in_multi || queued->length > 0)
         text_append(queued, entry->start, length);
@@ -79,6 +82,13 @@ out:
     text[length] = '\0';
 }
 
+/* Whether a command that fails here, and has not there, ends the process. */
+static bool is_fatal(void) {
+    const struct config *config = config_current();
+    return config->replica_read_only &&
+           config->propagation_error_behavior != CONFIG_PROPAGATION_IGNORE;
+}
+
 static void tell_error(struct conn *conn, struct reply_mark mark) {
     char text[ERROR_SHOWN_MAX];
     const struct command *command = conn->session.last_command;
@@ -87,6 +97,14 @@ static void tell_error(struct conn *conn, struct reply_mark mark) {
               "== CRITICAL == This replica is sending an error to its master: '-%s' after "
               "processing the command '%s'",
               text, command ? command->name : "<unknown>");
+    COUNTER_ADD(primary.server->replica.stream_errors, 1);
+    if (is_fatal()) {
+        log_write(LOG_LEVEL_WARNING,
+                  "Guru Meditation: This replica panicked sending an error to its master after "
+                  "processing the command '%s'",
+                  command ? command->name : "<unknown>");
+        abort();
+    }
 }
 
 static bool asks_for_ack(const struct call *call) {

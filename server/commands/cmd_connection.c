@@ -134,7 +134,8 @@ static void reply_hello(struct call *call) {
     reply_bulk_text(reply, "mode");
     reply_bulk_text(reply, "standalone");
     reply_bulk_text(reply, "role");
-    reply_bulk_text(reply, "master");
+    reply_bulk_text(reply,
+                    replication_is_replica(&call->server->replication) ? "replica" : "master");
     reply_bulk_text(reply, "modules");
     reply_empty_array(reply);
 }

@@ -25,9 +25,12 @@ static void write_traffic(struct text *text, const struct info *info) {
     info_number(text, "total_connections_received", atomic_load(&server->accepted));
     info_number(text, "total_commands_processed", info->sum.commands);
     info_number(text, "instantaneous_ops_per_sec", atomic_load(&server->instantaneous_commands));
-    info_number(text, "total_net_input_bytes", info->sum.received_bytes);
+    uint64_t transferred = atomic_load(&server->replica.progress.all_bytes);
+    uint64_t applied = atomic_load(&server->replica.stream_bytes);
+    info_number(text, "total_net_input_bytes", info->sum.received_bytes + transferred);
     info_number(text, "total_net_output_bytes", info->sum.sent_bytes);
-    INFO_ZEROS(text, "total_net_repl_input_bytes", "total_net_repl_output_bytes");
+    info_number(text, "total_net_repl_input_bytes", transferred + applied);
+    info_number(text, "total_net_repl_output_bytes", 0);
     rate(text, "instantaneous_input_kbps", atomic_load(&server->instantaneous_input_bytes));
     rate(text, "instantaneous_output_kbps", atomic_load(&server->instantaneous_output_bytes));
     rate(text, "instantaneous_input_repl_kbps", 0);
@@ -54,7 +57,9 @@ static void write_keys(struct text *text, const struct info *info) {
                "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses",
                "active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time",
                "current_active_defrag_time", "tracking_total_keys", "tracking_total_items",
-               "tracking_total_prefixes", "unexpected_error_replies");
+               "tracking_total_prefixes");
+    info_number(text, "unexpected_error_replies",
+                atomic_load(&info->server->replica.stream_errors));
 }
 
 static uint64_t command_time_us(const struct server *server) {

@@ -154,6 +154,7 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->evicted_clients, 0);
     atomic_store(&server->authentication_failures, 0);
     error_statistics_reset();
+    replica_reset_statistics(&server->replica);
     evictor_reset_statistics(server->evictor);
     server->statistics_reset_ms = clock_now_ms();
 }

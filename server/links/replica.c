@@ -235,6 +235,12 @@ void replica_tick(struct replica *replica, uint64_t now_ms) {
     }
 }
 
+void replica_reset_statistics(struct replica *replica) {
+    atomic_store(&replica->progress.all_bytes, 0);
+    atomic_store(&replica->stream_bytes, 0);
+    atomic_store(&replica->stream_errors, 0);
+}
+
 /* --- Life ------------------------------------------------------------------------------------- */
 
 void replica_configure(struct replica *replica, const struct config *config) {

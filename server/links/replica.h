@@ -50,7 +50,9 @@ struct replica {
     /* Monotonic: when something came over the connection. Written by worker 0. */
     _Atomic uint64_t last_io_ms;
     _Atomic uint64_t received_offset; /* with what has come and is not applied. Worker 0 */
-    bool serves_stale;                /* of the configuration; exclusive */
+    /* Of the applied stream: its bytes, and the commands that failed. Written by worker 0. */
+    _Atomic uint64_t stream_bytes, stream_errors;
+    bool serves_stale; /* of the configuration; exclusive */
     struct view_state *view;
     uint64_t tried_ms, acknowledged_ms; /* worker 0, or exclusive */
 };
@@ -80,6 +82,9 @@ void replica_adopt_place(struct replica *replica, const char *id, uint64_t offse
 void replica_lost(struct replica *replica, unsigned database, bool may_continue);
 /* Tells the primary how much has been applied. Worker 0. */
 void replica_acknowledge(struct replica *replica);
+
+/* CONFIG RESETSTAT. Exclusive. */
+void replica_reset_statistics(struct replica *replica);
 
 /* For INFO and ROLE: any worker, in a handler. */
 enum replication_link replica_link(const struct replica *replica);

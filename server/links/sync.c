@@ -33,7 +33,9 @@ static bool receive_reply(struct sync *sync, char line[LINE_SIZE]) {
     if (sync_read_line(sync, line, LINE_SIZE))
         return true;
     if (!sync_is_cancelled(sync))
-        log_write(LOG_LEVEL_WARNING, "Master did not respond to command during SYNC handshake");
+        log_write(LOG_LEVEL_WARNING,
+                  sync->timed_out ? "Timeout connecting to the MASTER..."
+                                  : "Master did not respond to command during SYNC handshake");
     return false;
 }
 
@@ -121,6 +123,10 @@ static enum psync_outcome psync(struct sync *sync) {
         bool replied = sync_read_line(sync, line, sizeof line);
         if (!replied && sync_is_cancelled(sync))
             return PSYNC_TRY_LATER;
+        if (!replied && sync->timed_out) {
+            log_write(LOG_LEVEL_WARNING, "Timeout connecting to the MASTER...");
+            return PSYNC_TRY_LATER;
+        }
         psync_read_reply(replied ? line : NULL, cached_id, &reply);
     } while (reply.outcome == PSYNC_WAIT);
     write_log(&reply.log);

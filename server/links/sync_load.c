@@ -153,8 +153,10 @@ static int load_key(void *context, struct rdb_reader *reader, const struct rdb_e
     take_token(load, &key);
     bool twice = keyspace_find_raw(load->keyspace, entry->database, &key) != NULL;
     change_begin(&load->change);
-    if (!twice)
-        keyspace_add(&load->change, entry->database, &key, object, CHANGE_SET);
+    if (!twice) {
+        keyspace_add(&load->change, entry->database, &key, object, CHANGE_RESTORE);
+        access_restore(load->keyspace, object, entry->idle_s, entry->frequency);
+    }
     change_commit(&load->change);
     slot_release(&load->keyspace->slots[key.slot]);
     if (!twice)

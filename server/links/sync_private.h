@@ -27,6 +27,7 @@ struct sync {
     int64_t size; /* of the transfer */
     char mark[HISTORY_ID_LENGTH];
     char error[256]; /* why the last call failed */
+    bool timed_out;  /* because nothing came for too long */
 };
 
 #endif

@@ -61,8 +61,9 @@ void sync_close(struct sync *sync) {
 }
 
 static bool failed(struct sync *sync, int error) {
+    sync->timed_out = error == EAGAIN || error == EINPROGRESS || error == ETIMEDOUT;
     snprintf(sync->error, sizeof sync->error, "%s",
-             error == EAGAIN || error == EINPROGRESS ? "Connection timed out" : strerror(error));
+             sync->timed_out ? "Connection timed out" : strerror(error));
     return false;
 }
 
@@ -73,10 +74,12 @@ ssize_t sync_read(struct sync *sync, void *data, size_t length) {
     while (n < 0 && errno == EINTR && !sync_is_cancelled(sync));
     if (n < 0)
         failed(sync, errno);
-    else if (n == 0)
-        snprintf(sync->error, sizeof sync->error, "connection lost");
-    else
+    else if (n > 0)
         sync_note_io(sync);
+    if (n == 0) {
+        sync->timed_out = false;
+        snprintf(sync->error, sizeof sync->error, "connection lost");
+    }
     return n < 0 ? -1 : n;
 }
 
@@ -203,7 +206,11 @@ bool sync_connect(struct sync *sync) {
          at = at->ai_next)
         connected = connect_to(sync, at);
     freeaddrinfo(found);
-    if (!connected && !sync_is_cancelled(sync))
-        log_write(LOG_LEVEL_WARNING, "Error condition on socket for SYNC: %s", sync->error);
+    if (!connected && !sync_is_cancelled(sync)) {
+        if (sync->timed_out)
+            log_write(LOG_LEVEL_WARNING, "Timeout connecting to the MASTER...");
+        else
+            log_write(LOG_LEVEL_WARNING, "Error condition on socket for SYNC: %s", sync->error);
+    }
     return connected;
 }

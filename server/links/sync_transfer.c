@@ -32,14 +32,23 @@ struct transfer {
     char *buffer;
 };
 
+static void tell_failure(struct sync *sync, const char *what) {
+    if (sync_is_cancelled(sync))
+        return;
+    if (sync->timed_out)
+        log_write(LOG_LEVEL_WARNING,
+                  "Timeout receiving bulk data from MASTER... If the problem persists try to set "
+                  "the 'repl-timeout' parameter in redis.conf to a larger value.");
+    else
+        log_write(LOG_LEVEL_WARNING, "%s: %s", what, sync->error);
+}
+
 /* The line that announces it. Empty lines only keep the connection alive. */
 static bool read_head(struct sync *sync) {
     char line[LINE_SIZE];
     do {
         if (!sync_read_line(sync, line, sizeof line)) {
-            if (!sync_is_cancelled(sync))
-                log_write(LOG_LEVEL_WARNING, "I/O error reading bulk count from MASTER: %s",
-                          sync->error);
+            tell_failure(sync, "I/O error reading bulk count from MASTER");
             return false;
         }
     } while (line[0] == '\0');
@@ -133,15 +142,14 @@ static bool receive_body(struct transfer *transfer) {
             wanted = (size_t)(sync->size - transfer->received);
         ssize_t n = sync_read(sync, transfer->buffer, wanted);
         if (n <= 0) {
-            if (!sync_is_cancelled(sync))
-                log_write(LOG_LEVEL_WARNING, "I/O error trying to sync with MASTER: %s",
-                          sync->error);
+            tell_failure(sync, "I/O error trying to sync with MASTER");
             return false;
         }
         if (!write_all(transfer, (size_t)n))
             return false;
         transfer->received += n;
         atomic_store_explicit(&progress->received_bytes, transfer->received, memory_order_relaxed);
+        atomic_fetch_add_explicit(&progress->all_bytes, (uint64_t)n, memory_order_relaxed);
         flush_some(transfer);
         keep_last(transfer, (size_t)n);
         if (sync->by_mark && memcmp(transfer->last, sync->mark, sizeof transfer->last) == 0)

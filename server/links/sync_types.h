@@ -39,6 +39,7 @@ struct sync_progress {
     _Atomic int link;               /* enum replication_link, up to TRANSFER */
     _Atomic int64_t total_bytes;    /* of the transfer; 0: not known */
     _Atomic int64_t received_bytes; /* of the transfer */
+    _Atomic uint64_t all_bytes;     /* of all transfers so far */
     _Atomic uint64_t last_io_ms;    /* monotonic */
 };
 

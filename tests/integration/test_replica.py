@@ -424,6 +424,7 @@ def test_what_no_primary_sends(server, by_hand):
     by_hand.send_command("SET", "k", "w")
     wait_until(lambda: server.call("GET", "k") == b"w")
     assert re.search(r"== CRITICAL == This replica is sending an error to its master: '-ERR unknown command 'NONSENSE'", server.log())
+    assert server.info("stats")["unexpected_error_replies"] == "1"
 
 
 def test_who_is_served_meanwhile(start, by_hand):
@@ -455,6 +456,65 @@ def test_who_is_served_meanwhile(start, by_hand):
     assert ReplyError("LOADING Redis is loading the dataset in memory") in loading
     assert {reply for reply in loading if not isinstance(reply, ReplyError)} <= {None, b"v" * 20}
     assert server.call("DBSIZE") == scaled(400_000)
+
+
+def test_silence(start, by_hand):
+    """repl-timeout: at each stage nobody waits for longer for a primary that says nothing."""
+    server = start({"repl-timeout": "1"})
+    follow(server, by_hand.port)
+    by_hand.accept()
+    wait_until(lambda: "Timeout connecting to the MASTER..." in server.log())
+    by_hand.shake_hands()
+    by_hand.send(b"+FULLRESYNC " + b"b" * 40 + b" 1\r\n$100\r\nREDIS")
+    wait_until(lambda: "Timeout receiving bulk data from MASTER..." in server.log())
+    by_hand.full_sync(EMPTY_RDB, 10)
+    wait_until(lambda: "MASTER timeout: no data nor PING received..." in server.log())
+    # It was in step, and asks for the rest.
+    assert by_hand.shake_hands() == [HandMade.ID, "11"]
+
+
+def test_what_clients_are_held_to_and_the_stream_is_not(start, by_hand):
+    """Memory, pauses, passwords, limits of clients, their timeouts: the stream goes on."""
+    server = start({"requirepass": "secret", "timeout": "1", "maxclients": "1", "maxmemory-clients": "200kb",
+                    "client-query-buffer-limit": "1mb", "protected-mode": "no"}, threads=2)
+    with server.raw() as client:
+        assert client.call("REPLICAOF", "127.0.0.1", by_hand.port) == "OK"
+        by_hand.full_sync(EMPTY_RDB, 0)
+        wait_until(lambda: b"master_link_status:up" in client.call("INFO", "replication"))
+        assert client.call("CLIENT", "PAUSE", "100000", "WRITE") == "OK"
+        assert client.call("CONFIG", "SET", "maxmemory", "1mb", "maxmemory-policy", "allkeys-lru") == "OK"
+        sent = by_hand.send_command("SELECT", "0")
+        for number in range(8):
+            sent += by_hand.send_command("SET", f"big{number}", "x" * 1_500_000)
+        wait_until(lambda: f"slave_repl_offset:{sent}".encode() in client.call("INFO", "replication"))
+        assert client.call("DBSIZE") == 8 and b"evicted_keys:0" in client.call("INFO", "stats")
+        begun = time.monotonic()
+        wait_until(lambda: client.call("PING") == "PONG" and time.monotonic() > begun + 2.5)
+        sent += by_hand.send_command("INCR", "n")
+        wait_until(lambda: client.call("GET", "n") == b"1")
+        assert b"evicted_clients:0" in client.call("INFO", "stats")
+        # A replica that minds the limit makes room of its own.
+        assert client.call("CLIENT", "UNPAUSE") == "OK"
+        assert client.call("CONFIG", "SET", "replica-ignore-maxmemory", "no") == "OK"
+        wait_until(lambda: client.call("DBSIZE") < 8)
+
+
+def test_what_sentinel_sends(start, server):
+    """Its transactions of REPLICAOF, CONFIG REWRITE and CLIENT KILL; the role that HELLO tells."""
+    primary = stock_primary(start)
+    bystander = server.raw()
+    for role, order in [("replica", ("127.0.0.1", primary.port)), ("master", ("NO", "ONE")), ("replica", ("127.0.0.1", primary.port))]:
+        with server.raw() as client:
+            client.call("MULTI")
+            for words in [("SLAVEOF", *order), ("CLIENT", "KILL", "TYPE", "normal"), ("CLIENT", "KILL", "TYPE", "pubsub")]:
+                assert client.call(*words) == "QUEUED"
+            assert client.call("EXEC")[0] == "OK"
+            hello = client.call("HELLO", "2")
+            assert hello[hello.index(b"role") + 1] == role.encode()
+        assert bystander.closed_within()
+        bystander = server.raw()
+    wait_link_up(server)
+    assert_equal_data(primary, server)
 
 
 def test_orders_while_it_is_busy(start, by_hand):
