@@ -24,6 +24,7 @@ const struct change_event_description change_events[CHANGE_EVENTS] = {
     [CHANGE_EXPIRED] = {"expired", 'x', true},
     [CHANGE_INCRBY] = {"incrby", '$', false},
     [CHANGE_INCRBYFLOAT] = {"incrbyfloat", '$', false},
+    [CHANGE_LOADED] = {"loaded", 0, false},
     [CHANGE_MOVE_FROM] = {"move_from", 'g', true},
     [CHANGE_MOVE_TO] = {"move_to", 'g', false},
     [CHANGE_PERSIST] = {"persist", 'g', false},

@@ -38,6 +38,7 @@ enum change_event {
     CHANGE_EXPIRED,
     CHANGE_INCRBY,
     CHANGE_INCRBYFLOAT,
+    CHANGE_LOADED,
     CHANGE_MOVE_FROM,
     CHANGE_MOVE_TO,
     CHANGE_PERSIST,
@@ -49,7 +50,7 @@ enum change_event {
     CHANGE_EVENTS
 };
 
-/* Name and class (a letter of notify-keyspace-events) of each. */
+/* Name and class (a letter of notify-keyspace-events; 0: clients are not told) of each. */
 struct change_event_description {
     const char *name;
     char class;

@@ -71,6 +71,15 @@ void rdb_reader_init(struct rdb_reader *reader, const struct rdb_source *source,
 /* data stays the caller's, and where it is until rdb_reader_free. */
 void rdb_reader_init_memory(struct rdb_reader *reader, const void *data, size_t length,
                             uint64_t string_bytes);
+/* The same reader, of rdb_reader_init_memory, for other bytes. */
+static inline void rdb_reader_set_memory(struct rdb_reader *reader, const void *data,
+                                         size_t length) {
+    reader->limits.input_bytes = length;
+    reader->window = (uint8_t *)data; /* read only */
+    reader->position = reader->summed = 0;
+    reader->window_start = 0;
+    reader->end = reader->room = length;
+}
 void rdb_reader_free(struct rdb_reader *reader);
 static inline uint64_t rdb_read_offset(const struct rdb_reader *reader) {
     return reader->window_start + reader->position;

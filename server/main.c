@@ -30,6 +30,7 @@
 #include "server/crash.h"
 #include "server/dispatch/background_work.h"
 #include "server/dispatch/slowlog.h"
+#include "server/persistence/loading.h"
 #include "server/process.h"
 #include "server/watchdog.h"
 #include "server/worker.h"
@@ -80,6 +81,10 @@ static void apply_published(const struct config *now, void *context) {
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     sem_post(&server->wake_watchdog); /* it looks more often, or less */
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
+    atomic_store(&server->sigint_shutdown, (unsigned)now->shutdown_on_sigint);
+    atomic_store(&server->sigterm_shutdown, (unsigned)now->shutdown_on_sigterm);
+    atomic_store(&server->save_points, now->save.count > 0);
+    atomic_store(&server->persistence.progress.key_delay_us, (int)now->key_load_delay);
     atomic_store(&server->keyspace->door.unlink_expired, now->lazyfree_lazy_expire);
     atomic_store(&server->keyspace->door.unlink_evicted, now->lazyfree_lazy_eviction);
     memory_set_limit(now->maxmemory, (unsigned)now->io_threads);
@@ -291,6 +296,9 @@ static int set_up_server(struct server *server) {
     if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
+    server->persistence.keyspace = server->keyspace;
+    server->persistence.service = &server->service;
+    atomic_store(&server->persistence.last_save_s, server->started_ms / 1000);
     server->pause.view = &server->keyspace->door.view;
     set_up_replication(server);
     server->evictor = evictor_create(server->keyspace);
@@ -320,6 +328,7 @@ static int set_up_server(struct server *server) {
 
 static void tear_down(struct server *server) {
     replica_stop(&server->replica);
+    loading_end(&server->persistence);
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
     listen_close(server);
@@ -342,27 +351,59 @@ static void tear_down(struct server *server) {
 #endif
 }
 
+/* All that there was has been loaded. */
+static void announce(struct server *server) {
+    if (server->listens_tcp)
+        log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
+    if (server->unix_socket[0])
+        log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");
+    process_notify_systemd(server, "STATUS=Ready to accept connections\nREADY=1\n");
+}
+
+/* The file's place in a history is where a replica goes on. A server that cannot load its data must
+ * not go on without it. */
+static void loaded(void *context, const struct rdb_load_info *info) {
+    struct server *server = context;
+    if (!info) {
+        listen_close(server);
+        process_remove_pid_file(server);
+        _exit(1);
+    }
+    if (replication_is_replica(&server->replication) && info->replication_id[0] &&
+        info->stream_database >= 0 && info->replication_offset >= 0)
+        replica_adopt_place(&server->replica, info->replication_id,
+                            (uint64_t)info->replication_offset, (unsigned)info->stream_database);
+    announce(server);
+}
+
+/* Workers answer while the data set is being loaded. */
+static int serve(struct server *server) {
+    unsigned workers_wanted = (unsigned)config_current()->io_threads;
+    /* The configuration is the workers' from here on: this thread is no reader of theirs. */
+    server->listens_tcp = config_current()->port != 0;
+    bool to_load = loading_prepare(&server->persistence, workers_wanted,
+                                   server_load_thread_number(workers_wanted));
+    int error = create_workers(server);
+    atomic_store(&server->startup_bytes, memory_used_bytes());
+    if (error == 0 && to_load)
+        error = loading_start(&server->persistence, loaded, server);
+    else if (error == 0)
+        announce(server);
+    if (error)
+        process_remove_pid_file(server);
+    else
+        process_started();
+    return error;
+}
+
 int main(int argc, char **argv) {
     struct server *server = &the_server;
     if (argc == 2 && (strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "--version") == 0))
         return process_print_version();
     if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
         return process_print_help(argv[0]);
-    if (set_up_process(server, argc, argv) < 0 || set_up_server(server) < 0)
+    if (set_up_process(server, argc, argv) < 0 || set_up_server(server) < 0 || serve(server) != 0)
         return 1;
-    /* The configuration is the workers' from here on: this thread is no reader of theirs. */
-    bool tcp = config_current()->port != 0;
-    if (create_workers(server) != 0) {
-        process_remove_pid_file(server);
-        return 1;
-    }
-    atomic_store(&server->startup_bytes, memory_used_bytes());
-    if (tcp)
-        log_write(LOG_LEVEL_NOTICE, "Ready to accept connections tcp");
-    if (server->unix_socket[0])
-        log_write(LOG_LEVEL_NOTICE, "Ready to accept connections unix");
-    process_notify_systemd(server, "STATUS=Ready to accept connections\nREADY=1\n");
-    process_started();
     if (!watchdog_run(server, workers)) {
         listen_close(server);
         process_remove_pid_file(server);

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "engine/clock.h"
+#include "engine/exclusive.h"
 #include "server/base/log.h"
 #include "server/worker.h"
 
@@ -91,14 +92,34 @@ static void doze(struct server *server, long ms) {
     sem_clockwait(&server->wake_watchdog, CLOCK_MONOTONIC, &until);
 }
 
+struct shutdown {
+    struct server *server;
+    unsigned flags;
+    bool stops;
+};
+
+static void shut_down(void *context) {
+    struct shutdown *shutdown = context;
+    shutdown->stops = server_shut_down(shutdown->server, shutdown->flags);
+}
+
 static void act_on_signal(struct server *server) {
     int number = atomic_exchange(&server->signal_received, 0);
     if (!number)
         return;
+    struct shutdown shutdown = {.server = server};
+    shutdown.flags =
+        atomic_load(number == SIGINT ? &server->sigint_shutdown : &server->sigterm_shutdown);
     log_write(LOG_LEVEL_WARNING, "Received %s scheduling shutdown...",
               number == SIGINT ? "SIGINT" : "SIGTERM");
     log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
-    server_request_shutdown(server);
+    if (server_shutdown_saves(server, shutdown.flags))
+        exclusive_run_blocking(shut_down, &shutdown);
+    else
+        shut_down(&shutdown);
+    if (!shutdown.stops)
+        log_write(LOG_LEVEL_WARNING, "Errors trying to shut down the server, check the logs for "
+                                     "more information.");
 }
 
 static unsigned still_running(struct server *server, struct worker *const *workers) {

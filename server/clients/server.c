@@ -1,11 +1,50 @@
 /* What anybody may ask of the process as a whole; main.c sets it up and waits for its end. */
 #include "server/clients/server.h"
 
+#include "engine/clock.h"
+#include "server/base/log.h"
 #include "server/clients/loop.h"
+#include "server/config/config.h"
+#include "server/persistence/saving.h"
 
-void server_request_shutdown(struct server *server) {
+#define LONGER_THAN_A_SHUTDOWN_US ((uint64_t)3600 * 1000000)
+
+uint64_t server_dirty(const struct server *server) {
+    uint64_t dirty = 0;
+    for (unsigned i = 0; i < server->loop_count; i++)
+        dirty +=
+            atomic_load_explicit(&server->loops[i]->execution.change.dirty, memory_order_relaxed);
+    return dirty;
+}
+
+static void request_shutdown(struct server *server) {
     atomic_store(&server->stopping, true);
     for (unsigned i = 0; i < server->loop_count; i++)
         loop_wake(server->loops[i]);
     sem_post(&server->wake_watchdog);
+}
+
+bool server_shutdown_saves(const struct server *server, unsigned flags) {
+    /* What is only half loaded must not take the place of the whole. */
+    if (service_limits(&server->service) & SERVICE_LOADING)
+        return false;
+    return (flags & CONFIG_SHUTDOWN_SAVE) ||
+           (atomic_load(&server->save_points) && !(flags & CONFIG_SHUTDOWN_NOSAVE));
+}
+
+bool server_shut_down(struct server *server, unsigned flags) {
+    if (server_shutdown_saves(server, flags)) {
+        log_write(LOG_LEVEL_NOTICE, "Saving the final RDB snapshot before exiting.");
+        bool saved = saving_run(&server->persistence, server_dirty(server)) == 0;
+        if (!saved && !(flags & CONFIG_SHUTDOWN_FORCE)) {
+            log_write(LOG_LEVEL_WARNING, "Error trying to save the DB, can't exit.");
+            return false;
+        }
+        if (!saved)
+            log_write(LOG_LEVEL_WARNING, "Error trying to save the DB. Exit anyway.");
+        /* What would be done from now on would be lost. */
+        pause_begin(&server->pause, clock_monotonic_us() + LONGER_THAN_A_SHUTDOWN_US, true);
+    }
+    request_shutdown(server);
+    return true;
 }

@@ -15,6 +15,7 @@
 #include "server/dispatch/pause.h"
 #include "server/dispatch/service.h"
 #include "server/links/replica.h"
+#include "server/persistence/persistence.h"
 
 #define SERVER_LISTENERS_MAX 64
 #define SERVER_WORKERS_MAX   128
@@ -46,6 +47,7 @@ struct server {
     char executable[4096];
     char pid_file[4096];   /* "" if none; set once, before the workers start */
     char unix_socket[108]; /* likewise */
+    bool listens_tcp;      /* likewise: when it started */
     int64_t started_ms;
     uint64_t started_us; /* monotonic */
     _Atomic unsigned client_count;
@@ -53,6 +55,8 @@ struct server {
     _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections, evicted_clients;
     _Atomic int signal_received; /* set by the signal handler; the watchdog acts */
     _Atomic unsigned watchdog_period_ms, shutdown_timeout_s; /* of the configuration */
+    _Atomic unsigned sigint_shutdown, sigterm_shutdown;      /* likewise: CONFIG_SHUTDOWN_ flags */
+    _Atomic bool save_points;                                /* likewise: whether there are any */
     sem_t wake_watchdog;                  /* posted when it has to look at once */
     _Atomic bool stopping;                /* all workers leave their loops */
     _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
@@ -66,7 +70,8 @@ struct server {
     struct replication replication; /* server/links/replication.h */
     struct replica replica;         /* server/links/replica.h */
     struct service service;
-    struct pause pause;      /* CLIENT PAUSE */
+    struct pause pause; /* CLIENT PAUSE */
+    struct persistence persistence;
     struct evictor *evictor; /* engine/eviction.h */
     struct slowlog *slowlog; /* server/dispatch/slowlog.h */
     struct latency_monitor latency_monitor;
@@ -81,8 +86,18 @@ struct server {
 
 /* Runs one exclusive section's worth of statistics reset. */
 void server_reset_statistics(struct server *server);
-/* Stops accepting and ends the process in order. save: SHUTDOWN SAVE semantics once there is
- * persistence. */
-void server_request_shutdown(struct server *server);
+/* The first of the numbers (keyspace_thread_set) of the threads that load an RDB file: behind those
+ * of the workers and of the replica's. */
+static inline unsigned server_load_thread_number(unsigned workers) {
+    return workers + 1;
+}
+/* Changes of keys so far, of all workers: exact in exclusive sections. */
+uint64_t server_dirty(const struct server *server);
+
+/* Whether a shutdown with these CONFIG_SHUTDOWN_ flags writes the RDB file first. Any thread. */
+bool server_shutdown_saves(const struct server *server, unsigned flags);
+/* Saves, if so, and stops accepting and ends the process in order. In an exclusive section if it
+ * saves: no command runs after it then. false: it could not be saved, and all goes on. */
+bool server_shut_down(struct server *server, unsigned flags);
 
 #endif

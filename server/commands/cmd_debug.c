@@ -21,6 +21,8 @@
 #include "server/commands/cmd_session.h"
 #include "server/commands/debug_data.h"
 #include "server/commands/debug_server.h"
+#include "server/persistence/loading.h"
+#include "server/persistence/saving.h"
 
 /* --- Time and logs ---------------------------------------------------------------------------- */
 
@@ -84,8 +86,57 @@ static void debug_change_replication_id(struct call *call) {
     reply_ok(call->reply);
 }
 
+struct reload_options {
+    bool merge, flush, save;
+};
+
+/* false: error replied. */
+static bool reload_options_parse(struct call *call, struct reload_options *options) {
+    *options = (struct reload_options){.flush = true, .save = true};
+    for (int i = 2; i < call->argc; i++) {
+        const struct argument *argument = &call->argv[i];
+        if (argument_is(argument, "merge")) {
+            options->merge = true;
+        } else if (argument_is(argument, "noflush")) {
+            options->flush = false;
+        } else if (argument_is(argument, "nosave")) {
+            options->save = false;
+        } else {
+            reply_error(call->reply, "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE "
+                                     "options.");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What follows puts it back: no change of the data set, for nobody. */
+static void empty_all(struct keyspace *keyspace) {
+    struct change change;
+    change_init(&change, &keyspace->door, VIEW_APPLYING);
+    keyspace_garbage_free(keyspace_clear(&change, -1), false);
+    change_destroy(&change);
+}
+
 static void debug_reload(struct call *call) {
-    reply_error(call->reply, "ERR DEBUG RELOAD needs persistence, which is not supported yet");
+    struct server *server = call->server;
+    struct reload_options options;
+    if (!reload_options_parse(call, &options))
+        return;
+    if (options.save && saving_run(&server->persistence, server_dirty(server)) != 0) {
+        reply_error(call->reply, "ERR");
+        return;
+    }
+    if (options.flush)
+        empty_all(server->keyspace);
+    if (loading_run(&server->persistence, server->loop_count,
+                    server_load_thread_number(server->loop_count),
+                    options.merge) != RDB_LOAD_DONE) {
+        reply_error(call->reply, "ERR Error trying to load the RDB dump, check server logs.");
+        return;
+    }
+    log_write(LOG_LEVEL_WARNING, "DB reloaded by DEBUG RELOAD");
+    reply_ok(call->reply);
 }
 
 static void debug_loadaof(struct call *call) {
@@ -269,7 +320,7 @@ static const struct subcommand {
     {"populate", 3, 5, debug_populate, false, NULL},
     {"protocol", 3, 3, debug_protocol, false, NULL},
     {"quicklist-packed-threshold", 3, 3, debug_packed_threshold, false, NULL},
-    {"reload", 2, INT32_MAX, debug_reload, false, NULL},
+    {"reload", 2, INT32_MAX, debug_reload, true, NULL},
     {"replybuffer", 4, 4, debug_accept, false, NULL},
     {"segfault", 2, 2, debug_segfault, false, NULL},
     {"set-active-expire", 3, 3, debug_set_active_expire, false, NULL},

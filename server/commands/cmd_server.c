@@ -1,5 +1,5 @@
-/* TIME, LOLWUT, SHUTDOWN, and what is asked of a primary that has no replicas and saves nothing:
- * they touch no keys. Any worker. */
+/* TIME, LOLWUT, SAVE, LASTSAVE, SHUTDOWN, and what is asked of a primary that has no replicas. Any
+ * worker. */
 #include <stdio.h>
 
 #include "engine/clock.h"
@@ -8,6 +8,7 @@
 #include "server/commands/cmd_data.h"
 #include "server/commands/cmd_session.h"
 #include "server/config/config.h"
+#include "server/persistence/saving.h"
 #include "slotwise_version.h"
 
 command_handler cmd_time, cmd_lastsave, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
@@ -15,9 +16,8 @@ command_handler cmd_time, cmd_lastsave, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_s
 
 /* --- Replication and persistence -------------------------------------------------------------- */
 
-/* Nothing is saved yet: as Redis before its first save, the time of the start. */
 enum call_result cmd_lastsave(struct call *call) {
-    reply_integer(call->reply, call->server->started_ms / 1000);
+    reply_integer(call->reply, atomic_load(&call->server->persistence.last_save_s));
     return CALL_DONE;
 }
 
@@ -64,21 +64,27 @@ enum call_result cmd_failover(struct call *call) {
     return CALL_DONE;
 }
 
+/* The whole data set to disk, while everybody waits. */
 enum call_result cmd_save(struct call *call) {
-    reply_error(call->reply, "ERR saving to disk is not implemented in this version");
+    struct server *server = call->server;
+    if (saving_run(&server->persistence, server_dirty(server)) == 0)
+        reply_ok(call->reply);
+    else
+        reply_error(call->reply, "ERR");
     return CALL_DONE;
 }
 
 enum call_result cmd_bgsave(struct call *call) {
-    if (call->argc > 2 || (call->argc == 2 && !argument_is(&call->argv[1], "schedule"))) {
+    if (call->argc > 2 || (call->argc == 2 && !argument_is(&call->argv[1], "schedule")))
         reply_error(call->reply, ERROR_SYNTAX);
-        return CALL_DONE;
-    }
-    return cmd_save(call);
+    else
+        reply_error(call->reply, "ERR saving in background is not implemented in this version");
+    return CALL_DONE;
 }
 
 enum call_result cmd_bgrewriteaof(struct call *call) {
-    return cmd_save(call);
+    reply_error(call->reply, "ERR the append only file is not implemented in this version");
+    return CALL_DONE;
 }
 
 /* --- Time, version ---------------------------------------------------------------------------- */
@@ -103,27 +109,27 @@ enum call_result cmd_lolwut(struct call *call) {
 
 /* --- SHUTDOWN --------------------------------------------------------------------------------- */
 
-struct shutdown_options {
-    bool save, no_save, now, force, abort;
-};
-
 /* false: error replied. */
-static bool shutdown_options_parse(struct call *call, struct shutdown_options *options) {
+static bool shutdown_options_parse(struct call *call, unsigned *flags, bool *abort) {
+    *flags = 0;
+    *abort = false;
     for (int i = 1; i < call->argc; i++) {
         const struct argument *argument = &call->argv[i];
-        options->save |= argument_is(argument, "save");
-        options->no_save |= argument_is(argument, "nosave");
-        options->now |= argument_is(argument, "now");
-        options->force |= argument_is(argument, "force");
-        options->abort |= argument_is(argument, "abort");
-        if (!argument_is(argument, "save") && !argument_is(argument, "nosave") &&
-            !argument_is(argument, "now") && !argument_is(argument, "force") &&
-            !argument_is(argument, "abort"))
+        if (argument_is(argument, "save"))
+            *flags |= CONFIG_SHUTDOWN_SAVE;
+        else if (argument_is(argument, "nosave"))
+            *flags |= CONFIG_SHUTDOWN_NOSAVE;
+        else if (argument_is(argument, "now"))
+            *flags |= CONFIG_SHUTDOWN_NOW;
+        else if (argument_is(argument, "force"))
+            *flags |= CONFIG_SHUTDOWN_FORCE;
+        else if (argument_is(argument, "abort"))
+            *abort = true;
+        else
             goto error;
     }
-    if (options->save && options->no_save)
-        goto error;
-    if (options->abort && (options->save || options->no_save || options->now || options->force))
+    unsigned both = CONFIG_SHUTDOWN_SAVE | CONFIG_SHUTDOWN_NOSAVE;
+    if ((*flags & both) == both || (*abort && *flags))
         goto error;
     return true;
 error:
@@ -134,21 +140,19 @@ error:
 /* There are no replicas to wait for, so that a shutdown is over at once and can never be aborted.
  */
 enum call_result cmd_shutdown(struct call *call) {
-    struct shutdown_options options = {0};
-    if (!shutdown_options_parse(call, &options))
+    unsigned flags;
+    bool abort;
+    if (!shutdown_options_parse(call, &flags, &abort))
         return CALL_DONE;
-    if (options.abort) {
+    if (abort) {
         reply_error(call->reply, "ERR No shutdown in progress.");
         return CALL_DONE;
     }
+    if (server_shutdown_saves(call->server, flags) && !call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
     log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
-    if (options.save)
-        log_write(LOG_LEVEL_WARNING,
-                  "SHUTDOWN SAVE: nothing is saved, there is no persistence yet");
-    if (options.save && !options.force) {
-        reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
-        return CALL_DONE;
-    }
-    server_request_shutdown(call->server);
-    return CALL_CLOSE;
+    if (server_shut_down(call->server, flags))
+        return CALL_CLOSE;
+    reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+    return CALL_DONE;
 }

@@ -171,29 +171,60 @@ void info_write_memory(struct text *text, const struct info *info) {
     info_number(text, "lazyfreed_objects", 0);
 }
 
-/* --- Persistence: as an idle server shows it ---------------------------------------------------
- */
+/* --- Persistence ------------------------------------------------------------------------------ */
 
-void info_write_persistence(struct text *text, const struct info *info) {
-    INFO_ZEROS(text, "loading", "async_loading", "current_cow_peak", "current_cow_size",
-               "current_cow_size_age");
-    info_decimals(text, "current_fork_perc", 0);
+static void write_saves(struct text *text, const struct info *info) {
+    const struct persistence *persistence = &info->server->persistence;
+    uint64_t dirty = info->sum.changes, saved = atomic_load(&persistence->saved_dirty);
     INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total");
-    info_number(text, "rdb_changes_since_last_save", info->sum.changes);
+    info_number(text, "rdb_changes_since_last_save", dirty > saved ? dirty - saved : 0);
     info_number(text, "rdb_bgsave_in_progress", 0);
-    info_number(text, "rdb_last_save_time", (uint64_t)info->server->started_ms / 1000);
+    info_number(text, "rdb_last_save_time", (uint64_t)atomic_load(&persistence->last_save_s));
     info_word(text, "rdb_last_bgsave_status", "ok");
     info_word(text, "rdb_last_bgsave_time_sec", "-1");
     info_word(text, "rdb_current_bgsave_time_sec", "-1");
-    INFO_ZEROS(text, "rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired",
-               "rdb_last_load_keys_loaded", "aof_enabled", "aof_rewrite_in_progress",
-               "aof_rewrite_scheduled");
+    info_number(text, "rdb_saves", atomic_load(&persistence->saves));
+    info_number(text, "rdb_last_cow_size", 0);
+    info_number(text, "rdb_last_load_keys_expired",
+                atomic_load(&persistence->progress.keys_expired));
+    info_number(text, "rdb_last_load_keys_loaded", atomic_load(&persistence->progress.keys_loaded));
+}
+
+/* As far as it is known how long the input is, else compared with what its writer used. */
+static void write_loading(struct text *text, const struct persistence *persistence) {
+    const struct rdb_load_progress *progress = &persistence->progress;
+    int64_t since_s = atomic_load(&persistence->loading_since_s);
+    if (since_s == 0)
+        return;
+    uint64_t total = atomic_load(&progress->total_bytes),
+             used = atomic_load(&progress->used_memory_bytes);
+    uint64_t loaded = atomic_load(&progress->loaded_bytes), goal = total ? total : used;
+    uint64_t left = goal > loaded ? goal - loaded : goal ? 0 : 1;
+    int64_t elapsed_s = clock_now_ms() / 1000 - since_s;
+    info_number(text, "loading_start_time", (uint64_t)since_s);
+    info_number(text, "loading_total_bytes", total);
+    info_number(text, "loading_rdb_used_mem", used);
+    info_number(text, "loading_loaded_bytes", loaded);
+    info_decimals(text, "loading_loaded_perc", goal ? (double)loaded / (double)goal * 100 : 0);
+    info_number(text, "loading_eta_seconds",
+                elapsed_s > 0 ? (uint64_t)elapsed_s * left / (loaded + 1) : 1);
+}
+
+void info_write_persistence(struct text *text, const struct info *info) {
+    const struct server *server = info->server;
+    info_number(text, "loading", (service_limits(&server->service) & SERVICE_LOADING) != 0);
+    INFO_ZEROS(text, "async_loading", "current_cow_peak", "current_cow_size",
+               "current_cow_size_age");
+    info_decimals(text, "current_fork_perc", 0);
+    write_saves(text, info);
+    INFO_ZEROS(text, "aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled");
     info_word(text, "aof_last_rewrite_time_sec", "-1");
     info_word(text, "aof_current_rewrite_time_sec", "-1");
     info_word(text, "aof_last_bgrewrite_status", "ok");
     INFO_ZEROS(text, "aof_rewrites", "aof_rewrites_consecutive_failures");
     info_word(text, "aof_last_write_status", "ok");
     INFO_ZEROS(text, "aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size");
+    write_loading(text, &server->persistence);
 }
 
 /* --- CPU, modules, cluster -------------------------------------------------------------------- */

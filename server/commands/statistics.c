@@ -153,6 +153,7 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->output_limit_disconnections, 0);
     atomic_store(&server->evicted_clients, 0);
     atomic_store(&server->authentication_failures, 0);
+    atomic_store(&server->persistence.saves, 0);
     error_statistics_reset();
     replica_reset_statistics(&server->replica);
     evictor_reset_statistics(server->evictor);

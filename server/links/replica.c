@@ -213,9 +213,15 @@ void replica_acknowledge(struct replica *replica) {
     replica->connection.send(replica->connection.context, text, (size_t)length);
 }
 
+/* What the process began with is still being loaded, and from where the stream is to go on not
+ * known yet. */
+static bool is_reading_file(const struct replica *replica) {
+    return !replica->sync && (service_limits(replica->environment.service) & SERVICE_LOADING) != 0;
+}
+
 void replica_tick(struct replica *replica, uint64_t now_ms) {
     struct replication *replication = replica->replication;
-    if (!replication_is_replica(replication))
+    if (!replication_is_replica(replication) || is_reading_file(replica))
         return;
     uint64_t timeout_ms = (uint64_t)config_current()->repl_timeout * 1000;
     if (replica->connected) {

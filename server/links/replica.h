@@ -74,7 +74,7 @@ void replica_set_primary(struct replica *replica, const char *host, int port);
 /* Exclusive. Makes it a primary: what has been applied stays and becomes the second history. */
 void replica_unset_primary(struct replica *replica);
 /* What was read from a file belongs to this place of this history: a primary that has it may go on
- * from there. Before the workers start. */
+ * from there. Exclusive, or before the workers start. */
 void replica_adopt_place(struct replica *replica, const char *id, uint64_t offset,
                          unsigned database);
 

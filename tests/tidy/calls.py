@@ -17,7 +17,7 @@ BUILD = "build/dev"
 PREPARE = "cmake --preset dev && cmake --build --preset dev --target slotwise-server"
 FOLDERS = {"engine": 0, "replication": 1, "cluster": 2, "server": 3}
 # From the bottom up. Two rooms of one level do not know each other.
-ROOMS = [("base",), ("config",), ("resp",), ("net",), ("dispatch",), ("scripting", "links"), ("clients",), ("commands",)]
+ROOMS = [("base",), ("config",), ("resp",), ("net",), ("dispatch",), ("persistence",), ("scripting", "links"), ("clients",), ("commands",)]
 ROOM_LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 SHOWN_SYMBOLS = 6

@@ -29,11 +29,6 @@ extern command_handler cmd_set, cmd_incr, cmd_lcs, cmd_del, cmd_memory_usage, cm
 __attribute__((used)) static command_handler *const linked_handlers[] = {
     cmd_set, cmd_incr, cmd_lcs, cmd_del, cmd_memory_usage, cmd_expire, cmd_scan, cmd_flushall};
 
-/* Main's part, which no test of a handler gets to. */
-__attribute__((weak)) void server_request_shutdown(struct server *server) {
-    (void)server;
-}
-
 static struct keyspace *keyspace;
 /* A test with several threads has one of each for each thread. */
 static _Thread_local struct change change;
