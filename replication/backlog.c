@@ -35,6 +35,9 @@
 
 #define FREED_PER_CALL 32
 
+_Static_assert(2 * (BACKLOG_BLOCK_MAX_BYTES / BACKLOG_FRAME_PLAIN_MAX) + 3 < BACKLOG_CUTS_MAX,
+               "the cuts of the largest block have room");
+
 static size_t block_bytes_for(size_t size) {
     size_t bytes = size / 16;
     return bytes < BACKLOG_BLOCK_MIN_BYTES   ? BACKLOG_BLOCK_MIN_BYTES
@@ -332,6 +335,10 @@ struct backlog_job *backlog_job_take(struct backlog *backlog) {
     block_free_frames(found);
     backlog_account(backlog, found);
     return block_job_create(found);
+}
+
+void backlog_job_run(struct backlog_job *job) {
+    block_job_run(job);
 }
 
 void backlog_job_give(struct backlog_job *job) {

@@ -1,18 +1,16 @@
 /* Blocks of the backlog: plain bytes, the frames made of them, and the jobs that make them. Run by:
- * the owner of the backlog, except for backlog_job_run.
+ * the owner of the backlog, except for block_job_run.
  *
  * Ownership. A job is made of what never changes: the plain bytes of a sealed block, and a copy of
  * where to cut them. While it is out the block keeps its plain bytes; if the block has to go, the
  * job inherits them. Its frames are its own until it is given back. So the two threads share
  * nothing that is written, and the hand-over (a mailbox, both ways) orders the rest. */
+#include "replication/backlog_block.h"
+
 #include <string.h>
 
 #include "engine/assert.h"
 #include "engine/memory.h"
-#include "replication/backlog_private.h"
-
-_Static_assert(2 * (BACKLOG_BLOCK_MAX_BYTES / BACKLOG_FRAME_PLAIN_MAX) + 3 < BACKLOG_CUTS_MAX,
-               "the cuts of the largest block have room");
 
 struct backlog_job {
     struct backlog_block *block; /* NULL: it is gone, plain is ours. The owner's thread only. */
@@ -186,7 +184,7 @@ struct backlog_job *block_job_create(struct backlog_block *block) {
     return block->job = job;
 }
 
-void backlog_job_run(struct backlog_job *job) {
+void block_job_run(struct backlog_job *job) {
     struct frame_encoder *encoder = frame_encoder_create();
     while (job->frames.plain_bytes < job->length) {
         bool continued;
