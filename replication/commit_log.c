@@ -385,3 +385,8 @@ bool commit_log_sleep(struct commit_log *log) {
     atomic_store(&log->asleep, false);
     return false;
 }
+
+void commit_log_awake(struct commit_log *log) {
+    if (atomic_load_explicit(&log->asleep, memory_order_relaxed))
+        atomic_store_explicit(&log->asleep, false, memory_order_relaxed);
+}

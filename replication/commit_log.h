@@ -67,6 +67,8 @@ uint64_t commit_log_read_number(const struct commit_log *log);
 /* The consumer is about to sleep: true: it may, and wake will be called for what is committed from
  * now on, once. false: there is something to read. */
 bool commit_log_sleep(struct commit_log *log);
+/* It does not sleep any more, for whatever reason: nobody needs to wake it. */
+void commit_log_awake(struct commit_log *log);
 
 /* Memory of all lanes. Any thread; not exact while others commit. */
 size_t commit_log_bytes(const struct commit_log *log);

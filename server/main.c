@@ -25,6 +25,7 @@
 #include "server/clients/client_eviction.h"
 #include "server/clients/listen.h"
 #include "server/clients/primary_conn.h"
+#include "server/clients/replica_conn.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
 #include "server/crash.h"
@@ -98,6 +99,15 @@ static int rebind_addresses(const struct config *before, const struct config *af
     (void)before;
     *error = "Failed to bind to specified addresses.";
     return listen_change(context, after) ? -1 : 0;
+}
+
+static int resize_backlog(const struct config *before, const struct config *after, void *context,
+                          const char **error) {
+    struct server *server = context;
+    (void)before;
+    (void)error;
+    primary_resize_backlog(&server->primary, (uint64_t)after->repl_backlog_size);
+    return 0;
 }
 
 static int rebind_port(const struct config *before, const struct config *after, void *context,
@@ -276,6 +286,50 @@ static int set_up_process(struct server *server, int argc, char **argv) {
     return fit_client_limit(); /* publishes another configuration */
 }
 
+static void wake_workers(void *context) {
+    const struct server *server = context;
+    for (unsigned i = 0; i < server->loop_count; i++)
+        loop_wake(server->loops[i]);
+}
+
+static void wake_first_worker(void *context) {
+    const struct server *server = context;
+    loop_wake(server->loops[0]);
+}
+
+static unsigned stream_database(void *context) {
+    (void)context;
+    return primary_conn_database();
+}
+
+static uint64_t last_commit(void *context) {
+    const struct server *server = context;
+    return commit_log_last_number(server->primary.log);
+}
+
+static void set_up_serving(struct server *server) {
+    const struct snapshot_surroundings walk = {
+        .keyspace = server->keyspace,
+        .workers = (unsigned)config_current()->io_threads,
+        .spool_directory = ".",
+        .memory_bytes = SNAPSHOT_MEMORY_BYTES,
+        .log_number = last_commit,
+        .wake = wake_workers,
+        .context = server,
+    };
+    snapshot_walker_init(&server->walker, &walk);
+    const struct primary_surroundings around = {
+        .keyspace = server->keyspace,
+        .walker = &server->walker,
+        .replication = &server->replication,
+        .stream_database = stream_database,
+        .connection = &replica_connection,
+        .wake = wake_first_worker,
+        .context = server,
+    };
+    primary_init(&server->primary, &around);
+}
+
 static void set_up_replication(struct server *server) {
     const struct sync_environment environment = {.keyspace = server->keyspace,
                                                  .service = &server->service};
@@ -283,6 +337,7 @@ static void set_up_replication(struct server *server) {
     replica_init(&server->replica, &server->replication, &environment, &server->keyspace->door.view,
                  (unsigned)config_current()->io_threads);
     server->replica.connection = primary_conn_for(server);
+    set_up_serving(server);
 }
 
 /* All that the workers find when they start. */
@@ -312,6 +367,7 @@ static int set_up_server(struct server *server) {
     config_on_change("port", rebind_port, server);
     config_on_change("jemalloc-bg-thread", apply_background_thread, server);
     memory_set_background_thread(config_current()->jemalloc_bg_thread);
+    config_on_change("repl-backlog-size", resize_backlog, server);
     config_on_change("maxclients", raise_client_limit, server);
     show_logo(config_current());
     if (listen_open(server) != 0)
@@ -337,6 +393,8 @@ static void tear_down(struct server *server) {
     log_write(LOG_LEVEL_WARNING, "Slotwise is now ready to exit, bye bye...");
 #ifdef SLOTWISE_ASAN
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
+    snapshot_walker_destroy(&server->walker);
+    primary_destroy(&server->primary);
     evictor_destroy(server->evictor); /* looks at the keyspace */
     keyspace_destroy(server->keyspace);
     replication_destroy(&server->replication);

@@ -29,6 +29,8 @@
 #define EVICT_STEP_US           50 /* of a turn */
 #define FREE_STEP_US            50
 #define REBUILD_STEP_US         50 /* under the token */
+#define SNAPSHOT_STEP_US        100
+#define SNAPSHOT_BUSY_US        1000 /* until slots in use are looked at again */
 #define RECLAIM_AGAIN_US        1000
 #define LEAVING_WAIT_US         1000
 #define CLOSE_ALL_US            1000000
@@ -142,6 +144,26 @@ static void rebuild_some(struct worker *worker) {
     worker->rebuild_due_us = clock_monotonic_us() + (more ? REBUILD_STEP_US * 3 : TIMER_MS * 1000);
 }
 
+/* The walk of a snapshot: all of the time that nobody else wants, else a quarter of it. */
+static void snapshot_some(struct worker *worker) {
+    struct snapshot_walker *walker = &worker->loop.server->walker;
+    uint64_t start_us = clock_monotonic_us();
+    uint64_t commands =
+        atomic_load_explicit(&worker->loop.execution.commands, memory_order_relaxed);
+    bool idle = commands == worker->snapshot_commands;
+    worker->snapshot_commands = commands;
+    if (worker->snapshot_idle_us == UINT64_MAX)
+        worker->snapshot_idle_us = worker->snapshot_due_us = 0; /* it has just begun */
+    if (start_us < (idle ? worker->snapshot_idle_us : worker->snapshot_due_us))
+        return;
+    enum snapshot_step step = snapshot_walk_step(walker, worker->loop.number, SNAPSHOT_STEP_US);
+    uint64_t now_us = clock_monotonic_us();
+    worker->snapshot_idle_us = step == SNAPSHOT_STEP_MORE ? 0 : now_us + SNAPSHOT_BUSY_US;
+    worker->snapshot_due_us = now_us + (now_us - start_us) * 3;
+    if (worker->snapshot_due_us < worker->snapshot_idle_us)
+        worker->snapshot_due_us = worker->snapshot_idle_us;
+}
+
 /* Frees what has become safe. What has not is looked at again soon, also when nothing else happens
  * here: it depends on what the other workers do. */
 static void free_retired(struct worker *worker) {
@@ -165,6 +187,10 @@ static void run_timers(struct worker *worker) {
         evict_some(worker);
     if (now_us >= worker->rebuild_due_us)
         rebuild_some(worker);
+    if (UNLIKELY(snapshot_walk_is_on(&loop->server->walker)))
+        snapshot_some(worker);
+    else
+        worker->snapshot_idle_us = UINT64_MAX;
     free_retired(worker);
     client_eviction_tick(loop);
     if (UNLIKELY(atomic_load_explicit(&loop->attention, memory_order_relaxed)) &&
@@ -246,7 +272,9 @@ static int64_t time_to_timer_us(const struct worker *worker) {
                               earlier(worker->eviction_due_us, worker->reclaim_due_us));
     due_us = earlier(due_us, earlier(wait_list_due_us(&execution->paused),
                                      wait_list_due_us(&execution->delayed)));
-    due_us = earlier(due_us, worker->rebuild_due_us);
+    due_us = earlier(due_us, earlier(worker->rebuild_due_us, worker->snapshot_idle_us));
+    if (worker->loop.number == 0)
+        due_us = earlier(due_us, primary_due_us(&worker->loop.server->primary));
     uint64_t now_us = clock_monotonic_us();
     return due_us > now_us ? (int64_t)(due_us - now_us) : 0;
 }
@@ -259,6 +287,8 @@ static void turn(struct worker *worker) {
     run_ready(loop);
     run_waiting(loop);
     batch_run(loop);
+    if (loop->number == 0)
+        primary_turn(&loop->server->primary);
     flush_dirty(loop);
     int64_t timeout_us = 0;
     epoch_quiescent();
@@ -273,6 +303,8 @@ static void turn(struct worker *worker) {
     mailbox_awake(&loop->mailbox);
     batch_run(loop);
     io_release_buffers(loop->io);
+    if (loop->number == 0)
+        primary_turn(&loop->server->primary);
     flush_dirty(loop);
     run_timers(worker);
 }
@@ -342,7 +374,7 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     loop->execution.pause = &server->pause;
     loop->execution.service = &server->service;
     loop->execution.accounting = &server->accounting;
-    worker->reclaim_due_us = UINT64_MAX;
+    worker->reclaim_due_us = worker->snapshot_idle_us = UINT64_MAX;
     int error = mailbox_init(&loop->mailbox);
     if (error)
         return error;

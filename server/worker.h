@@ -22,6 +22,10 @@ struct worker {
     /* Timers; monotonic. */
     uint64_t timer_due_us, expiry_due_us, eviction_due_us, rebuild_due_us;
     uint64_t reclaim_due_us; /* UINT64_MAX: nothing is retired */
+    /* The walk of a snapshot goes on: when this thread does nothing else, and when it is busy.
+     * UINT64_MAX: it has no part in one. */
+    uint64_t snapshot_idle_us, snapshot_due_us;
+    uint64_t snapshot_commands; /* that had run when it last looked */
     struct expiry_cursor expiry;
     bool expiry_hurry;
     unsigned connection_samples;

@@ -17,6 +17,7 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/clients/balance.h"
+#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 
 #define WAKE_PERMILLE     900 /* mean load of those awake above which one more wakes */
@@ -49,7 +50,7 @@ struct loop *balance_choose(struct server *server) {
 static void give_away(struct loop *loop) {
     for (struct conn *conn = loop->connections, *next; conn && loop->give_away > 0; conn = next) {
         next = conn->next;
-        if (conn->state >= CONN_DETACHING || conn->owner)
+        if (conn->state >= CONN_DETACHING || conn->owner || conn_is_replica(conn))
             continue;
         loop->give_away--;
         if (!conn->move_target)

@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
+#include "server/clients/replica_conn.h"
 #include "server/dispatch/dispatch.h"
 
 #define KEYS_TOGETHER 32           /* of a list, prefetched in one go */
@@ -180,6 +181,8 @@ static void batch_finish(struct conn *members) {
             continue;
         }
         conn_batch_done(conn);
+        if (UNLIKELY(conn->session.replica != NULL))
+            replica_conn_settle(conn);
         conn_mark_dirty(conn);
     }
 }

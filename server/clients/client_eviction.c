@@ -19,6 +19,7 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/clients/connections.h"
+#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
 
@@ -56,8 +57,8 @@ static void publish(struct loop *loop, uint64_t bytes, uint64_t biggest_bytes) {
 }
 
 static bool may_be_evicted(const struct conn *conn) {
-    return !conn->session.no_evict && !conn->owner && !conn->session.kill_requested &&
-           conn->state < CONN_CLOSING;
+    return !conn->session.no_evict && !conn->owner && !conn_is_replica(conn) &&
+           !conn->session.kill_requested && conn->state < CONN_CLOSING;
 }
 
 /* What is to be sent counts from the next turn but one: before that the backend has not told

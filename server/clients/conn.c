@@ -11,6 +11,7 @@
 #include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/base/log.h"
+#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
 #include "server/dispatch/dispatch.h"
@@ -108,7 +109,7 @@ void conn_mark_dirty(struct conn *conn) {
 static bool over_output_limit(struct conn *conn) {
     const struct config_output_limit *limit =
         &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
-    if (LIKELY(limit->hard_bytes == 0 && limit->soft_bytes == 0))
+    if (LIKELY((limit->hard_bytes == 0 && limit->soft_bytes == 0) || conn_is_replica(conn)))
         return false;
     size_t pending = conn->owner ? 0 : conn->io.output_bytes;
     bool over = limit->hard_bytes && pending >= limit->hard_bytes;
@@ -136,6 +137,8 @@ void conn_flush(struct conn *conn) {
         return;
     }
     struct loop *loop = conn->loop;
+    if (UNLIKELY(conn->session.replica != NULL))
+        replica_conn_fill(conn);
     if (LIKELY(!conn->io.output_first))
         conn->output_turn = loop->turn;
     else
@@ -256,6 +259,7 @@ void conn_free_if_done(struct conn *conn) {
         !dispatch_forget(&conn->loop->execution, &conn->wait, &conn->session))
         return;
     wait_end(&conn->wait);
+    replica_conn_forget(conn);
     conn_unlink(conn);
     client_list_remove(&conn->loop->server->clients, conn->session.id);
     atomic_fetch_sub(&conn->loop->server->client_count, 1);
@@ -275,6 +279,8 @@ void conn_look_after(struct conn *conn, uint64_t timeout_ms) {
     }
     if (conn->session.kill_requested) {
         conn_close(conn);
+    } else if (conn_is_replica(conn)) {
+        conn_try_move(conn);
     } else if (timeout_ms && conn->loop->now_ms - conn->last_active_ms > timeout_ms &&
                conn->state != CONN_PARKED) {
         log_write(LOG_LEVEL_VERBOSE, "Closing idle client");

@@ -10,6 +10,7 @@
 #include "server/base/log.h"
 #include "server/clients/batch.h"
 #include "server/clients/input.h"
+#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
 
@@ -92,6 +93,8 @@ void conn_arrive(struct conn *conn) {
     if (error || loop->leaving || conn->session.kill_requested)
         conn_close(conn);
     else
+        replica_conn_settle(conn);
+    if (conn->state == CONN_IDLE)
         conn_go_on(conn);
 }
 

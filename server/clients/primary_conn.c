@@ -206,3 +206,7 @@ struct primary_connection primary_conn_for(struct server *server) {
     return (struct primary_connection){open_connection,  drop_connection, close_connection,
                                        last_received_ms, send_bytes,      server};
 }
+
+unsigned primary_conn_database(void) {
+    return primary.conn ? primary.conn->session.database : 0;
+}

@@ -10,5 +10,8 @@ struct server;
 
 /* What replica.h calls. Before the workers start. */
 struct primary_connection primary_conn_for(struct server *server);
+/* The database that the stream has selected where it has been applied up to; 0 without a
+ * connection. In an exclusive section. */
+unsigned primary_conn_database(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include "server/dispatch/latency_monitor.h"
 #include "server/dispatch/pause.h"
 #include "server/dispatch/service.h"
+#include "server/links/primary.h"
 #include "server/links/replica.h"
 #include "server/persistence/persistence.h"
 
@@ -69,6 +70,8 @@ struct server {
     _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
     struct replication replication; /* server/links/replication.h */
     struct replica replica;         /* server/links/replica.h */
+    struct snapshot_walker walker;  /* snapshots of the keyspace */
+    struct primary primary;         /* server/links/primary.h */
     struct service service;
     struct pause pause; /* CLIENT PAUSE */
     struct persistence persistence;

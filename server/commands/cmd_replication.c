@@ -1,4 +1,4 @@
-/* REPLICAOF (SLAVEOF), ROLE, REPLCONF.
+/* REPLICAOF (SLAVEOF), ROLE.
  *
  * REPLICAOF changes the role while all workers are stopped. */
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "server/config/config.h"
 #include "server/dispatch/session.h"
 
-command_handler cmd_replicaof, cmd_slaveof, cmd_role, cmd_replconf;
+command_handler cmd_replicaof, cmd_slaveof, cmd_role;
 
 /* The user, as CLIENT LIST shows him. */
 static void log_change(struct call *call, const char *what) {
@@ -120,16 +120,5 @@ enum call_result cmd_role(struct call *call) {
     reply_integer(call->reply, link == REPLICATION_LINK_CONNECTED
                                    ? (int64_t)atomic_load(&replication->history.offset)
                                    : -1);
-    return CALL_DONE;
-}
-
-/* --- REPLCONF --------------------------------------------------------------------------------- */
-
-/* From our primary: GETACK, which its connection answers. */
-enum call_result cmd_replconf(struct call *call) {
-    if (call->argc % 2 == 0)
-        reply_error(call->reply, ERROR_SYNTAX);
-    else
-        reply_ok(call->reply);
     return CALL_DONE;
 }

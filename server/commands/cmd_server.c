@@ -11,23 +11,13 @@
 #include "server/persistence/saving.h"
 #include "slotwise_version.h"
 
-command_handler cmd_time, cmd_lastsave, cmd_wait, cmd_waitaof, cmd_lolwut, cmd_shutdown,
-    cmd_failover, cmd_save, cmd_bgsave, cmd_bgrewriteaof;
+command_handler cmd_time, cmd_lastsave, cmd_waitaof, cmd_lolwut, cmd_shutdown, cmd_failover,
+    cmd_save, cmd_bgsave, cmd_bgrewriteaof;
 
 /* --- Replication and persistence -------------------------------------------------------------- */
 
 enum call_result cmd_lastsave(struct call *call) {
     reply_integer(call->reply, atomic_load(&call->server->persistence.last_save_s));
-    return CALL_DONE;
-}
-
-/* No replica can acknowledge anything, however long one waits. */
-enum call_result cmd_wait(struct call *call) {
-    int64_t replicas;
-    uint64_t until_us;
-    if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_us))
-        return CALL_DONE;
-    reply_integer(call->reply, 0);
     return CALL_DONE;
 }
 

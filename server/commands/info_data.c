@@ -36,7 +36,9 @@ static void write_traffic(struct text *text, const struct info *info) {
     rate(text, "instantaneous_input_repl_kbps", 0);
     rate(text, "instantaneous_output_repl_kbps", 0);
     info_number(text, "rejected_connections", atomic_load(&server->rejected_connections));
-    INFO_ZEROS(text, "sync_full", "sync_partial_ok", "sync_partial_err");
+    info_number(text, "sync_full", atomic_load(&server->primary.full_syncs));
+    info_number(text, "sync_partial_ok", atomic_load(&server->primary.partial_syncs));
+    info_number(text, "sync_partial_err", atomic_load(&server->primary.partial_syncs_refused));
 }
 
 static void write_keys(struct text *text, const struct info *info) {

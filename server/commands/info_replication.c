@@ -51,23 +51,61 @@ static void write_link(struct text *text, const struct server *server) {
     info_number(text, "replica_announced", config->replica_announced);
 }
 
-void info_write_replication(struct text *text, const struct info *info) {
+struct replica_lines {
+    struct text *text; /* NULL: they are counted only */
+    unsigned count;
+};
+
+static void write_replica(void *context, const struct replica_link *link) {
+    struct replica_lines *lines = context;
+    static const char *const states[] = {[LINK_HANDSHAKE] = "wait_bgsave",
+                                         [LINK_WAITING] = "wait_bgsave",
+                                         [LINK_SNAPSHOT] = "send_bulk",
+                                         [LINK_ONLINE] = "online"};
+    enum replica_link_state state = replica_link_state(link);
+    if (state == LINK_DROPPED)
+        return;
+    if (lines->text)
+        text_append_format(lines->text, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld\r\n",
+                           lines->count, link->address, link->listening_port, states[state],
+                           (unsigned long long)atomic_load(&link->acknowledged_offset),
+                           state == LINK_ONLINE
+                               ? (long long)seconds_since(atomic_load(&link->acknowledged_ms))
+                               : 0);
+    lines->count++;
+}
+
+static void write_replicas(struct text *text, const struct primary *primary) {
     const struct config *config = config_current();
+    struct replica_lines counted = {0}, written = {.text = text};
+    primary_visit(primary, write_replica, &counted);
+    info_number(text, "connected_slaves", counted.count);
+    if (config->min_replicas_to_write && config->min_replicas_max_lag)
+        info_number(text, "min_slaves_good_slaves", atomic_load(&primary->good_replicas));
+    primary_visit(primary, write_replica, &written);
+}
+
+static void write_backlog(struct text *text, const struct primary *primary, uint64_t end) {
+    uint64_t first = atomic_load(&primary->backlog_first_offset);
+    bool active = atomic_load(&primary->backlog_active);
+    info_number(text, "repl_backlog_active", active);
+    info_number(text, "repl_backlog_size", (uint64_t)config_current()->repl_backlog_size);
+    info_number(text, "repl_backlog_first_byte_offset", active ? first + 1 : 0);
+    info_number(text, "repl_backlog_histlen", active && end > first ? end - first : 0);
+}
+
+void info_write_replication(struct text *text, const struct info *info) {
     const struct replication *replication = &info->server->replication;
     const struct history *history = &replication->history;
     bool is_replica = replication_is_replica(replication);
     info_word(text, "role", is_replica ? "slave" : "master");
     if (is_replica)
         write_link(text, info->server);
-    info_number(text, "connected_slaves", 0);
-    if (config->min_replicas_to_write && config->min_replicas_max_lag)
-        info_number(text, "min_slaves_good_slaves", 0);
+    write_replicas(text, &info->server->primary);
     info_word(text, "master_failover_state", "no-failover");
     info_word(text, "master_replid", history->id);
     info_word(text, "master_replid2", history->second_id);
     info_number(text, "master_repl_offset", atomic_load(&history->offset));
     signed_number(text, "second_repl_offset", history->second_offset);
-    info_number(text, "repl_backlog_active", 0);
-    info_number(text, "repl_backlog_size", (uint64_t)config->repl_backlog_size);
-    INFO_ZEROS(text, "repl_backlog_first_byte_offset", "repl_backlog_histlen");
+    write_backlog(text, &info->server->primary, atomic_load(&history->offset));
 }

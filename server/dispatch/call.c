@@ -83,6 +83,10 @@ void call_done_logged(struct call *call) {
                         (size_t)call->argc);
 }
 
+void call_note_commit(struct call *call, uint64_t number) {
+    call->session->last_commit = number;
+}
+
 /* --- Containers of subcommands ---------------------------------------------------------------- */
 
 void call_reply_help(struct call *call, const char *const *lines) {

@@ -28,9 +28,17 @@ static inline bool call_is_logged(const struct call *call) {
 /* The handler has returned: what it changed is logged as its arguments unless it has propagated
  * something else. For whoever runs handlers, each time that it is true that the command has run. */
 void call_done_logged(struct call *call);
+void call_note_commit(struct call *call, uint64_t number); /* for WAIT */
 static inline void call_done(struct call *call) {
     if (call_is_logged(call))
         call_done_logged(call);
+}
+
+/* What the unit has changed goes into the effect log, under its tokens. */
+static inline void call_commit(struct call *call) {
+    uint64_t number = change_commit(call->change);
+    if (UNLIKELY(number != 0))
+        call_note_commit(call, number);
 }
 
 /* What X HELP replies: a heading, the lines (NULL-terminated; two per subcommand), HELP itself. */

@@ -293,7 +293,7 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
     keyspace_counts_hold(call->keyspace);
     enum call_result result = run_handler(execution, call);
     call_done(call);
-    change_commit(call->change);
+    call_commit(call);
     keyspace_counts_publish(call->keyspace);
     uint64_t now = clock_ticks();
     if (own_slot >= 0 && next_slot == own_slot &&
@@ -371,7 +371,7 @@ static void call_in_section(void *context) {
     call_done(section->call); /* what an unfinished command has changed is done */
     if (section->result != CALL_UNFINISHED)
         account_now(section->execution, section->call, errors);
-    change_commit(section->call->change);
+    call_commit(section->call);
 }
 
 /* The command goes on when what it waits for is there, or in the next turn. */

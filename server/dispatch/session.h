@@ -16,6 +16,7 @@
 #include "server/dispatch/command.h"
 
 struct watcher;
+struct replica_link;
 struct waiter_queue;
 
 /* One command queued by MULTI: its arguments copied into one allocation. */
@@ -64,6 +65,9 @@ struct session {
     struct transaction transaction;
     struct unfinished *unfinished; /* of the command that waits; NULL: none */
     struct shared_text *name, *library_name, *library_version; /* NULL: none */
+    struct replica_link
+        *replica;         /* of the connection of a replica (links/replica_link.h), or NULL */
+    uint64_t last_commit; /* number in the effect log of the last change that it made; 0: none */
     const struct command *last_command;
     uint64_t created_ms; /* monotonic */
 };

@@ -11,6 +11,7 @@
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "engine/watch.h"
+#include "server/dispatch/call.h"
 #include "server/dispatch/transaction.h"
 
 command_handler cmd_multi, cmd_exec, cmd_discard, cmd_watch, cmd_unwatch;
@@ -163,7 +164,7 @@ static void execute(void *context) {
     reply_array(reply, transaction.count);
     for (size_t i = 0; i < transaction.count; i++)
         run_queued(unit, &transaction.commands[i]);
-    change_commit(unit->call->change); /* its effects refer to what was queued */
+    call_commit(unit->call); /* its effects refer to what was queued */
     session->transaction = transaction;
     session_discard(session);
 }

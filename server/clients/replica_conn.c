@@ -1,0 +1,43 @@
+/* See replica_conn.h. */
+#include "server/clients/replica_conn.h"
+
+#include "server/clients/server.h"
+
+static void wake(struct session *session) {
+    conn_mark_dirty(conn_of_session(session));
+}
+
+static void close_connection(struct session *session) {
+    conn_close(conn_of_session(session));
+}
+
+static size_t unsent_bytes(const struct session *session) {
+    const struct conn *conn = conn_of_session((struct session *)(uintptr_t)session);
+    return conn->io.output_bytes + reply_pending_bytes(&conn->reply);
+}
+
+const struct replica_connection replica_connection = {wake, close_connection, unsent_bytes};
+
+void replica_conn_settle(struct conn *conn) {
+    struct server *server = conn->loop->server;
+    struct replica_link *link = conn->session.replica;
+    if (!link || !link->attached || link->at_home || conn->state >= CONN_DETACHING)
+        return;
+    if (conn->loop == server->loops[0])
+        primary_welcome(&server->primary, link);
+    else
+        conn->move_target = server->loops[0]; /* as soon as it is quiet */
+}
+
+void replica_conn_fill(struct conn *conn) {
+    struct replica_link *link = conn->session.replica;
+    if (link && link->at_home &&
+        !replica_link_fill(link, &conn->reply, unsent_bytes(&conn->session)))
+        conn_close(conn);
+}
+
+void replica_conn_forget(struct conn *conn) {
+    if (conn->session.replica)
+        primary_forget(&conn->loop->server->primary, conn->session.replica);
+    conn->session.replica = NULL;
+}

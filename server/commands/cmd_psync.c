@@ -1,0 +1,190 @@
+/* What replicas say to their primary, and WAIT: REPLCONF, PSYNC, SYNC.
+ *
+ * Run by: any worker. PSYNC is decided while all workers are stopped (links/primary.h); from then
+ * on the connection belongs to a replica and moves to worker 0. */
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "server/base/log.h"
+#include "server/clients/server.h"
+#include "server/commands/cmd_data.h"
+#include "server/commands/cmd_session.h"
+#include "server/dispatch/session.h"
+
+command_handler cmd_replconf, cmd_psync, cmd_sync, cmd_wait;
+
+/* --- REPLCONF --------------------------------------------------------------------------------- */
+
+static struct replica_link *link_of(struct call *call) {
+    struct session *session = call->session;
+    if (!session->replica)
+        session->replica = replica_link_make(session, call->server->primary.around.connection);
+    return session->replica;
+}
+
+static bool is_attached(const struct session *session) {
+    return session->replica && session->replica->attached;
+}
+
+static void acknowledge(struct call *call, const struct argument *offset) {
+    struct replica_link *link = call->session->replica;
+    int64_t value;
+    if (!is_attached(call->session) || !number_parse_int64(offset->data, offset->length, &value))
+        return;
+    if (value > 0 && (uint64_t)value > atomic_load(&link->acknowledged_offset))
+        atomic_store(&link->acknowledged_offset, (uint64_t)value);
+    atomic_store(&link->acknowledged_ms, clock_monotonic_us() / 1000);
+    if (replica_link_state(link) == LINK_ONLINE)
+        link->stream_on_acknowledge = false;
+}
+
+/* false: replied, or nothing is to be replied. */
+static bool set_option(struct call *call, const struct argument *name,
+                       const struct argument *value) {
+    int64_t number;
+    if (argument_is(name, "ack")) {
+        acknowledge(call, value);
+        return false;
+    }
+    if (argument_is(name, "getack")) /* asked of a replica, through its primary's link only */
+        return false;
+    struct replica_link *link = link_of(call);
+    if (argument_is(name, "listening-port")) {
+        if (!number_parse_int64(value->data, value->length, &number) || number < 0 ||
+            number > 65535) {
+            reply_error(call->reply, ERROR_NOT_INTEGER);
+            return false;
+        }
+        link->listening_port = (int)number;
+    } else if (argument_is(name, "ip-address")) {
+        if (value->length >= sizeof link->announced_address) {
+            reply_error_format(call->reply,
+                               "ERR REPLCONF ip-address provided by replica instance is too long: "
+                               "%zu bytes",
+                               value->length);
+            return false;
+        }
+        memcpy(link->announced_address, value->data, value->length);
+        link->announced_address[value->length] = 0;
+    } else if (argument_is(name, "capa")) {
+        link->capable_of_eof |= argument_is(value, "eof");
+        link->capable_of_psync2 |= argument_is(value, "psync2");
+    } else if (argument_is(name, "rdb-only")) {
+        if (!number_parse_int64(value->data, value->length, &number))
+            number = 0;
+        link->snapshot_only = number == 1;
+    } else if (!argument_is(name, "version") && !argument_is(name, "rdb-filter-only")) {
+        reply_error_format(call->reply, "ERR Unrecognized REPLCONF option: %.*s",
+                           (int)(name->length < 128 ? name->length : 128), name->data);
+        return false;
+    }
+    return true;
+}
+
+enum call_result cmd_replconf(struct call *call) {
+    if (call->argc % 2 == 0) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return CALL_DONE;
+    }
+    for (int i = 1; i < call->argc; i += 2)
+        if (!set_option(call, &call->argv[i], &call->argv[i + 1]))
+            return CALL_DONE;
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+/* --- PSYNC and SYNC --------------------------------------------------------------------------- */
+
+/* As log lines and INFO show it: the port is the one that it listens on, once it has told. */
+static void set_address(struct call *call, struct replica_link *link) {
+    char peer[80];
+    call->session->peer_text(call->session, peer, sizeof peer);
+    char *colon = strrchr(peer, ':');
+    if (colon)
+        *colon = 0;
+    snprintf(link->address, sizeof link->address, "%.45s",
+             link->announced_address[0] ? link->announced_address : peer);
+    if (link->listening_port)
+        snprintf(link->name, sizeof link->name, "%s:%d", link->address, link->listening_port);
+    else
+        snprintf(link->name, sizeof link->name, "client id #%llu",
+                 (unsigned long long)link->client_id);
+}
+
+static enum call_result synchronize(struct call *call, const char *id, int64_t offset) {
+    struct session *session = call->session;
+    if (is_attached(session))
+        return CALL_DONE;
+    if (replication_is_replica(&call->server->replication) &&
+        replica_link(&call->server->replica) != REPLICATION_LINK_CONNECTED) {
+        reply_error(call->reply, "NOMASTERLINK Can't SYNC while not connected with my master");
+        return CALL_DONE;
+    }
+    if (reply_pending_bytes(call->reply) > 0) {
+        reply_error(call->reply, "ERR SYNC and PSYNC are invalid with pending output");
+        return CALL_DONE;
+    }
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    struct replica_link *link = link_of(call);
+    link->asked_by_sync = id == NULL;
+    link->snapshot_only |= id == NULL;
+    set_address(call, link);
+    primary_sync(&call->server->primary, link, id, offset, call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_psync(struct call *call) {
+    char id[HISTORY_ID_LENGTH + 1] = "";
+    int64_t offset;
+    const struct argument *asked = &call->argv[1];
+    if (call->argc > 3 && argument_is(&call->argv[3], "failover")) {
+        reply_error(call->reply, "ERR PSYNC FAILOVER can't be sent to a master.");
+        return CALL_DONE;
+    }
+    if (!argument_integer(call, 2, &offset))
+        return CALL_DONE;
+    if (asked->length < sizeof id)
+        memcpy(id, asked->data, asked->length);
+    return synchronize(call, id, offset);
+}
+
+enum call_result cmd_sync(struct call *call) {
+    return synchronize(call, NULL, -1);
+}
+
+/* --- WAIT ------------------------------------------------------------------------------------- */
+
+enum call_result cmd_wait(struct call *call) {
+    struct session *session = call->session;
+    struct primary *primary = &call->server->primary;
+    int64_t replicas;
+    uint64_t until_us;
+    unsigned count;
+    if (session->unfinished) { /* enough, or the time is over */
+        const struct replica_wait *wait = (struct replica_wait *)(void *)session->unfinished;
+        count = wait->offset == UINT64_MAX ? 0 : primary_acknowledged(primary, wait->offset);
+        reply_integer(call->reply, count);
+        return CALL_DONE;
+    }
+    if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_us))
+        return CALL_DONE;
+    if (replicas < 0)
+        replicas = 0;
+    if (replicas > UINT32_MAX)
+        replicas = UINT32_MAX;
+    if (call->in_exec) { /* nothing can wait here */
+        reply_integer(call->reply, primary_acknowledged_number(primary, session->last_commit));
+        return CALL_DONE;
+    }
+    struct replica_wait *wait =
+        primary_wait(primary, session->last_commit, (unsigned)replicas, until_us, &count);
+    if (!wait) {
+        reply_integer(call->reply, count);
+        return CALL_DONE;
+    }
+    session->unfinished = &wait->unfinished;
+    return CALL_UNFINISHED;
+}

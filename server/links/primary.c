@@ -1,0 +1,611 @@
+/* See primary.h. Full syncs: primary_round.c. */
+#include "server/links/primary.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/assert.h"
+#include "engine/clock.h"
+#include "engine/exclusive.h"
+#include "engine/memory.h"
+#include "server/base/log.h"
+#include "server/config/config.h"
+#include "server/links/primary_private.h"
+
+#define MERGE_MAX_BYTES ((size_t)1024 * 1024) /* of a turn */
+#define MERGE_PERIOD_US 500   /* while others commit, they are not to wake worker 0 */
+#define LIMITS_MS       100   /* how often output limits are looked at */
+#define ACTIVE_US       10000 /* that long after the last commit */
+
+void primary_destroy(struct primary *primary) {
+    if (primary->starter_runs)
+        pthread_join(primary->starter, NULL);
+    for (struct replica_link *link = primary->links, *next; link; link = next) {
+        next = link->next;
+        primary_link_remove(primary, link);
+    }
+    backlog_destroy(primary->backlog);
+    commit_log_free(primary->log);
+    pthread_mutex_destroy(&primary->lock);
+}
+
+static struct history *history_of(struct primary *primary) {
+    return &primary->around.replication->history;
+}
+
+static bool is_replica(const struct primary *primary) {
+    return replication_is_replica(primary->around.replication);
+}
+
+/* --- The stream ------------------------------------------------------------------------------- */
+
+/* A command of our own, between entries. */
+static void append_command(struct primary *primary, const char *text, bool continued) {
+    backlog_append(primary->backlog, text, strlen(text), continued);
+}
+
+static void append_select(struct primary *primary, unsigned database) {
+    char number[12], text[64];
+    int digits = snprintf(number, sizeof number, "%u", database);
+    snprintf(text, sizeof text, "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, number);
+    append_command(primary, text, true);
+}
+
+static void publish_offset(struct primary *primary) {
+    uint64_t offset = backlog_end_offset(primary->backlog);
+    atomic_store(&history_of(primary)->offset, offset);
+    atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
+    atomic_store(&primary->backlog_active, true);
+}
+
+/* WAIT goes by these: without what we ask replicas ourselves behind it. */
+static void publish_merged(struct primary *primary) {
+    publish_offset(primary);
+    atomic_store(&primary->merged_offset, backlog_end_offset(primary->backlog));
+    atomic_store(&primary->merged_number, commit_log_read_number(primary->log));
+}
+
+/* true: something came. */
+static bool merge(struct primary *primary, size_t max_bytes) {
+    struct commit_entry entry;
+    size_t bytes = 0;
+    while (bytes < max_bytes && commit_log_next(primary->log, &entry)) {
+        if ((int)entry.first_database != primary->stream_database)
+            append_select(primary, entry.first_database);
+        backlog_append(primary->backlog, entry.data, entry.length, false);
+        primary->stream_database = (int)entry.last_database;
+        bytes += entry.length;
+    }
+    if (bytes > 0) {
+        primary->acknowledge_asked = false;
+        publish_merged(primary);
+    }
+    return bytes > 0;
+}
+
+uint64_t primary_stream_cut(struct primary *primary) {
+    if (!is_replica(primary))
+        merge(primary, SIZE_MAX);
+    primary->stream_database = -1;
+    return backlog_end_offset(primary->backlog);
+}
+
+/* Changes are logged while there is somebody to tell, and they are ours to tell. */
+static void set_logging(struct primary *primary) {
+    bool wanted = primary->on && !is_replica(primary);
+    primary->around.keyspace->door.log = wanted ? commit_log_effect_log(primary->log) : NULL;
+}
+
+static void turn_on(struct primary *primary) {
+    uint64_t offset = atomic_load(&history_of(primary)->offset);
+    primary->backlog = backlog_create((size_t)config_current()->repl_backlog_size, offset);
+    primary->stream_database = -1;
+    primary->on = true;
+    set_logging(primary);
+    log_write(LOG_LEVEL_NOTICE,
+              "Replication backlog created, my new replication IDs are '%s' and "
+              "'%s'",
+              history_of(primary)->id, history_of(primary)->second_id);
+    publish_merged(primary);
+}
+
+bool primary_start(struct primary *primary, void *(*function)(void *context)) {
+    if (primary->starter_runs)
+        pthread_join(primary->starter,
+                     NULL); /* what it was for is over, so it is as good as ended */
+    primary->starter_runs = pthread_create(&primary->starter, NULL, function, primary) == 0;
+    return primary->starter_runs;
+}
+
+/* What was committed and not merged is lost: there is nobody to send it to. In a section. */
+static void drop_backlog(struct primary *primary) {
+    struct commit_entry entry;
+    primary->on = false;
+    set_logging(primary);
+    while (commit_log_next(primary->log, &entry))
+        ;
+    backlog_destroy(primary->backlog);
+    primary->backlog = NULL;
+    primary->no_replica_since_ms = 0;
+    atomic_store(&primary->backlog_active, false);
+}
+
+static void turn_off(void *context) {
+    struct primary *primary = context;
+    primary->turning_off = false;
+    if (primary->links)
+        return; /* somebody came in between */
+    drop_backlog(primary);
+    if (!is_replica(primary))
+        history_new_id(history_of(primary));
+    log_write(LOG_LEVEL_NOTICE,
+              "Replication backlog freed after %lld seconds without connected replicas.",
+              (long long)config_current()->repl_backlog_ttl);
+}
+
+static void *turn_off_main(void *context) {
+    exclusive_run_blocking(turn_off, context);
+    return NULL;
+}
+
+static void turn_off_when_unused(struct primary *primary, uint64_t now_ms) {
+    int64_t ttl_s = config_current()->repl_backlog_ttl;
+    if (primary->links) {
+        primary->no_replica_since_ms = 0;
+    } else if (primary->no_replica_since_ms == 0) {
+        primary->no_replica_since_ms = now_ms;
+    } else if (ttl_s > 0 && now_ms - primary->no_replica_since_ms > (uint64_t)ttl_s * 1000 &&
+               !primary->turning_off && !primary->round_wanted) {
+        primary->turning_off = true;
+        if (!primary_start(primary, turn_off_main))
+            primary->turning_off = false;
+    }
+}
+
+void primary_resize_backlog(struct primary *primary, uint64_t size_bytes) {
+    if (primary->backlog)
+        backlog_resize(primary->backlog, (size_t)size_bytes);
+}
+
+/* --- Links ------------------------------------------------------------------------------------ */
+
+void primary_link_remove(struct primary *primary, struct replica_link *link) {
+    pthread_mutex_lock(&primary->lock);
+    if (link->attached) {
+        if (link->previous)
+            link->previous->next = link->next;
+        else
+            primary->links = link->next;
+        if (link->next)
+            link->next->previous = link->previous;
+        link->attached = false;
+    }
+    pthread_mutex_unlock(&primary->lock);
+    backlog_cursor_close(link->cursor);
+    link->cursor = NULL;
+    sync_round_leave(link->round);
+    link->round = NULL;
+    replica_link_free(link);
+}
+
+static void attach(struct primary *primary, struct replica_link *link) {
+    pthread_mutex_lock(&primary->lock);
+    link->previous = NULL;
+    link->next = primary->links;
+    if (link->next)
+        link->next->previous = link;
+    primary->links = link;
+    link->attached = true;
+    pthread_mutex_unlock(&primary->lock);
+    primary->no_replica_since_ms = 0;
+}
+
+/* Why it cannot continue is logged in Redis's words. */
+static bool can_continue(struct primary *primary, const struct replica_link *link, const char *id,
+                         int64_t offset) {
+    const struct history *history = history_of(primary);
+    bool second = strcmp(id, history->second_id) == 0;
+    if (strcmp(id, history->id) != 0 && (!second || offset > history->second_offset)) {
+        if (id[0] == '?')
+            log_write(LOG_LEVEL_NOTICE, "Full resync requested by replica %s", link->name);
+        else if (!second)
+            log_write(LOG_LEVEL_NOTICE,
+                      "Partial resynchronization not accepted: Replication ID mismatch (Replica "
+                      "asked for '%s', my replication IDs are '%s' and '%s')",
+                      id, history->id, history->second_id);
+        else
+            log_write(LOG_LEVEL_NOTICE,
+                      "Partial resynchronization not accepted: Requested offset for second ID was "
+                      "%lld, but I can reply up to %lld",
+                      (long long)offset, (long long)history->second_offset);
+        return false;
+    }
+    if (!primary->backlog || offset < 1 ||
+        (uint64_t)offset - 1 < backlog_first_offset(primary->backlog) ||
+        (uint64_t)offset - 1 > backlog_end_offset(primary->backlog)) {
+        log_write(LOG_LEVEL_NOTICE,
+                  "Unable to partial resync with replica %s for lack of backlog (Replica request "
+                  "was: %lld).",
+                  link->name, (long long)offset);
+        if (primary->backlog && offset > 0 &&
+            (uint64_t)offset - 1 > backlog_end_offset(primary->backlog))
+            log_write(LOG_LEVEL_WARNING,
+                      "Warning: replica %s tried to PSYNC with an offset that is greater than the "
+                      "master replication offset.",
+                      link->name);
+        return false;
+    }
+    return true;
+}
+
+void primary_sync(struct primary *primary, struct replica_link *link, const char *id,
+                  int64_t offset, struct reply *reply) {
+    const struct history *history = history_of(primary);
+    uint64_t now_ms = clock_monotonic_us() / 1000;
+    log_write(LOG_LEVEL_NOTICE, "Replica %s asks for synchronization", link->name);
+    if (primary->on && !is_replica(primary))
+        merge(primary, SIZE_MAX);
+    bool continues = id && can_continue(primary, link, id, offset);
+    if (!primary->on)
+        turn_on(primary);
+    attach(primary, link);
+    link->waiting_since_ms = now_ms;
+    primary->last_second_ms = 0; /* a round may be due at once */
+    atomic_store(&link->acknowledged_ms, now_ms);
+    if (!continues) {
+        atomic_fetch_add(&primary->full_syncs, 1);
+        if (id && id[0] != '?')
+            atomic_fetch_add(&primary->partial_syncs_refused, 1);
+        atomic_store(&link->state, LINK_WAITING);
+        return;
+    }
+    link->cursor = backlog_cursor_open(primary->backlog, BACKLOG_PLAIN, (uint64_t)offset - 1);
+    ASSERT(link->cursor);
+    atomic_store(&link->state, LINK_ONLINE);
+    atomic_store(&link->acknowledged_offset, (uint64_t)offset - 1);
+    atomic_fetch_add(&primary->partial_syncs, 1);
+    char text[64];
+    if (link->capable_of_psync2)
+        snprintf(text, sizeof text, "CONTINUE %s", history->id);
+    else
+        snprintf(text, sizeof text, "CONTINUE");
+    reply_status(reply, text);
+    log_write(LOG_LEVEL_NOTICE,
+              "Partial resynchronization request from %s accepted. Sending %llu bytes of backlog "
+              "starting from offset %lld.",
+              link->name,
+              (unsigned long long)(backlog_end_offset(primary->backlog) - ((uint64_t)offset - 1)),
+              (long long)offset);
+}
+
+void primary_welcome(struct primary *primary, struct replica_link *link) {
+    link->at_home = true;
+    primary->around.wake(primary->around.context);
+}
+
+void primary_forget(struct primary *primary, struct replica_link *link) {
+    if (!link->attached) {
+        replica_link_free(link);
+        return;
+    }
+    atomic_store(&link->ended, true);
+    primary->around.wake(primary->around.context);
+}
+
+/* --- Acknowledgements ------------------------------------------------------------------------- */
+
+static unsigned acknowledged_locked(const struct primary *primary, uint64_t offset) {
+    unsigned count = 0;
+    for (const struct replica_link *link = primary->links; link; link = link->next)
+        count += replica_link_state(link) == LINK_ONLINE && !link->snapshot_only &&
+                 atomic_load(&link->acknowledged_offset) >= offset;
+    return count;
+}
+
+unsigned primary_acknowledged(struct primary *primary, uint64_t offset) {
+    pthread_mutex_lock(&primary->lock);
+    unsigned count = acknowledged_locked(primary, offset);
+    pthread_mutex_unlock(&primary->lock);
+    return count;
+}
+
+/* Where the commit ends in the stream; UINT64_MAX: it is not in it yet. */
+static uint64_t offset_of(struct primary *primary, uint64_t number) {
+    if (number == 0)
+        return 0;
+    /* In this order: the offset is not that of an earlier number. */
+    bool merged = atomic_load(&primary->merged_number) >= number;
+    return merged ? atomic_load(&primary->merged_offset) : UINT64_MAX;
+}
+
+unsigned primary_acknowledged_number(struct primary *primary, uint64_t number) {
+    uint64_t offset = offset_of(primary, number);
+    return offset == UINT64_MAX ? 0 : primary_acknowledged(primary, offset);
+}
+
+static void wait_unlink(struct replica_wait *wait) {
+    struct primary *primary = wait->primary;
+    if (!wait->linked)
+        return;
+    if (wait->previous)
+        wait->previous->next = wait->next;
+    else
+        primary->waits = wait->next;
+    if (wait->next)
+        wait->next->previous = wait->previous;
+    wait->linked = false;
+    atomic_fetch_sub(&primary->wait_count, 1);
+}
+
+static void wait_drop(struct unfinished *unfinished) {
+    struct replica_wait *wait = (struct replica_wait *)(void *)unfinished;
+    pthread_mutex_lock(&wait->primary->lock);
+    wait_unlink(wait);
+    pthread_mutex_unlock(&wait->primary->lock);
+    pthread_mutex_destroy(&wait->queue.lock);
+    memory_free(wait);
+}
+
+struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsigned replicas,
+                                  uint64_t due_us, unsigned *count) {
+    uint64_t offset = offset_of(primary, number);
+    *count = offset == UINT64_MAX ? 0 : primary_acknowledged(primary, offset);
+    if (*count >= replicas && offset != UINT64_MAX)
+        return NULL;
+    struct replica_wait *wait = memory_alloc_aligned(_Alignof(struct replica_wait), sizeof *wait);
+    *wait = (struct replica_wait){.primary = primary,
+                                  .number = number,
+                                  .offset = offset,
+                                  .replicas = replicas,
+                                  .due_us = due_us ? due_us : UINT64_MAX};
+    wait->unfinished = (struct unfinished){wait_drop, &wait->queue, &wait->done};
+    pthread_mutex_init(&wait->queue.lock, NULL);
+    pthread_mutex_lock(&primary->lock);
+    wait->next = primary->waits;
+    if (wait->next)
+        wait->next->previous = wait;
+    primary->waits = wait;
+    wait->linked = true;
+    atomic_fetch_add(&primary->wait_count, 1);
+    pthread_mutex_unlock(&primary->lock);
+    primary->around.wake(primary->around.context);
+    return wait;
+}
+
+/* Ends the waits that are over. Asks for acknowledgements for the others. */
+static void look_after_waits(struct primary *primary) {
+    uint64_t now_us = clock_monotonic_us();
+    bool ask = false;
+    pthread_mutex_lock(&primary->lock);
+    for (struct replica_wait *wait = primary->waits, *next; wait; wait = next) {
+        next = wait->next;
+        if (wait->offset == UINT64_MAX)
+            wait->offset = offset_of(primary, wait->number);
+        bool enough = wait->offset != UINT64_MAX &&
+                      acknowledged_locked(primary, wait->offset) >= wait->replicas;
+        if (enough || now_us >= wait->due_us) {
+            wait_unlink(wait);
+            waiter_queue_end(&wait->queue, &wait->done);
+        } else {
+            ask = true;
+        }
+    }
+    pthread_mutex_unlock(&primary->lock);
+    if (ask && primary->on && !is_replica(primary) && !primary->acknowledge_asked &&
+        primary->links) {
+        append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n", false);
+        primary->acknowledge_asked = true;
+        publish_offset(primary);
+    }
+}
+
+/* --- What the role brings (struct replication_serving) ---------------------------------------- */
+
+static void feed(void *context, const char *bytes, size_t length) {
+    struct primary *primary = context;
+    if (!primary->on)
+        return;
+    backlog_append(primary->backlog, bytes, length, false);
+    atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
+}
+
+static void drop_replicas(void *context, bool keep_backlog) {
+    struct primary *primary = context;
+    if (primary->on && !is_replica(primary))
+        merge(primary, SIZE_MAX);
+    for (struct replica_link *link = primary->links; link; link = link->next) {
+        backlog_cursor_close(link->cursor);
+        link->cursor = NULL;
+        sync_round_leave(link->round);
+        link->round = NULL;
+        link->greeting[0] = 0;
+        atomic_store(&link->state, LINK_DROPPED);
+    }
+    if (primary->on && !keep_backlog)
+        drop_backlog(primary);
+}
+
+static void list_replica(const struct replica_link *link, struct reply *reply) {
+    char text[24];
+    reply_array(reply, 3);
+    reply_bulk_text(reply, link->address);
+    snprintf(text, sizeof text, "%d", link->listening_port);
+    reply_bulk_text(reply, text);
+    snprintf(text, sizeof text, "%llu",
+             (unsigned long long)atomic_load(&link->acknowledged_offset));
+    reply_bulk_text(reply, text);
+}
+
+static void list_replicas(void *context, struct reply *reply) {
+    struct primary *primary = context;
+    size_t online = 0;
+    struct reply_deferred deferred = reply_deferred_begin(reply);
+    pthread_mutex_lock(&primary->lock);
+    for (const struct replica_link *link = primary->links; link; link = link->next)
+        if (replica_link_state(link) == LINK_ONLINE) {
+            list_replica(link, reply);
+            online++;
+        }
+    pthread_mutex_unlock(&primary->lock);
+    reply_deferred_array(reply, deferred, online);
+}
+
+/* The offset has moved otherwise than by the stream: the backlog is not of it. */
+static void role_changed(void *context) {
+    struct primary *primary = context;
+    if (primary->on &&
+        backlog_end_offset(primary->backlog) != atomic_load(&history_of(primary)->offset)) {
+        drop_replicas(primary, false);
+    }
+    primary->stream_database = -1;
+    set_logging(primary);
+}
+
+void primary_init(struct primary *primary, const struct primary_surroundings *around) {
+    *primary = (struct primary){.around = *around, .stream_database = -1};
+    pthread_mutex_init(&primary->lock, NULL);
+    primary->log = commit_log_make(around->wake, around->context);
+    around->replication->serving =
+        (struct replication_serving){feed, drop_replicas, list_replicas, role_changed, primary};
+}
+
+/* --- Turns ------------------------------------------------------------------------------------ */
+
+static void remove_ended(struct primary *primary) {
+    for (struct replica_link *link = primary->links, *next; link; link = next) {
+        next = link->next;
+        if (atomic_load_explicit(&link->ended, memory_order_acquire))
+            primary_link_remove(primary, link);
+    }
+}
+
+static void wake_links(struct primary *primary) {
+    for (struct replica_link *link = primary->links; link; link = link->next) {
+        if (!link->at_home || atomic_load_explicit(&link->ended, memory_order_acquire))
+            continue;
+        if (UNLIKELY(replica_link_state(link) == LINK_DROPPED))
+            link->connection->close(link->session);
+        else if (replica_link_is_due(link))
+            link->connection->wake(link->session);
+    }
+}
+
+/* client-output-buffer-limit of the class "replica", against what is kept for it alone and what its
+ * socket has not taken. The limit is at least the backlog's size, as in Redis. */
+static bool over_output_limit(struct replica_link *link, uint64_t now_ms) {
+    const struct config *config = config_current();
+    const struct config_output_limit *limit =
+        &config->client_output_buffer_limit.of[CONFIG_CLIENT_REPLICA];
+    uint64_t backlog_bytes = (uint64_t)config->repl_backlog_size;
+    uint64_t hard_bytes = limit->hard_bytes, soft_bytes = limit->soft_bytes;
+    uint64_t bytes = link->connection->unsent_bytes(link->session) +
+                     (link->cursor ? backlog_cursor_pinned_bytes(link->cursor) : 0);
+    if (hard_bytes && hard_bytes < backlog_bytes)
+        hard_bytes = backlog_bytes;
+    if (soft_bytes && soft_bytes < backlog_bytes)
+        soft_bytes = backlog_bytes;
+    if (soft_bytes == 0 || bytes < soft_bytes)
+        link->output_soft_since_ms = 0;
+    else if (link->output_soft_since_ms == 0)
+        link->output_soft_since_ms = now_ms;
+    return (hard_bytes && bytes >= hard_bytes) ||
+           (link->output_soft_since_ms &&
+            now_ms - link->output_soft_since_ms > (uint64_t)limit->soft_seconds * 1000);
+}
+
+static void enforce_limits(struct primary *primary, uint64_t now_ms) {
+    primary->last_limits_ms = now_ms;
+    for (struct replica_link *link = primary->links; link; link = link->next) {
+        if (!link->at_home || atomic_load(&link->ended) || !over_output_limit(link, now_ms))
+            continue;
+        log_write(LOG_LEVEL_WARNING,
+                  "Client id=%llu addr=%s scheduled to be closed ASAP for overcoming of output "
+                  "buffer limits.",
+                  (unsigned long long)link->client_id, link->name);
+        link->connection->close(link->session);
+    }
+}
+
+/* PING, signs of life, who lags, who is gone. */
+static void every_second(struct primary *primary, uint64_t now_ms) {
+    const struct config *config = config_current();
+    unsigned good = 0, online = 0;
+    for (struct replica_link *link = primary->links; link; link = link->next) {
+        uint64_t silent_ms = now_ms - atomic_load(&link->acknowledged_ms);
+        enum replica_link_state state = replica_link_state(link);
+        link->newline = state == LINK_WAITING || (state == LINK_SNAPSHOT && !link->length_told);
+        if (state != LINK_ONLINE || link->snapshot_only)
+            continue;
+        online++;
+        good += silent_ms <= (uint64_t)config->min_replicas_max_lag * 1000;
+        if (silent_ms > (uint64_t)config->repl_timeout * 1000 && link->at_home) {
+            log_write(LOG_LEVEL_WARNING, "Disconnecting timedout replica (streaming sync): %s",
+                      link->name);
+            link->connection->close(link->session);
+        }
+    }
+    atomic_store(&primary->good_replicas, good);
+    atomic_store(&primary->online, online);
+    if (online > 0 && !is_replica(primary) &&
+        now_ms - primary->last_ping_ms >= (uint64_t)config->repl_ping_replica_period * 1000) {
+        primary->last_ping_ms = now_ms;
+        append_command(primary, "*1\r\n$4\r\nPING\r\n", false);
+        primary->acknowledge_asked = false;
+        publish_offset(primary);
+    }
+    backlog_trim(primary->backlog);
+    turn_off_when_unused(primary, now_ms);
+    primary_round_tick(primary, now_ms);
+}
+
+void primary_turn(struct primary *primary) {
+    if (LIKELY(!primary->on)) {
+        if (UNLIKELY(atomic_load_explicit(&primary->wait_count, memory_order_relaxed) > 0))
+            look_after_waits(primary);
+        return;
+    }
+    uint64_t now_us = clock_monotonic_us();
+    commit_log_awake(primary->log);
+    if (!is_replica(primary) && merge(primary, MERGE_MAX_BYTES))
+        primary->last_merge_us = now_us;
+    remove_ended(primary);
+    if (now_us / 1000 - primary->last_second_ms >= 1000 ||
+        atomic_load_explicit(&primary->round_over, memory_order_relaxed)) {
+        primary->last_second_ms = now_us / 1000;
+        every_second(primary, now_us / 1000);
+    }
+    if (now_us / 1000 - primary->last_limits_ms >= LIMITS_MS)
+        enforce_limits(primary, now_us / 1000);
+    if (atomic_load_explicit(&primary->wait_count, memory_order_relaxed) > 0)
+        look_after_waits(primary);
+    wake_links(primary);
+}
+
+uint64_t primary_due_us(struct primary *primary) {
+    uint64_t due_us = UINT64_MAX, now_us = clock_monotonic_us();
+    if (atomic_load_explicit(&primary->wait_count, memory_order_relaxed) > 0) {
+        pthread_mutex_lock(&primary->lock);
+        for (const struct replica_wait *wait = primary->waits; wait; wait = wait->next)
+            due_us = wait->due_us < due_us ? wait->due_us : due_us;
+        pthread_mutex_unlock(&primary->lock);
+    }
+    if (!primary->on)
+        return due_us;
+    for (const struct replica_link *link = primary->links; link; link = link->next)
+        if (atomic_load_explicit(&link->ended, memory_order_relaxed) ||
+            (link->at_home && replica_link_is_due(link)))
+            return 0;
+    if (now_us - primary->last_merge_us < ACTIVE_US)
+        return due_us < now_us + MERGE_PERIOD_US ? due_us : now_us + MERGE_PERIOD_US;
+    return commit_log_sleep(primary->log) ? due_us : 0;
+}
+
+void primary_visit(const struct primary *primary,
+                   void (*visit)(void *context, const struct replica_link *link), void *context) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&primary->lock; /* not what is told */
+    pthread_mutex_lock(lock);
+    for (const struct replica_link *link = primary->links; link; link = link->next)
+        if (!atomic_load(&link->ended))
+            visit(context, link);
+    pthread_mutex_unlock(lock);
+}

@@ -1,0 +1,179 @@
+/* Full syncs: see primary.h. A round begins when a replica has waited for repl-diskless-sync-delay,
+ * or as many wait as repl-diskless-sync-max-replicas says, and no other walk goes on. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/assert.h"
+#include "engine/clock.h"
+#include "engine/exclusive.h"
+#include "engine/memory.h"
+#include "replication/snapshot_rdb.h"
+#include "server/base/log.h"
+#include "server/config/config.h"
+#include "server/links/primary_private.h"
+
+#define RETRY_MS 1000 /* after a round that failed */
+
+/* One round as the sink of its walk. */
+struct round_sink {
+    struct primary *primary;
+    struct sync_round *round;
+    struct rdb_writer writer;
+    char id[HISTORY_ID_LENGTH + 1];
+    uint64_t offset;
+    unsigned database; /* that the stream has selected at the cut */
+};
+
+/* --- The sink --------------------------------------------------------------------------------- */
+
+/* In the section of the cut: all that wait get this round, and the stream from here on. */
+static void on_cut(void *context, const struct snapshot_cut *cut) {
+    struct round_sink *sink = context;
+    struct primary *primary = sink->primary;
+    (void)cut;
+    sink->offset = primary_stream_cut(primary);
+    if (replication_is_replica(primary->around.replication))
+        sink->database = primary->around.stream_database(primary->around.context);
+    memcpy(sink->id, primary->around.replication->history.id, sizeof sink->id);
+    for (struct replica_link *link = primary->links; link; link = link->next) {
+        if (replica_link_state(link) != LINK_WAITING || atomic_load(&link->ended))
+            continue;
+        link->round = sync_round_use(sink->round);
+        link->round_sent = 0;
+        link->round_marked = link->capable_of_eof && config_current()->repl_diskless_sync;
+        link->cursor = backlog_cursor_open(primary->backlog, BACKLOG_PLAIN, sink->offset);
+        ASSERT(link->cursor);
+        if (!link->asked_by_sync)
+            snprintf(link->greeting, sizeof link->greeting, "+FULLRESYNC %s %llu\r\n", sink->id,
+                     (unsigned long long)sink->offset);
+        atomic_store(&link->state, LINK_SNAPSHOT);
+    }
+}
+
+static int write_to_round(void *context, const void *data, size_t length) {
+    struct round_sink *sink = context;
+    return sync_round_write(sink->round, data, length);
+}
+
+static int on_open(void *context, const struct snapshot_cut *cut) {
+    struct round_sink *sink = context;
+    const struct rdb_info info = {.server_version = CONFIG_REDIS_VERSION,
+                                  .created_s = cut->time_ms / 1000,
+                                  .used_memory_bytes = memory_counted_bytes(),
+                                  .replication_id = sink->id,
+                                  .replication_offset = (int64_t)sink->offset,
+                                  .stream_database = (int)sink->database};
+    rdb_writer_init(&sink->writer, &(struct rdb_sink){write_to_round, sink},
+                    config_current()->rdbcompression, config_current()->rdbchecksum);
+    snapshot_rdb_begin(&sink->writer, &info, cut);
+    return sink->writer.error;
+}
+
+static int on_write(void *context, const void *data, size_t length) {
+    struct round_sink *sink = context;
+    rdb_write_bytes(&sink->writer, data, length);
+    rdb_write_flush(&sink->writer);
+    return sink->writer.error;
+}
+
+static int on_close(void *context) {
+    struct round_sink *sink = context;
+    return rdb_write_end(&sink->writer);
+}
+
+static void on_done(void *context, int error) {
+    struct round_sink *sink = context;
+    struct primary *primary = sink->primary;
+    if (error)
+        log_write(LOG_LEVEL_WARNING, "Background RDB transfer error: %s", strerror(-error));
+    else
+        log_write(LOG_LEVEL_NOTICE, "Background RDB transfer terminated with success");
+    rdb_writer_free(&sink->writer);
+    sync_round_end(sink->round, error == 0);
+    sync_round_leave(sink->round);
+    memory_free(sink);
+    atomic_store(&primary->round_over, true);
+    primary->around.wake(primary->around.context);
+}
+
+/* --- Beginning -------------------------------------------------------------------------------- */
+
+struct beginning {
+    struct round_sink *sink;
+    int error;
+};
+
+static void begin_in_section(void *context) {
+    struct beginning *beginning = context;
+    struct round_sink *sink = beginning->sink;
+    struct snapshot_walker *walker = sink->primary->around.walker;
+    const struct snapshot_sink sinks = {&snapshot_rdb_form,
+                                        config_current()->rdbcompression,
+                                        on_cut,
+                                        on_open,
+                                        on_write,
+                                        on_close,
+                                        on_done,
+                                        sink};
+    beginning->error =
+        snapshot_walk_is_on(walker) ? -EBUSY : snapshot_walk_begin(walker, &sinks, 1);
+}
+
+static void *starter_main(void *context) {
+    struct primary *primary = context;
+    int error = 0;
+    struct beginning beginning = {.sink = memory_calloc(1, sizeof *beginning.sink)};
+    beginning.sink->primary = primary;
+    beginning.sink->round =
+        sync_round_make(config_current()->dir ? config_current()->dir : ".", &error);
+    if (beginning.sink->round) {
+        exclusive_run_blocking(begin_in_section, &beginning);
+        error = -beginning.error;
+    }
+    if (error) {
+        if (error != EBUSY)
+            log_write(LOG_LEVEL_WARNING, "BGSAVE for replication failed: %s", strerror(error));
+        sync_round_leave(beginning.sink->round);
+        memory_free(beginning.sink);
+        atomic_store(&primary->round_over, true);
+        primary->around.wake(primary->around.context);
+    }
+    return NULL;
+}
+
+static void begin(struct primary *primary) {
+    primary->round_wanted = primary_start(primary, starter_main);
+    if (primary->round_wanted)
+        log_write(LOG_LEVEL_NOTICE, "Starting BGSAVE for SYNC with target: %s",
+                  config_current()->repl_diskless_sync ? "replicas sockets" : "disk");
+}
+
+void primary_round_tick(struct primary *primary, uint64_t now_ms) {
+    const struct config *config = config_current();
+    unsigned waiting = 0;
+    uint64_t longest_ms = 0;
+    if (atomic_exchange(&primary->round_over, false)) {
+        primary->round_wanted = false;
+        primary->round_again_ms = now_ms;
+    }
+    if (primary->round_wanted || primary->turning_off || now_ms < primary->round_again_ms)
+        return;
+    for (const struct replica_link *link = primary->links; link; link = link->next) {
+        if (replica_link_state(link) != LINK_WAITING || atomic_load(&link->ended))
+            continue;
+        waiting++;
+        if (now_ms - link->waiting_since_ms > longest_ms)
+            longest_ms = now_ms - link->waiting_since_ms;
+    }
+    if (waiting == 0)
+        return;
+    bool enough = !config->repl_diskless_sync || config->repl_diskless_sync_delay == 0 ||
+                  longest_ms >= (uint64_t)config->repl_diskless_sync_delay * 1000 ||
+                  (config->repl_diskless_sync_max_replicas > 0 &&
+                   waiting >= (unsigned)config->repl_diskless_sync_max_replicas);
+    if (!enough)
+        return;
+    primary->round_again_ms = now_ms + RETRY_MS;
+    begin(primary);
+}

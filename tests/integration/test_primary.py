@@ -1,0 +1,182 @@
+"""A primary with stock replicas: full and partial syncs, the stream under random load, WAIT."""
+
+import time
+
+import pytest
+import redis
+
+from harness import BACKENDS, ORACLE, HANG_SECONDS, wait_until
+from replication_load import (Load, assert_same_data, digest, info, wait_for_link, wait_for_offset)
+from resp import RawClient
+
+SMOKE = True
+
+NO_DELAY = {"repl-diskless-sync-delay": "0"}
+
+
+@pytest.fixture(name="replica_of")
+def _replica_of(start):
+    def make(primary, **options):
+        settings = {"replicaof": ("127.0.0.1", primary.port), "repl-diskless-sync-delay": "0"}
+        settings.update({name.replace("_", "-"): value for name, value in options.items()})
+        return start(settings, binary=ORACLE, backend=None)
+    return make
+
+
+def client_of(server):
+    return redis.Redis(port=server.port, socket_timeout=HANG_SECONDS)
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_full_sync_and_stream(start, replica_of, backend, diskless):
+    primary = start({**NO_DELAY, "repl-diskless-sync": diskless}, backend=backend, threads=2)
+    with client_of(primary) as client:
+        client.execute_command("DEBUG", "POPULATE", 2000)
+        client.set("with time", "v", ex=1000)
+        client.set("large", b"x" * 3_000_000)
+        client.execute_command("SELECT", 3)
+        client.set("elsewhere", 1)
+    replica = replica_of(primary)
+    wait_for_link(replica)
+    assert_same_data(primary, replica)
+    assert Load(primary, range(4), 400).join() > 1000
+    assert_same_data(primary, replica)
+    stats = info(primary, "stats")
+    assert stats["sync_full"] == 1 and stats["sync_partial_ok"] == 0
+    with client_of(replica) as client:
+        assert client.execute_command("DBSIZE") > 0
+    lines = info(primary)
+    assert lines["connected_slaves"] == 1
+    assert lines["slave0"]["state"] == "online" and lines["slave0"]["port"] == replica.port
+
+
+@pytest.mark.slotwise
+def test_sync_under_load(start, replica_of):
+    primary = start(NO_DELAY, threads=2)
+    with client_of(primary) as client:
+        client.execute_command("DEBUG", "POPULATE", 20000)
+    load = Load(primary, range(10, 16))
+    replicas = [replica_of(primary), replica_of(primary)]
+    for replica in replicas:
+        wait_for_link(replica)
+    time.sleep(1)
+    replicas.append(replica_of(primary))
+    wait_for_link(replicas[2])
+    assert load.stop() > 100
+    for replica in replicas:
+        assert_same_data(primary, replica)
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_partial_sync_when_links_break(start, replica_of, backend):
+    primary = start({**NO_DELAY, "repl-backlog-size": "16mb"}, backend=backend, threads=2)
+    replica = replica_of(primary)
+    wait_for_link(replica)
+    load = Load(primary, range(20, 24))
+    with client_of(replica) as client:
+        for _ in range(8):
+            time.sleep(0.2)
+            client.execute_command("CLIENT", "KILL", "TYPE", "master")
+            wait_for_link(replica)
+    load.stop()
+    assert_same_data(primary, replica)
+    stats = info(primary, "stats")
+    assert stats["sync_full"] == 1
+    assert stats["sync_partial_ok"] >= 8
+
+
+@pytest.mark.slotwise
+def test_what_the_backlog_has_lost_is_synchronised_in_full(start, replica_of):
+    primary = start({**NO_DELAY, "repl-backlog-size": "16kb"}, threads=2)
+    replica = replica_of(primary)
+    wait_for_link(replica)
+    with client_of(primary) as client, client_of(replica) as other:
+        other.execute_command("REPLICAOF", "NO", "ONE")
+        for i in range(200):
+            client.set(f"k{i}", b"x" * 1000)
+        other.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+        wait_for_link(replica)
+    assert_same_data(primary, replica)
+    assert info(primary, "stats")["sync_full"] == 2
+
+
+@pytest.mark.slotwise
+def test_wait(start, replica_of):
+    primary = start(NO_DELAY, threads=2)
+    with client_of(primary) as client:
+        client.set("a", 1)
+        assert client.execute_command("WAIT", 0, 0) == 0
+        began = time.monotonic()
+        assert client.execute_command("WAIT", 1, 100) == 0
+        assert time.monotonic() - began >= 0.1
+        replica = replica_of(primary)
+        wait_for_link(replica)
+        for i in range(50):
+            client.set("a", i)
+            assert client.execute_command("WAIT", 1, 10000) == 1
+            with client_of(replica) as other:
+                assert other.get("a") == str(i).encode()
+        assert client.execute_command("WAIT", 2, 50) == 1
+        client.execute_command("MULTI")
+        client.execute_command("WAIT", 2, 0)
+        assert len(client.execute_command("EXEC")) == 1
+
+
+@pytest.mark.slotwise
+def test_a_replica_that_reads_nothing_holds_up_nobody(start, replica_of):
+    primary = start({**NO_DELAY, "repl-backlog-size": "1mb"}, threads=2)
+    silent = RawClient(port=primary.port)
+    silent.send(b"REPLCONF listening-port 1 capa eof capa psync2\r\n")
+    assert silent.read() == "OK"
+    silent.send(b"PSYNC ? -1\r\n")
+    replica = replica_of(primary)
+    wait_for_link(replica)
+    with client_of(primary) as client:
+        for i in range(3000):
+            client.set(f"key:{i}", b"x" * 5000)
+    wait_for_offset(primary, replica)
+    assert digest(primary) == digest(replica)
+    silent.close()
+    wait_until(lambda: info(primary)["connected_slaves"] == 1, what="the end of the silent one")
+
+
+@pytest.mark.slotwise
+def test_the_backlog_goes_when_no_replica_has_been_there_for_long(start, replica_of):
+    primary = start({**NO_DELAY, "repl-backlog-ttl": "1"}, threads=2)
+    assert info(primary)["repl_backlog_active"] == 0
+    replica = replica_of(primary)
+    wait_for_link(replica)
+    before = info(primary)
+    assert before["repl_backlog_active"] == 1
+    with client_of(replica) as client:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    wait_until(lambda: info(primary)["repl_backlog_active"] == 0, what="the end of the backlog")
+    with client_of(primary) as client:
+        client.set("not", "logged")
+    after = info(primary)
+    assert after["master_replid"] != before["master_replid"]
+    with client_of(replica) as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+    wait_for_link(replica)
+    assert_same_data(primary, replica)
+
+
+@pytest.mark.slotwise
+def test_a_replica_that_costs_too_much_memory_is_closed(start):
+    primary = start({**NO_DELAY, "repl-backlog-size": "1mb",
+                     "client-output-buffer-limit": ("replica", "2mb", "0", "0")}, threads=2)
+    silent = RawClient(port=primary.port)
+    silent.send(b"PSYNC ? -1\r\n")
+    wait_until(lambda: info(primary).get("slave0", {}).get("state") == "online", what="its snapshot")
+    with client_of(primary) as client:
+        value = bytes(i * 7919 % 251 for i in range(10000))
+        for i in range(2000):
+            client.set(f"key:{i}", value)
+            if info(primary)["connected_slaves"] == 0:
+                break
+        wait_until(lambda: info(primary)["connected_slaves"] == 0, what="the end of the silent one")
+    assert "overcoming of output buffer limits" in primary.log()
+    silent.close()
