@@ -4,10 +4,10 @@
  *
  * Source: the key eviction page of Redis's documentation ("Approximated LRU algorithm", "The new
  * LFU mode"). */
-#include <stdlib.h>
+#include "engine/access.h"
 
 #include "engine/clock.h"
-#include "engine/keyspace.h"
+#include "engine/object.h"
 
 #define LFU_INITIAL 5
 #define LRU_MASK    0xffffffu
@@ -38,15 +38,15 @@ static uint32_t minutes_now(void) {
     return (uint32_t)(seconds_now() / 60) & 0xffff;
 }
 
-static uint32_t lfu_decayed(const struct keyspace *keyspace, uint32_t access) {
+static uint32_t lfu_decayed(const struct access_policy *policy, uint32_t access) {
     uint32_t counter = access & 0xff, elapsed = (minutes_now() - (access >> 8)) & 0xffff;
     uint32_t periods =
-        keyspace->lfu_decay_minutes > 0 ? elapsed / (uint32_t)keyspace->lfu_decay_minutes : 0;
+        policy->lfu_decay_minutes > 0 ? elapsed / (uint32_t)policy->lfu_decay_minutes : 0;
     return periods >= counter ? 0 : counter - periods;
 }
 
-uint32_t access_lfu_counter(const struct keyspace *keyspace, const struct object *object) {
-    return lfu_decayed(keyspace, atomic_load_explicit(&object->access, memory_order_relaxed));
+uint32_t access_lfu_counter(const struct access_policy *policy, const struct object *object) {
+    return lfu_decayed(policy, atomic_load_explicit(&object->access, memory_order_relaxed));
 }
 
 /* xorshift per thread: no shared state. */
@@ -60,36 +60,36 @@ static uint32_t random_32(void) {
     return (uint32_t)(state >> 32);
 }
 
-static uint32_t lfu_increment(const struct keyspace *keyspace, uint32_t counter) {
+static uint32_t lfu_increment(const struct access_policy *policy, uint32_t counter) {
     if (counter == 255)
         return 255;
     double base = counter > LFU_INITIAL ? counter - LFU_INITIAL : 0;
-    double chance = 1.0 / (base * keyspace->lfu_log_factor + 1);
+    double chance = 1.0 / (base * policy->lfu_log_factor + 1);
     return (double)random_32() / 4294967296.0 < chance ? counter + 1 : counter;
 }
 
-void access_note(const struct keyspace *keyspace, struct object *object) {
-    if (__builtin_expect(!keyspace->track_access, 1))
+void access_note(const struct access_policy *policy, struct object *object) {
+    if (__builtin_expect(!policy->tracked, 1))
         return;
     uint32_t before = atomic_load_explicit(&object->access, memory_order_relaxed), after;
-    if (keyspace->track_lfu)
-        after = minutes_now() << 8 | lfu_increment(keyspace, lfu_decayed(keyspace, before));
+    if (policy->lfu)
+        after = minutes_now() << 8 | lfu_increment(policy, lfu_decayed(policy, before));
     else
         after = access_lru_now();
     if (after != before)
         atomic_store_explicit(&object->access, after, memory_order_relaxed);
 }
 
-uint32_t access_initial(const struct keyspace *keyspace) {
-    return keyspace->track_lfu ? (minutes_now() << 8 | LFU_INITIAL) : access_lru_now();
+uint32_t access_initial(const struct access_policy *policy) {
+    return policy->lfu ? (minutes_now() << 8 | LFU_INITIAL) : access_lru_now();
 }
 
-void access_restore(const struct keyspace *keyspace, struct object *object, int64_t idle_s,
+void access_restore(const struct access_policy *policy, struct object *object, int64_t idle_s,
                     int frequency) {
-    uint32_t access = access_initial(keyspace);
-    if (keyspace->track_lfu && frequency >= 0)
+    uint32_t access = access_initial(policy);
+    if (policy->lfu && frequency >= 0)
         access = minutes_now() << 8 | (uint32_t)frequency;
-    else if (!keyspace->track_lfu && idle_s >= 0)
+    else if (!policy->lfu && idle_s >= 0)
         access = (access_lru_now() - (idle_s < LRU_MASK ? (uint32_t)idle_s : LRU_MASK)) & LRU_MASK;
     atomic_store_explicit(&object->access, access, memory_order_relaxed);
 }

@@ -23,6 +23,7 @@
 #define SLOTWISE_ENGINE_CHANGE_H
 
 #include "engine/assert.h"
+#include "engine/door.h"
 #include "engine/effect_log.h"
 #include "engine/key.h"
 #include "engine/slot.h"
@@ -64,29 +65,12 @@ extern const struct change_event_description change_events[CHANGE_EVENTS];
     (1u << CHANGE_EXPIRED | 1u << CHANGE_EVICTED | 1u << CHANGE_MOVE_FROM |                        \
      1u << CHANGE_RENAME_FROM)
 
-struct change;
-struct snapshot; /* snapshot.h */
-
 /* Hears of every change of a key, under its token: notifications, tracking, blocked clients. Must
  * not change the keyspace. */
 struct change_listener {
     void (*changed)(void *context, unsigned database, const struct key *key,
                     enum change_event event);
     void *context;
-};
-
-/* What stands behind the door; part of the keyspace. All but view is written in exclusive sections
- * (or before threads exist). */
-struct door {
-    struct slot *slots;
-    struct effect_log *log;           /* NULL: nothing is logged */
-    const struct snapshot *snapshot;  /* NULL: none is being taken */
-    struct change_listener *listener; /* NULL: nobody listens */
-    uint8_t snapshot_id;              /* objects with another one are older than the last cut */
-    uint8_t snapshots_unfinished;     /* given up since the last one that was whole */
-    /* What expiry and eviction are propagated as: UNLINK instead of DEL. */
-    _Atomic bool unlink_expired, unlink_evicted;
-    struct view_state view;
 };
 
 struct change {

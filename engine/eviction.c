@@ -129,17 +129,17 @@ void evictor_configure(struct evictor *evictor, enum eviction_policy policy, uns
     evictor->policy = policy;
     evictor->samples = samples < 1 ? 1 : samples > SAMPLES_MAX ? SAMPLES_MAX : samples;
     evictor->tenacity = tenacity;
-    evictor->keyspace->track_access = is_lru(policy) || is_lfu(policy);
-    evictor->keyspace->track_lfu = is_lfu(policy);
-    evictor->keyspace->lfu_log_factor = lfu_log_factor;
-    evictor->keyspace->lfu_decay_minutes = lfu_decay_minutes;
+    evictor->keyspace->access = (struct access_policy){.tracked = is_lru(policy) || is_lfu(policy),
+                                                       .lfu = is_lfu(policy),
+                                                       .lfu_log_factor = lfu_log_factor,
+                                                       .lfu_decay_minutes = lfu_decay_minutes};
 }
 
 static uint64_t score_of(const struct evictor *evictor, const struct object *object) {
     if (evictor->policy == EVICTION_VOLATILE_TTL)
         return ~((uint64_t)object_expiry(object) ^ (uint64_t)1 << 63);
     if (is_lfu(evictor->policy))
-        return 256 - access_lfu_counter(evictor->keyspace, object);
+        return 256 - access_lfu_counter(&evictor->keyspace->access, object);
     return access_idle_ms(object) + 1;
 }
 

@@ -24,7 +24,7 @@ struct evictor;
 
 struct evictor *evictor_create(struct keyspace *keyspace);
 void evictor_destroy(struct evictor *evictor);
-/* In an exclusive section (or before threads): also sets the keyspace's track_access and track_lfu.
+/* In an exclusive section (or before threads): also sets the keyspace's access policy.
  * tenacity 0..100 as maxmemory-eviction-tenacity: see eviction_wait_limit_us. */
 void evictor_configure(struct evictor *evictor, enum eviction_policy policy, unsigned samples,
                        unsigned tenacity, int lfu_log_factor, int lfu_decay_minutes);

@@ -37,18 +37,18 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     memset(k->slots, 0, SLOT_COUNT * sizeof *k->slots);
     for (uint32_t i = 0; i < SLOT_COUNT; i++)
         atomic_init(&k->slots[i].word, SLOT_SERVING);
-    k->door.slots = k->slots;
+    k->door.slots = k->watch.slots = k->slots;
     k->bitmaps = memory_calloc(databases, sizeof *k->bitmaps);
     k->deadlines = memory_calloc(databases, sizeof *k->deadlines);
     k->tables = memory_calloc(databases, sizeof *k->tables);
-    k->replacements = memory_calloc(databases, sizeof *k->replacements);
+    k->watch.replacements = memory_calloc(databases, sizeof *k->watch.replacements);
     atomic_init(&k->other_side_is_empty, true);
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
     k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
     for (unsigned i = 0; i < databases; i++)
         k->database_map[i] = k->database_map_inverse[i] = (uint16_t)i;
-    k->lfu_log_factor = 10;
-    k->lfu_decay_minutes = 1;
+    k->access.lfu_log_factor = 10;
+    k->access.lfu_decay_minutes = 1;
     atomic_init(&k->active_expiry, true);
     k->counters = memory_alloc_aligned(64, KEYSPACE_THREADS_MAX * sizeof *k->counters);
     memset(k->counters, 0, KEYSPACE_THREADS_MAX * sizeof *k->counters);
@@ -193,7 +193,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
     memory_free((void *)keyspace->bitmaps);
     memory_free((void *)keyspace->deadlines);
     memory_free((void *)keyspace->tables);
-    memory_free(keyspace->replacements);
+    memory_free(keyspace->watch.replacements);
     memory_free(keyspace->database_map);
     memory_free(keyspace->database_map_inverse);
     memory_free(keyspace->slots);
@@ -361,7 +361,8 @@ struct object *keyspace_find_write(struct change *change, unsigned database,
 static inline void stamp(struct keyspace *keyspace, struct object *object, bool fresh) {
     object_set_snapshot_id(object, keyspace->door.snapshot_id);
     if (fresh)
-        atomic_store_explicit(&object->access, access_initial(keyspace), memory_order_relaxed);
+        atomic_store_explicit(&object->access, access_initial(&keyspace->access),
+                              memory_order_relaxed);
 }
 
 void keyspace_add(struct change *change, unsigned database, const struct key *key,
@@ -399,7 +400,7 @@ static inline void exchange(struct change *change, unsigned database, const stru
 void keyspace_replace(struct change *change, unsigned database, const struct key *key,
                       struct object *old, struct object *object, enum change_event event) {
     struct keyspace *keyspace = keyspace_of(change);
-    if (keyspace->track_lfu) {
+    if (keyspace->access.lfu) {
         /* Redis keeps the counter of an overwritten key. */
         stamp(keyspace, object, false);
         atomic_store_explicit(&object->access,
@@ -599,7 +600,7 @@ struct keyspace_garbage *keyspace_clear(struct change *change, int database) {
             continue;
         keys += keyspace_count(keyspace, i);
         clear_physical(keyspace, keyspace->database_map[i], garbage);
-        keyspace->replacements[i].count++;
+        keyspace->watch.replacements[i].count++;
     }
     change_mark(change, keys);
     return garbage;
@@ -677,7 +678,7 @@ void keyspace_swap(struct change *change, unsigned a, unsigned b) {
     keyspace->database_map[b] = physical;
     keyspace->database_map_inverse[keyspace->database_map[a]] = (uint16_t)a;
     keyspace->database_map_inverse[keyspace->database_map[b]] = (uint16_t)b;
-    note_swap(change, &keyspace->replacements[a]);
-    note_swap(change, &keyspace->replacements[b]);
+    note_swap(change, &keyspace->watch.replacements[a]);
+    note_swap(change, &keyspace->watch.replacements[b]);
     change_mark(change, 1);
 }

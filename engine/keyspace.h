@@ -8,6 +8,7 @@
 #ifndef SLOTWISE_ENGINE_KEYSPACE_H
 #define SLOTWISE_ENGINE_KEYSPACE_H
 
+#include "engine/access.h"
 #include "engine/change.h"
 #include "engine/key.h"
 #include "engine/object.h"
@@ -15,6 +16,7 @@
 #include "engine/table.h"
 #include "engine/value.h"
 #include "engine/view.h"
+#include "engine/watch.h"
 
 #define KEYSPACE_THREADS_MAX 256
 
@@ -36,14 +38,6 @@ struct table_block {
 };
 struct database_tables {
     struct table_block *_Atomic blocks[SLOT_COUNT / TABLE_BLOCK_SLOTS];
-};
-
-/* How often a logical database has become another one as a whole: what watchers compare at EXEC.
- * Changed in exclusive sections. */
-struct replacements {
-    uint64_t count; /* flushes and swaps */
-    uint64_t swaps;
-    int64_t swapped_ms; /* by the wall clock, the last time */
 };
 
 /* Keys of one physical database as one thread has added and removed them: it may be negative. */
@@ -85,12 +79,10 @@ struct keyspace {
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
     uint16_t *database_map;
     uint16_t *database_map_inverse; /* physical to logical */
-    bool track_access; /* access clocks are wanted (maxmemory policy); set in exclusive sections */
-    bool track_lfu;
-    int lfu_log_factor, lfu_decay_minutes;
-    struct replacements *replacements; /* of each logical database */
-    _Atomic bool active_expiry;        /* DEBUG SET-ACTIVE-EXPIRE */
-    _Atomic unsigned counters_high;    /* threads below this number may have counted keys */
+    struct access_policy access;
+    struct watch_map watch;
+    _Atomic bool active_expiry;     /* DEBUG SET-ACTIVE-EXPIRE */
+    _Atomic unsigned counters_high; /* threads below this number may have counted keys */
     /* Slots with a table that is rebuilt step by step, or was a moment ago: set under the slot's
      * token, cleared by rebuild_continue. */
     _Atomic uint64_t rebuilding[SLOT_COUNT / 64];
@@ -204,19 +196,5 @@ bool keyspace_scan(struct keyspace *keyspace, unsigned database, uint64_t *curso
  * moment there was none. false: as keyspace_scan. */
 bool keyspace_random(struct keyspace *keyspace, struct view *view, unsigned database,
                      bool exclusive, const struct object **object);
-
-/* --- Access clocks (engine/access.c); Redis's LRU and LFU arithmetic -------------------------- */
-uint32_t access_lru_now(void); /* seconds, 24 bits */
-uint64_t access_idle_ms(const struct object *object);
-uint32_t access_lfu_counter(const struct keyspace *keyspace,
-                            const struct object *object); /* decayed */
-void access_note(const struct keyspace *keyspace, struct object *object);
-uint32_t access_initial(const struct keyspace *keyspace);
-/* What RESTORE and RDB files tell of a key's past, as far as the policy wants it: how long it has
- * not been used, or its counter; -1: not told, as if it were new. The key is published. */
-void access_restore(const struct keyspace *keyspace, struct object *object, int64_t idle_s,
-                    int frequency);
-/* Called a few times a second by some thread: the clock that the above read. */
-void access_clock_update(void);
 
 #endif

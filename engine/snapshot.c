@@ -1,6 +1,7 @@
 /* See snapshot.h. */
 #include "engine/snapshot.h"
 
+#include "engine/assert.h"
 #include "engine/object_private.h"
 
 /* Of the ids besides the keyspace's own, those that older objects may carry: one after a whole

@@ -11,7 +11,9 @@
 #ifndef SLOTWISE_ENGINE_SNAPSHOT_H
 #define SLOTWISE_ENGINE_SNAPSHOT_H
 
-#include "engine/change.h"
+#include "engine/door.h"
+#include "engine/key.h"
+#include "engine/object.h"
 #include "engine/table_root.h"
 
 /* What a snapshot in progress is told. */

@@ -1,5 +1,6 @@
 /* WATCH: see watch.h. Everything here runs under the slot's token or in an exclusive section, and
- * costs the same whatever else is watched in the slot, but for the changes of whole databases.
+ * costs the same whatever else is watched in the slot. Changes of whole databases look at no
+ * watcher.
  *
  * Algorithm. A slot with watched keys has a table of two indices. by_key holds one watcher of each
  * watched key, the first of a ring of all its watchers: a change finds the ring by the key's hash.
@@ -7,7 +8,7 @@
  * whether this connection watches the key already, however many others do.
  *
  * Invariant: a slot has such a table, with something in it, if and only if its word has
- * SLOT_WATCHED and the keyspace's bitmap has its bit. */
+ * SLOT_WATCHED. */
 #include "engine/watch.h"
 
 #include <string.h>
@@ -34,11 +35,11 @@ static uint64_t hash_by_owner(uint64_t hash_by_key, const _Atomic bool *dirty) {
 #define WATCHER_OF(node, member)                                                                   \
     ((struct watcher *)(void *)((char *)(node)-offsetof(struct watcher, member)))
 
-struct watcher *watcher_make(struct keyspace *keyspace, unsigned database, const struct key *key,
+struct watcher *watcher_make(const struct watch_map *map, unsigned database, const struct key *key,
                              _Atomic bool *dirty) {
     struct watcher *watcher = memory_alloc(sizeof *watcher + key->length);
     *watcher = (struct watcher){.dirty = dirty,
-                                .keyspace = keyspace,
+                                .map = map,
                                 .by_key.hash = mix(key->hash, database),
                                 .hash = key->hash,
                                 .slot = key->slot,
@@ -51,10 +52,6 @@ struct watcher *watcher_make(struct keyspace *keyspace, unsigned database, const
 
 void watcher_free(struct watcher *watcher) {
     memory_free_sized(watcher, sizeof *watcher + watcher->length);
-}
-
-static struct key watcher_key(const struct watcher *watcher) {
-    return (struct key){watcher->key, watcher->length, watcher->hash, watcher->slot};
 }
 
 static bool watches(const struct watcher *watcher, unsigned database, const struct key *key) {
@@ -74,7 +71,7 @@ static struct watcher *find_ring(const struct watch_table *table, uint64_t hash_
 }
 
 static struct watch_table *table_begin(struct watcher *watcher) {
-    struct slot *slot = &watcher->keyspace->slots[watcher->slot];
+    struct slot *slot = &watcher->map->slots[watcher->slot];
     if (slot->watchers)
         return slot->watchers;
     slot->watchers = memory_alloc(sizeof *slot->watchers);
@@ -85,7 +82,7 @@ static struct watch_table *table_begin(struct watcher *watcher) {
 }
 
 static void table_end(struct watcher *watcher) {
-    struct slot *slot = &watcher->keyspace->slots[watcher->slot];
+    struct slot *slot = &watcher->map->slots[watcher->slot];
     watch_index_end(&slot->watchers->by_key);
     watch_index_end(&slot->watchers->by_owner);
     memory_free(slot->watchers);
@@ -93,15 +90,14 @@ static void table_end(struct watcher *watcher) {
     atomic_fetch_and(&slot->word, ~SLOT_WATCHED); /* perhaps in a section, not HELD */
 }
 
-void watcher_link(struct watcher *watcher, struct view *view) {
+void watcher_link(struct watcher *watcher, enum key_presence now) {
     struct watch_table *table = table_begin(watcher);
     struct key key = watcher_key(watcher);
-    struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
     ASSERT(!watcher->linked);
     watcher->linked = true;
-    watcher->expired = object && view_is_expired(view, object);
-    watcher->existed = object && !watcher->expired;
-    watcher->replacements = watcher->keyspace->replacements[watcher->database];
+    watcher->expired = now == KEY_EXPIRED;
+    watcher->existed = now == KEY_PRESENT;
+    watcher->replacements = watcher->map->replacements[watcher->database];
     size_t compared = 0;
     struct watcher *ring =
         find_ring(table, watcher->by_key.hash, watcher->database, &key, &compared);
@@ -118,7 +114,7 @@ void watcher_link(struct watcher *watcher, struct view *view) {
 }
 
 void watcher_unlink(struct watcher *watcher) {
-    struct watch_table *table = watcher->keyspace->slots[watcher->slot].watchers;
+    struct watch_table *table = watcher->map->slots[watcher->slot].watchers;
     struct key key = watcher_key(watcher);
     ASSERT(watcher->linked);
     watcher->linked = false;
@@ -135,9 +131,9 @@ void watcher_unlink(struct watcher *watcher) {
         table_end(watcher);
 }
 
-struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
-                           const struct key *key, const _Atomic bool *dirty) {
-    const struct watch_table *table = keyspace->slots[key->slot].watchers;
+struct watcher *watch_find(const struct watch_map *map, unsigned database, const struct key *key,
+                           const _Atomic bool *dirty) {
+    const struct watch_table *table = map->slots[key->slot].watchers;
     if (!table)
         return NULL;
     uint64_t hash = hash_by_owner(mix(key->hash, database), dirty);
@@ -150,35 +146,20 @@ struct watcher *watch_find(const struct keyspace *keyspace, unsigned database,
     return NULL;
 }
 
-bool watcher_is_expired(const struct watcher *watcher, struct view *view) {
-    if (!watcher->existed)
-        return false;
-    struct key key = watcher_key(watcher);
-    struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
-    return object && view_is_expired(view, object);
-}
-
 static bool is_another_database(const struct watcher *w) {
-    return w->replacements.count != w->keyspace->replacements[w->database].count;
+    return w->replacements.count != w->map->replacements[w->database].count;
 }
 
-bool watcher_is_replaced(const struct watcher *watcher, struct view *view) {
-    const struct replacements *now = &watcher->keyspace->replacements[watcher->database],
+enum watch_database watcher_database(const struct watcher *watcher) {
+    const struct replacements *now = &watcher->map->replacements[watcher->database],
                               *then = &watcher->replacements;
     if (!is_another_database(watcher))
-        return false;
+        return WATCH_DATABASE_SAME;
     if (watcher->existed)
-        return true;
+        return WATCH_DATABASE_OTHER;
     if (now->swaps == then->swaps)
-        return false; /* flushes found it absent and left it so */
-    if (now->count - then->count > 1)
-        return true;
-    /* What the swap brought is there still. */
-    struct view at_the_swap = *view;
-    at_the_swap.now_ms = now->swapped_ms;
-    struct key key = watcher_key(watcher);
-    struct object *object = keyspace_find_raw(watcher->keyspace, watcher->database, &key);
-    return object && !view_is_expired(&at_the_swap, object);
+        return WATCH_DATABASE_SAME; /* flushes found it absent and left it so */
+    return now->count - then->count > 1 ? WATCH_DATABASE_OTHER : WATCH_DATABASE_SWAPPED;
 }
 
 size_t watch_touch(const struct slot *slot, unsigned database, const struct key *key, bool absent) {

@@ -203,7 +203,7 @@ static void publish(struct inserter *inserter, const struct place *place, struct
                          CHANGE_LOADED);
     else
         keyspace_add(&inserter->change, entry->database, &place->key, object, CHANGE_LOADED);
-    access_restore(keyspace, object, entry->idle_s, entry->frequency);
+    access_restore(&keyspace->access, object, entry->idle_s, entry->frequency);
     change_commit(&inserter->change);
     slot_release(slot);
     inserter->loaded++;

@@ -148,9 +148,9 @@ void rdb_save_key(struct rdb_save *save, const struct object *object) {
     const struct keyspace *keyspace = save->keyspace;
     struct rdb_key_attributes attributes = {
         .expiry_ms = object_expiry(object), .idle_s = -1, .frequency = -1};
-    if (keyspace->track_lfu)
-        attributes.frequency = (int)access_lfu_counter(keyspace, object);
-    else if (keyspace->track_access)
+    if (keyspace->access.lfu)
+        attributes.frequency = (int)access_lfu_counter(&keyspace->access, object);
+    else if (keyspace->access.tracked)
         attributes.idle_s = (int64_t)(access_idle_ms(object) / 1000);
     rdb_write_key(&save->writer, object, &attributes);
     save->keys++;

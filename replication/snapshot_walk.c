@@ -78,9 +78,9 @@ static struct object *lend_object(const struct object *object) {
 static struct rdb_key_attributes attributes_of(const struct keyspace *keyspace,
                                                const struct object *object) {
     struct rdb_key_attributes attributes = {object_expiry(object), -1, -1};
-    if (UNLIKELY(keyspace->track_lfu))
-        attributes.frequency = (int)access_lfu_counter(keyspace, object);
-    else if (UNLIKELY(keyspace->track_access))
+    if (UNLIKELY(keyspace->access.lfu))
+        attributes.frequency = (int)access_lfu_counter(&keyspace->access, object);
+    else if (UNLIKELY(keyspace->access.tracked))
         attributes.idle_s = (int64_t)(access_idle_ms(object) / 1000);
     return attributes;
 }

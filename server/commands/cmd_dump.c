@@ -148,7 +148,7 @@ enum call_result cmd_restore(struct call *call) {
         return CALL_DONE;
     }
     data_publish(call, &call->key, old, object, CHANGE_RESTORE);
-    access_restore(call->keyspace, object, options.idle_s, (int)options.frequency);
+    access_restore(&call->keyspace->access, object, options.idle_s, (int)options.frequency);
     if (expiry_ms != OBJECT_NO_EXPIRY && !options.absolute)
         propagate_absolute(call, expiry_ms);
     reply_ok(call->reply);

@@ -49,8 +49,8 @@ enum call_result cmd_touch(struct call *call) {
             continue;
         count++;
         /* Without a policy that wants them accesses are not noted; this one is asked for. */
-        if (!call->keyspace->track_access)
-            atomic_store_explicit(&object->access, access_initial(call->keyspace),
+        if (!call->keyspace->access.tracked)
+            atomic_store_explicit(&object->access, access_initial(&call->keyspace->access),
                                   memory_order_relaxed);
     }
     reply_integer(call->reply, count);
@@ -222,8 +222,8 @@ enum call_result cmd_object_freq(struct call *call) {
     struct object *object = object_or_reply(call);
     if (!object)
         return CALL_DONE;
-    if (call->keyspace->track_lfu)
-        reply_integer(call->reply, access_lfu_counter(call->keyspace, object));
+    if (call->keyspace->access.lfu)
+        reply_integer(call->reply, access_lfu_counter(&call->keyspace->access, object));
     else
         reply_error(call->reply, "ERR An LFU maxmemory policy is not selected, access frequency "
                                  "not tracked. " POLICY_HINT);
@@ -234,7 +234,7 @@ enum call_result cmd_object_idletime(struct call *call) {
     struct object *object = object_or_reply(call);
     if (!object)
         return CALL_DONE;
-    if (call->keyspace->track_lfu)
+    if (call->keyspace->access.lfu)
         reply_error(call->reply, "ERR An LFU maxmemory policy is selected, idle time not "
                                  "tracked. " POLICY_HINT);
     else
@@ -251,7 +251,7 @@ enum call_result cmd_object_refcount(struct call *call) {
     struct object *object = object_or_reply(call);
     if (!object)
         return CALL_DONE;
-    bool has_clock = call->keyspace->track_access && config_current()->maxmemory > 0;
+    bool has_clock = call->keyspace->access.tracked && config_current()->maxmemory > 0;
     bool shared = object_encoding(object) == ENCODING_INT && object_integer(object) >= 0 &&
                   object_integer(object) < SHARED_INTEGERS && !has_clock;
     reply_integer(call->reply, shared ? SHARED_REFERENCE_COUNT : 1);

@@ -35,7 +35,7 @@ static struct object *find_live(struct call *call, const struct key *key) {
 struct object *call_find_read(struct call *call, const struct key *key) {
     struct object *object = find_live(call, key);
     if (object && (!call->session->no_touch || (call->command->flags & COMMAND_ALWAYS_TOUCH)))
-        access_note(call->keyspace, object);
+        access_note(&call->keyspace->access, object);
     if (object)
         call->hits++;
     else
@@ -51,7 +51,7 @@ struct object *call_find_write(struct call *call, const struct key *key) {
     ASSERT(call->tokens);
     struct object *object = keyspace_find_write(call->change, call->database, key);
     if (object && !call->session->no_touch)
-        access_note(call->keyspace, object);
+        access_note(&call->keyspace->access, object);
     return object;
 }
 

@@ -9,8 +9,8 @@
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/exclusive.h"
+#include "engine/keyspace_watch.h"
 #include "engine/memory.h"
-#include "engine/watch.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/transaction.h"
 
@@ -147,11 +147,13 @@ static void execute(void *context) {
     struct unit *unit = context;
     struct session *session = unit->call->session;
     struct reply *reply = unit->call->reply;
+    const struct keyspace *keyspace = unit->call->keyspace;
     struct view *view = &unit->call->change->view;
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
     for (const struct watcher *watcher = session->watchers; watcher && !dirty;
          watcher = watcher->next_of_owner)
-        dirty = watcher_is_replaced(watcher, view) || watcher_is_expired(watcher, view);
+        dirty = keyspace_watch_is_replaced(keyspace, view, watcher) ||
+                keyspace_watch_is_expired(keyspace, view, watcher);
     transaction_unwatch(session);
     if (dirty) {
         reply_null_array(reply);
@@ -250,11 +252,11 @@ enum call_result cmd_watch(struct call *call) {
     }
     for (int i = 1; i < call->argc; i++) {
         struct key key = call_key(call, i);
-        if (watch_find(call->keyspace, call->database, &key, &session->watch_dirty))
+        if (watch_find(&call->keyspace->watch, call->database, &key, &session->watch_dirty))
             continue;
         struct watcher *watcher =
-            watcher_make(call->keyspace, call->database, &key, &session->watch_dirty);
-        watcher_link(watcher, &call->change->view);
+            watcher_make(&call->keyspace->watch, call->database, &key, &session->watch_dirty);
+        keyspace_watch_link(call->keyspace, &call->change->view, watcher);
         watcher->next_of_owner = session->watchers;
         session->watchers = watcher;
         session->watched_bytes += sizeof *watcher + watcher->length;

@@ -155,7 +155,7 @@ static int load_key(void *context, struct rdb_reader *reader, const struct rdb_e
     change_begin(&load->change);
     if (!twice) {
         keyspace_add(&load->change, entry->database, &key, object, CHANGE_RESTORE);
-        access_restore(load->keyspace, object, entry->idle_s, entry->frequency);
+        access_restore(&load->keyspace->access, object, entry->idle_s, entry->frequency);
     }
     change_commit(&load->change);
     slot_release(&load->keyspace->slots[key.slot]);

@@ -20,10 +20,10 @@
 #include "engine/exclusive.h"
 #include "engine/expiry.h"
 #include "engine/keyspace.h"
+#include "engine/keyspace_watch.h"
 #include "engine/memory.h"
 #include "engine/random_slot.h"
 #include "engine/types/string.h"
-#include "engine/watch.h"
 #include "tests/unit/engine/deadline_check.h"
 
 #define RUN_SECONDS 4
@@ -288,9 +288,9 @@ static void watch_account(uint64_t *random) {
     _Atomic bool dirty = false;
     unsigned i = (unsigned)random_below(random, ACCOUNTS);
     struct slot *slot = &keyspace->slots[accounts[i].slot];
-    struct watcher *watcher = watcher_make(keyspace, 0, &accounts[i], &dirty);
+    struct watcher *watcher = watcher_make(&keyspace->watch, 0, &accounts[i], &dirty);
     slot_acquire_waiting(slot);
-    watcher_link(watcher, &change.view);
+    keyspace_watch_link(keyspace, &change.view, watcher);
     uint64_t then = generation[i];
     slot_release(slot);
     for (int n = 0; n < 3; n++) {

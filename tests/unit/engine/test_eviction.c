@@ -78,7 +78,7 @@ Test(eviction, no_policy_evicts_nothing) {
     put_many(0, "k", 100, FAR_AWAY);
     cr_assert_not(make_room(1));
     cr_assert_eq(keyspace_count(keyspace, 0), 100);
-    cr_assert_not(keyspace->track_access);
+    cr_assert_not(keyspace->access.tracked);
 }
 
 Test(eviction, which_policies_keep_clocks) {
@@ -86,8 +86,8 @@ Test(eviction, which_policies_keep_clocks) {
         policy((enum eviction_policy)p, 5);
         bool lfu = p == EVICTION_VOLATILE_LFU || p == EVICTION_ALLKEYS_LFU;
         bool lru = p == EVICTION_VOLATILE_LRU || p == EVICTION_ALLKEYS_LRU;
-        cr_assert_eq(keyspace->track_access, lfu || lru);
-        cr_assert_eq(keyspace->track_lfu, lfu);
+        cr_assert_eq(keyspace->access.tracked, lfu || lru);
+        cr_assert_eq(keyspace->access.lfu, lfu);
     }
 }
 

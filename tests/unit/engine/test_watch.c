@@ -1,8 +1,8 @@
 /* WATCH: which changes make a watcher dirty. */
 #include <stdlib.h>
 
+#include "engine/keyspace_watch.h"
 #include "engine/object_private.h"
-#include "engine/watch.h"
 #include "tests/unit/engine/keyspace_fixture.h"
 
 static _Atomic bool dirty;
@@ -11,9 +11,9 @@ TestSuite(watch, .init = keyspace_begin, .fini = keyspace_end, .timeout = 30);
 
 static struct watcher *watch(unsigned database, const char *name) {
     struct key key = key_of(name);
-    struct watcher *watcher = watcher_make(keyspace, database, &key, &dirty);
+    struct watcher *watcher = watcher_make(&keyspace->watch, database, &key, &dirty);
     struct slot *slot = token_of(&key);
-    watcher_link(watcher, &change.view);
+    keyspace_watch_link(keyspace, &change.view, watcher);
     slot_release(slot);
     atomic_store(&dirty, false);
     return watcher;
@@ -39,7 +39,7 @@ static void set_expiry(const char *name, int64_t expiry_ms) {
 }
 
 static bool is_replaced(const struct watcher *w) {
-    return watcher_is_replaced(w, &change.view);
+    return keyspace_watch_is_replaced(keyspace, &change.view, w);
 }
 
 static bool is_marked(uint32_t slot) {
@@ -117,7 +117,7 @@ Test(watch, an_end_in_an_exclusive_section_needs_no_token) {
 Test(watch, expiry_after_the_watch_counts_and_before_it_does_not) {
     put(0, "k", "v", LONG_AGO);
     struct watcher *w = watch(0, "k"); /* logically absent already */
-    cr_assert_not(watcher_is_expired(w, &change.view));
+    cr_assert_not(keyspace_watch_is_expired(keyspace, &change.view, w));
     struct key key = key_of("k");
     struct slot *slot = token_of(&key);
     keyspace_expire(&change, 0, &key);
@@ -127,9 +127,9 @@ Test(watch, expiry_after_the_watch_counts_and_before_it_does_not) {
     cr_assert(was_dirty(), "but now");
     unwatch(w);
     w = watch(0, "k");
-    cr_assert_not(watcher_is_expired(w, &change.view));
+    cr_assert_not(keyspace_watch_is_expired(keyspace, &change.view, w));
     object_set_expiry(raw(0, "k"), LONG_AGO); /* time passes */
-    cr_assert(watcher_is_expired(w, &change.view));
+    cr_assert(keyspace_watch_is_expired(keyspace, &change.view, w));
     slot = token_of(&key);
     keyspace_expire(&change, 0, &key);
     slot_release(slot);
@@ -219,7 +219,7 @@ static bool swap_is_noticed(int64_t before, int64_t after) {
     keyspace_swap(&change, 0, 1);
     cr_assert_not(was_dirty(), "no watcher was looked at");
     bool noticed = is_replaced(w);
-    cr_assert(noticed || !watcher_is_expired(w, &change.view));
+    cr_assert(noticed || !keyspace_watch_is_expired(keyspace, &change.view, w));
     unwatch(w);
     return noticed;
 }
@@ -300,19 +300,19 @@ Test(watch, an_owner_finds_its_watcher_among_those_of_others) {
     struct watcher *watchers[2000];
     struct key key = key_of("k"), other = key_of("{k}2");
     for (int i = 0; i < 2000; i++) {
-        cr_assert_eq(watch_find(keyspace, 0, &key, &owners[i]), NULL);
-        watchers[i] = watcher_make(keyspace, 0, &key, &owners[i]);
+        cr_assert_eq(watch_find(&keyspace->watch, 0, &key, &owners[i]), NULL);
+        watchers[i] = watcher_make(&keyspace->watch, 0, &key, &owners[i]);
         struct slot *slot = token_of(&key);
-        watcher_link(watchers[i], &change.view);
+        keyspace_watch_link(keyspace, &change.view, watchers[i]);
         slot_release(slot);
     }
     /* Every third goes, the first of the ring among them. */
     for (int i = 0; i < 2000; i += 3)
         unwatch(watchers[i]);
     for (int i = 0; i < 2000; i++) {
-        cr_assert_eq(watch_find(keyspace, 0, &key, &owners[i]), i % 3 ? watchers[i] : NULL);
-        cr_assert_eq(watch_find(keyspace, 1, &key, &owners[i]), NULL);
-        cr_assert_eq(watch_find(keyspace, 0, &other, &owners[i]), NULL);
+        cr_assert_eq(watch_find(&keyspace->watch, 0, &key, &owners[i]), i % 3 ? watchers[i] : NULL);
+        cr_assert_eq(watch_find(&keyspace->watch, 1, &key, &owners[i]), NULL);
+        cr_assert_eq(watch_find(&keyspace->watch, 0, &other, &owners[i]), NULL);
     }
     put(0, "k", "v", NEVER);
     for (int i = 0; i < 2000; i++)

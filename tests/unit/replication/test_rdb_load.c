@@ -183,20 +183,20 @@ Test(rdb_load, a_key_that_is_there_gives_way_or_is_an_error) {
 }
 
 Test(rdb_load, access_clocks_survive) {
-    keyspace->track_access = true;
+    keyspace->access.tracked = true;
     put(0, "idle", "v", NEVER);
     struct object *object = raw(0, "idle");
-    access_restore(keyspace, object, 5000, -1);
+    access_restore(&keyspace->access, object, 5000, -1);
     save_file();
     clear_all();
     cr_assert_eq(load_file(1, false, false), RDB_LOAD_DONE);
     cr_assert_geq(access_idle_ms(raw(0, "idle")), 5000000);
-    keyspace->track_lfu = true;
-    access_restore(keyspace, raw(0, "idle"), -1, 77);
+    keyspace->access.lfu = true;
+    access_restore(&keyspace->access, raw(0, "idle"), -1, 77);
     save_file();
     clear_all();
     cr_assert_eq(load_file(1, false, false), RDB_LOAD_DONE);
-    cr_assert_eq(access_lfu_counter(keyspace, raw(0, "idle")), 77);
+    cr_assert_eq(access_lfu_counter(&keyspace->access, raw(0, "idle")), 77);
 }
 
 static long file_size(void) {
