@@ -15,6 +15,7 @@
 #ifndef SLOTWISE_ENGINE_EFFECT_LOG_H
 #define SLOTWISE_ENGINE_EFFECT_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,9 @@ struct effect {
 struct effect_log {
     /* Any thread that holds tokens, or is in an exclusive section. Returns the number. */
     uint64_t (*commit)(void *context, const struct effect *effects, size_t count);
+    /* Writers have committed more than is read: who wants to write waits a little. The calling
+     * thread holds no token. NULL: never. */
+    bool (*is_full)(void *context);
     void *context;
 };
 

@@ -265,12 +265,16 @@ static uint64_t commit(void *context, const struct effect *effects, size_t count
     return header.number;
 }
 
+static bool is_full(void *log) {
+    return commit_log_is_full(log);
+}
+
 /* --- The log ---------------------------------------------------------------------------------- */
 
 struct commit_log *commit_log_make(void (*wake)(void *context), void *context) {
     struct commit_log *log = memory_alloc_aligned(CACHE_LINE, sizeof *log);
     memset(log, 0, sizeof *log);
-    log->effect_log = (struct effect_log){commit, log};
+    log->effect_log = (struct effect_log){commit, is_full, log};
     log->id = atomic_fetch_add(&logs_made, 1) + 1;
     log->wake = wake;
     log->wake_context = context;

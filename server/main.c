@@ -79,6 +79,7 @@ static void apply_published(const struct config *now, void *context) {
     statistics_configure(server, now);
     client_eviction_apply(server, now);
     replica_configure(&server->replica, now);
+    primary_count_good(&server->primary, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     sem_post(&server->wake_watchdog); /* it looks more often, or less */
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
@@ -324,6 +325,7 @@ static void set_up_serving(struct server *server) {
         .replication = &server->replication,
         .stream_database = stream_database,
         .connection = &replica_connection,
+        .service = &server->service,
         .wake = wake_first_worker,
         .context = server,
     };

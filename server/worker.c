@@ -213,6 +213,7 @@ static void run_timers(struct worker *worker) {
         statistics_sample_connections(loop);
     if (loop->number == 0) {
         listen_update(loop->server, loop->io);
+        primary_count_good(&loop->server->primary, config_current());
         housekeeping_tick(loop->server);
         replica_tick(&loop->server->replica, loop->now_ms);
     }

@@ -3,6 +3,7 @@
 
 #include "engine/clock.h"
 #include "server/base/numbers.h"
+#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/dispatch/call.h"
 
@@ -26,7 +27,9 @@ bool client_type_by_name(const struct argument *name, enum client_type *type) {
 }
 
 enum client_type connections_type(const struct conn *conn) {
-    return conn->session.applies ? CLIENT_MASTER : CLIENT_NORMAL; /* there are no other ones */
+    if (conn->session.applies)
+        return CLIENT_MASTER;
+    return conn_is_replica(conn) ? CLIENT_REPLICA : CLIENT_NORMAL;
 }
 
 static bool is_ending(const struct conn *conn) {
@@ -76,6 +79,7 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
         .database = session->database,
         .resp = session->resp,
         .applies = session->applies,
+        .replica = conn_is_replica(conn),
         .in_multi = session->in_multi,
         .blocked =
             conn->wait.state == WAIT_TIME && conn->wait.list == &conn->loop->execution.paused,
@@ -97,6 +101,8 @@ void connection_facts_drop(struct connection_facts *facts) {
 
 static void flags_text(const struct connection_facts *facts, char flags[16]) {
     char *cursor = flags;
+    if (facts->replica)
+        *cursor++ = 'S';
     if (facts->applies)
         *cursor++ = 'M';
     if (facts->in_multi)

@@ -22,6 +22,7 @@
 #define ERROR_OUT_OF_MEMORY     "OOM command not allowed when used memory > 'maxmemory'."
 #define ERROR_NO_AUTHENTICATION "NOAUTH Authentication required."
 #define ERROR_READ_ONLY         "READONLY You can't write against a read only replica."
+#define ERROR_FEW_REPLICAS      "NOREPLICAS Not enough good replicas to write."
 #define ERROR_LOADING           "LOADING Redis is loading the dataset in memory"
 #define ERROR_PRIMARY_DOWN                                                                         \
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
@@ -136,6 +137,9 @@ static bool is_served(struct call *call, unsigned limits) {
     if ((limits & SERVICE_READ_ONLY) && (flags_of_all(call) & COMMAND_WRITE)) {
         plain = ERROR_READ_ONLY;
         aborting = EXEC_ABORT ERROR_READ_ONLY;
+    } else if ((limits & SERVICE_FEW_REPLICAS) && (flags_of_all(call) & COMMAND_WRITE)) {
+        plain = ERROR_FEW_REPLICAS;
+        aborting = EXEC_ABORT ERROR_FEW_REPLICAS;
     } else if ((limits & SERVICE_STALE) && (missing & COMMAND_STALE)) {
         plain = ERROR_PRIMARY_DOWN;
         aborting = EXEC_ABORT ERROR_PRIMARY_DOWN;
@@ -147,6 +151,17 @@ static bool is_served(struct call *call, unsigned limits) {
     }
     reply_error(call->reply, is_exec(call) ? aborting : plain);
     return false;
+}
+
+/* A write waits while those who read the effect log are behind. */
+static bool log_is_full(struct execution *execution, struct wait *wait, struct call *call) {
+    const struct effect_log *log = execution->keyspace->door.log;
+    if (!(flags_of_all(call) & COMMAND_WRITE) || is_queued_by_multi(call) || !log->is_full ||
+        !log->is_full(log->context))
+        return false;
+    execution_give_back(execution);
+    wait_by_time(wait, &execution->delayed, clock_monotonic_us() + MEMORY_RETRY_US);
+    return true;
 }
 
 static enum check check(struct execution *execution, struct wait *wait, struct call *call) {
@@ -166,6 +181,8 @@ static enum check check(struct execution *execution, struct wait *wait, struct c
         reply_error(call->reply, "ERR Command not allowed inside a transaction");
         return CHECK_REJECTED;
     }
+    if (UNLIKELY(execution->keyspace->door.log != NULL) && log_is_full(execution, wait, call))
+        return CHECK_LATER;
     enum check memory = admit_memory(execution, wait, call);
     unsigned limits = service_limits(execution->service) & SERVICE_REFUSING;
     if (UNLIKELY(limits != 0) && memory == CHECK_PASSED && !is_served(call, limits))

@@ -17,8 +17,10 @@ enum service_limit {
     SERVICE_READ_ONLY = 1 << 2, /* -READONLY for COMMAND_WRITE; in exclusive sections */
     SERVICE_NO_LIMIT = 1 << 3,  /* a replica to which maxmemory does not apply; in exclusive
                                    sections. No command is refused for it */
+    SERVICE_FEW_REPLICAS = 1 << 4, /* -NOREPLICAS for COMMAND_WRITE; the primary's side */
 };
-#define SERVICE_REFUSING (SERVICE_LOADING | SERVICE_STALE | SERVICE_READ_ONLY)
+#define SERVICE_REFUSING                                                                           \
+    (SERVICE_LOADING | SERVICE_STALE | SERVICE_READ_ONLY | SERVICE_FEW_REPLICAS)
 
 struct service {
     _Alignas(64) _Atomic unsigned limits; /* of enum service_limit */

@@ -162,6 +162,21 @@ static void turn_off_when_unused(struct primary *primary, uint64_t now_ms) {
     }
 }
 
+void primary_count_good(struct primary *primary, const struct config *config) {
+    uint64_t now_ms = clock_monotonic_us() / 1000;
+    unsigned good = 0;
+    bool wanted = config->min_replicas_to_write > 0 && config->min_replicas_max_lag > 0;
+    pthread_mutex_lock(&primary->lock);
+    for (const struct replica_link *link = primary->links; link; link = link->next)
+        good += replica_link_state(link) == LINK_ONLINE && !link->snapshot_only &&
+                now_ms - atomic_load(&link->acknowledged_ms) <=
+                    (uint64_t)config->min_replicas_max_lag * 1000;
+    atomic_store(&primary->good_replicas, good);
+    service_set(primary->around.service, SERVICE_FEW_REPLICAS,
+                wanted && !is_replica(primary) && good < (unsigned)config->min_replicas_to_write);
+    pthread_mutex_unlock(&primary->lock);
+}
+
 void primary_resize_backlog(struct primary *primary, uint64_t size_bytes) {
     if (primary->backlog)
         backlog_resize(primary->backlog, (size_t)size_bytes);
@@ -529,7 +544,7 @@ static void enforce_limits(struct primary *primary, uint64_t now_ms) {
 /* PING, signs of life, who lags, who is gone. */
 static void every_second(struct primary *primary, uint64_t now_ms) {
     const struct config *config = config_current();
-    unsigned good = 0, online = 0;
+    unsigned online = 0;
     for (struct replica_link *link = primary->links; link; link = link->next) {
         uint64_t silent_ms = now_ms - atomic_load(&link->acknowledged_ms);
         enum replica_link_state state = replica_link_state(link);
@@ -537,14 +552,12 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
         if (state != LINK_ONLINE || link->snapshot_only)
             continue;
         online++;
-        good += silent_ms <= (uint64_t)config->min_replicas_max_lag * 1000;
         if (silent_ms > (uint64_t)config->repl_timeout * 1000 && link->at_home) {
             log_write(LOG_LEVEL_WARNING, "Disconnecting timedout replica (streaming sync): %s",
                       link->name);
             link->connection->close(link->session);
         }
     }
-    atomic_store(&primary->good_replicas, good);
     atomic_store(&primary->online, online);
     if (online > 0 && !is_replica(primary) &&
         now_ms - primary->last_ping_ms >= (uint64_t)config->repl_ping_replica_period * 1000) {

@@ -28,9 +28,12 @@
 #include "engine/waiter.h"
 #include "replication/commit_log.h"
 #include "replication/snapshot_walk.h"
+#include "server/dispatch/service.h"
 #include "server/dispatch/session.h"
 #include "server/links/replica_link.h"
 #include "server/links/replication.h"
+
+struct config;
 
 struct primary_surroundings {
     struct keyspace *keyspace;
@@ -39,6 +42,7 @@ struct primary_surroundings {
     /* The database that the stream of our own primary has selected; on a replica. */
     unsigned (*stream_database)(void *context);
     const struct replica_connection *connection;
+    struct service *service;     /* told when there are too few replicas */
     void (*wake)(void *context); /* worker 0; any thread */
     void *context;
 };
@@ -104,6 +108,9 @@ void primary_welcome(struct primary *primary, struct replica_link *link);
 /* The session of the link ends. Any thread. */
 void primary_forget(struct primary *primary, struct replica_link *link);
 
+/* Counts the replicas that lag less than min-replicas-max-lag, and says whether they are enough to
+ * write: some times a second, and when the configuration changes. Any thread. */
+void primary_count_good(struct primary *primary, const struct config *config);
 /* repl-backlog-size has changed. In an exclusive section. */
 void primary_resize_backlog(struct primary *primary, uint64_t size_bytes);
 

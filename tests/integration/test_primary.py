@@ -1,5 +1,6 @@
 """A primary with stock replicas: full and partial syncs, the stream under random load, WAIT."""
 
+import signal
 import time
 
 import pytest
@@ -180,3 +181,72 @@ def test_a_replica_that_costs_too_much_memory_is_closed(start):
         wait_until(lambda: info(primary)["connected_slaves"] == 0, what="the end of the silent one")
     assert "overcoming of output buffer limits" in primary.log()
     silent.close()
+
+
+@pytest.mark.slotwise
+def test_min_replicas(start, replica_of):
+    primary = start(NO_DELAY, threads=2)
+    with client_of(primary) as client:
+        client.config_set("min-replicas-to-write", 1)
+        with pytest.raises(redis.ResponseError, match="^NOREPLICAS Not enough good replicas to write.|Not enough good"):
+            client.set("a", 1)
+        assert client.get("a") is None
+        replica = replica_of(primary)
+        wait_for_link(replica)
+        wait_until(lambda: info(primary)["min_slaves_good_slaves"] == 1, what="a good replica")
+        wait_until(lambda: _can_write(client), what="leave to write")
+        client.config_set("min-replicas-to-write", 2)
+        assert not _can_write(client)
+        client.config_set("min-replicas-to-write", 1)
+        client.config_set("min-replicas-max-lag", 1)
+        replica.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: not _can_write(client), what="the lag to be noticed")
+        finally:
+            replica.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: _can_write(client), what="leave to write")
+
+
+def _can_write(client):
+    try:
+        return client.set("a", 2)
+    except redis.ResponseError:
+        return False
+
+
+@pytest.mark.slotwise
+def test_replicas_are_clients_of_their_own_type(start, replica_of):
+    primary = start({**NO_DELAY, "repl-backlog-size": "4mb"}, threads=2)
+    replica = replica_of(primary)
+    wait_for_link(replica)
+    with client_of(primary) as client:
+        wait_until(lambda: len(client.client_list(_type="replica")) == 1, what="the replica in the list")
+        assert client.client_list(_type="replica")[0]["flags"] == "S"
+        assert client.execute_command("CLIENT", "KILL", "TYPE", "replica") == 1
+        assert client.execute_command("ROLE")[0] == b"master"
+    wait_until(lambda: info(primary, "stats")["sync_partial_ok"] == 1, what="its return")
+    assert_same_data(primary, replica)
+
+
+@pytest.mark.slotwise
+def test_a_chain_survives_the_promotion_of_its_middle(start, replica_of):
+    first = start(NO_DELAY, threads=2)
+    second = start({**NO_DELAY, "replicaof": ("127.0.0.1", first.port)}, threads=2)
+    wait_for_link(second)
+    third = start({**NO_DELAY, "replicaof": ("127.0.0.1", second.port)}, threads=1)
+    stock = replica_of(second)
+    for one in (third, stock):
+        wait_for_link(one)
+    Load(first, range(30, 33), 300).join()
+    for one in (second, third, stock):
+        assert_same_data(first, one)
+    with client_of(first) as old, client_of(second) as new:
+        new.execute_command("REPLICAOF", "NO", "ONE")
+        old.execute_command("REPLICAOF", "127.0.0.1", second.port)
+    for one in (first, third, stock):
+        wait_for_link(one)
+    Load(second, range(40, 43), 300).join()
+    for one in (first, third, stock):
+        assert_same_data(second, one)
+    assert info(second, "stats")["sync_full"] == 2
+    assert info(second, "stats")["sync_partial_ok"] == 3

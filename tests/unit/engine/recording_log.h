@@ -47,7 +47,7 @@ static uint64_t recording_commit(void *context, const struct effect *effects, si
 }
 
 static struct recording recording = {.lock = PTHREAD_MUTEX_INITIALIZER};
-static struct effect_log recording_log = {recording_commit, &recording};
+static struct effect_log recording_log = {.commit = recording_commit, .context = &recording};
 
 static void recording_free(void) {
     for (size_t i = 0; i < recording.count; i++) {

@@ -287,7 +287,7 @@ static uint64_t log_commit(void *context, const struct effect *effects, size_t c
     } while (0)
 
 Test(cmd_string, propagates_what_does_not_depend_on_the_time) {
-    static struct effect_log log = {log_commit, NULL};
+    static struct effect_log log = {.commit = log_commit};
     keyspace->door.log = &log;
     LOGS("SET k v PXAT #", "SET", "k", "v", "EX", "100");
     LOGS("SET k v PXAT 4000000000000 GET", "SET", "k", "v", "PXAT", "4000000000000", "GET");
