@@ -17,7 +17,6 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/clients/balance.h"
-#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 
 #define WAKE_PERMILLE     900 /* mean load of those awake above which one more wakes */

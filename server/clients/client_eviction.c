@@ -19,7 +19,6 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/clients/connections.h"
-#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
 

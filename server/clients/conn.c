@@ -11,7 +11,6 @@
 #include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/base/log.h"
-#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
 #include "server/dispatch/dispatch.h"
@@ -137,8 +136,12 @@ void conn_flush(struct conn *conn) {
         return;
     }
     struct loop *loop = conn->loop;
-    if (UNLIKELY(conn->session.replica != NULL))
-        replica_conn_fill(conn);
+    if (UNLIKELY(conn->session.replica != NULL) && conn->session.replica->at_home &&
+        !replica_link_fill(conn->session.replica, &conn->reply, conn_unsent_bytes(conn))) {
+        reply_clear(&conn->reply);
+        conn_close(conn);
+        return;
+    }
     if (LIKELY(!conn->io.output_first))
         conn->output_turn = loop->turn;
     else
@@ -259,7 +262,8 @@ void conn_free_if_done(struct conn *conn) {
         !dispatch_forget(&conn->loop->execution, &conn->wait, &conn->session))
         return;
     wait_end(&conn->wait);
-    replica_conn_forget(conn);
+    if (conn->session.replica)
+        primary_forget(&conn->loop->server->primary, conn->session.replica);
     conn_unlink(conn);
     client_list_remove(&conn->loop->server->clients, conn->session.id);
     atomic_fetch_sub(&conn->loop->server->client_count, 1);

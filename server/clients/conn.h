@@ -34,6 +34,7 @@
 #include "server/clients/query.h"
 #include "server/dispatch/session.h"
 #include "server/dispatch/wait.h"
+#include "server/links/replica_link.h"
 #include "server/net/address.h"
 #include "server/net/io.h"
 #include "server/resp/resp_parse.h"
@@ -123,6 +124,11 @@ void conn_look_after(struct conn *conn, uint64_t timeout_ms);
 /* Begins its move if one is wanted and it is quiet: nothing runs, waits or is unsent. */
 void conn_try_move(struct conn *conn);
 
+/* What has not been handed to the kernel. */
+static inline size_t conn_unsent_bytes(const struct conn *conn) {
+    return conn->io.output_bytes + reply_pending_bytes(&conn->reply);
+}
+
 static inline size_t conn_query_bytes(const struct conn *conn) {
     return conn->query.end - conn->query.begin;
 }
@@ -147,6 +153,11 @@ bool conn_answer_asked(struct loop *loop);
 
 static inline struct conn *conn_of_session(struct session *session) {
     return (struct conn *)(void *)((char *)session - offsetof(struct conn, session));
+}
+
+/* It belongs to a replica that gets the stream, or waits for it. */
+static inline bool conn_is_replica(const struct conn *conn) {
+    return __builtin_expect(conn->session.replica != NULL, 0) && conn->session.replica->attached;
 }
 
 #endif

@@ -3,7 +3,6 @@
 
 #include "engine/clock.h"
 #include "server/base/numbers.h"
-#include "server/clients/replica_conn.h"
 #include "server/clients/server.h"
 #include "server/dispatch/call.h"
 

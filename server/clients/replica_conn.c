@@ -13,7 +13,7 @@ static void close_connection(struct session *session) {
 
 static size_t unsent_bytes(const struct session *session) {
     const struct conn *conn = conn_of_session((struct session *)(uintptr_t)session);
-    return conn->io.output_bytes + reply_pending_bytes(&conn->reply);
+    return conn_unsent_bytes(conn);
 }
 
 const struct replica_connection replica_connection = {wake, close_connection, unsent_bytes};
@@ -27,17 +27,4 @@ void replica_conn_settle(struct conn *conn) {
         primary_welcome(&server->primary, link);
     else
         conn->move_target = server->loops[0]; /* as soon as it is quiet */
-}
-
-void replica_conn_fill(struct conn *conn) {
-    struct replica_link *link = conn->session.replica;
-    if (link && link->at_home &&
-        !replica_link_fill(link, &conn->reply, unsent_bytes(&conn->session)))
-        conn_close(conn);
-}
-
-void replica_conn_forget(struct conn *conn) {
-    if (conn->session.replica)
-        primary_forget(&conn->loop->server->primary, conn->session.replica);
-    conn->session.replica = NULL;
 }

@@ -10,181 +10,18 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
-#include "server/links/primary_private.h"
+#include "server/links/primary_round.h"
+#include "server/links/primary_stream.h"
 
 #define MERGE_MAX_BYTES ((size_t)1024 * 1024) /* of a turn */
 #define MERGE_PERIOD_US 500   /* while others commit, they are not to wake worker 0 */
 #define LIMITS_MS       100   /* how often output limits are looked at */
 #define ACTIVE_US       10000 /* that long after the last commit */
 
-void primary_destroy(struct primary *primary) {
-    if (primary->starter_runs)
-        pthread_join(primary->starter, NULL);
-    for (struct replica_link *link = primary->links, *next; link; link = next) {
-        next = link->next;
-        primary_link_remove(primary, link);
-    }
-    backlog_destroy(primary->backlog);
-    commit_log_free(primary->log);
-    pthread_mutex_destroy(&primary->lock);
-}
-
-static struct history *history_of(struct primary *primary) {
-    return &primary->around.replication->history;
-}
-
-static bool is_replica(const struct primary *primary) {
-    return replication_is_replica(primary->around.replication);
-}
-
-/* --- The stream ------------------------------------------------------------------------------- */
-
-/* A command of our own, between entries. */
-static void append_command(struct primary *primary, const char *text, bool continued) {
-    backlog_append(primary->backlog, text, strlen(text), continued);
-}
-
-static void append_select(struct primary *primary, unsigned database) {
-    char number[12], text[64];
-    int digits = snprintf(number, sizeof number, "%u", database);
-    snprintf(text, sizeof text, "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, number);
-    append_command(primary, text, true);
-}
-
-static void publish_offset(struct primary *primary) {
-    uint64_t offset = backlog_end_offset(primary->backlog);
-    atomic_store(&history_of(primary)->offset, offset);
-    atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
-    atomic_store(&primary->backlog_active, true);
-}
-
-/* WAIT goes by these: without what we ask replicas ourselves behind it. */
-static void publish_merged(struct primary *primary) {
-    publish_offset(primary);
-    atomic_store(&primary->merged_offset, backlog_end_offset(primary->backlog));
-    atomic_store(&primary->merged_number, commit_log_read_number(primary->log));
-}
-
-/* true: something came. */
-static bool merge(struct primary *primary, size_t max_bytes) {
-    struct commit_entry entry;
-    size_t bytes = 0;
-    while (bytes < max_bytes && commit_log_next(primary->log, &entry)) {
-        if ((int)entry.first_database != primary->stream_database)
-            append_select(primary, entry.first_database);
-        backlog_append(primary->backlog, entry.data, entry.length, false);
-        primary->stream_database = (int)entry.last_database;
-        bytes += entry.length;
-    }
-    if (bytes > 0) {
-        primary->acknowledge_asked = false;
-        publish_merged(primary);
-    }
-    return bytes > 0;
-}
-
-uint64_t primary_stream_cut(struct primary *primary) {
-    if (!is_replica(primary))
-        merge(primary, SIZE_MAX);
-    primary->stream_database = -1;
-    return backlog_end_offset(primary->backlog);
-}
-
-/* Changes are logged while there is somebody to tell, and they are ours to tell. */
-static void set_logging(struct primary *primary) {
-    bool wanted = primary->on && !is_replica(primary);
-    primary->around.keyspace->door.log = wanted ? commit_log_effect_log(primary->log) : NULL;
-}
-
-static void turn_on(struct primary *primary) {
-    uint64_t offset = atomic_load(&history_of(primary)->offset);
-    primary->backlog = backlog_create((size_t)config_current()->repl_backlog_size, offset);
-    primary->stream_database = -1;
-    primary->on = true;
-    set_logging(primary);
-    log_write(LOG_LEVEL_NOTICE,
-              "Replication backlog created, my new replication IDs are '%s' and "
-              "'%s'",
-              history_of(primary)->id, history_of(primary)->second_id);
-    publish_merged(primary);
-}
-
-bool primary_start(struct primary *primary, void *(*function)(void *context)) {
-    if (primary->starter_runs)
-        pthread_join(primary->starter,
-                     NULL); /* what it was for is over, so it is as good as ended */
-    primary->starter_runs = pthread_create(&primary->starter, NULL, function, primary) == 0;
-    return primary->starter_runs;
-}
-
-/* What was committed and not merged is lost: there is nobody to send it to. In a section. */
-static void drop_backlog(struct primary *primary) {
-    struct commit_entry entry;
-    primary->on = false;
-    set_logging(primary);
-    while (commit_log_next(primary->log, &entry))
-        ;
-    backlog_destroy(primary->backlog);
-    primary->backlog = NULL;
-    primary->no_replica_since_ms = 0;
-    atomic_store(&primary->backlog_active, false);
-}
-
-static void turn_off(void *context) {
-    struct primary *primary = context;
-    primary->turning_off = false;
-    if (primary->links)
-        return; /* somebody came in between */
-    drop_backlog(primary);
-    if (!is_replica(primary))
-        history_new_id(history_of(primary));
-    log_write(LOG_LEVEL_NOTICE,
-              "Replication backlog freed after %lld seconds without connected replicas.",
-              (long long)config_current()->repl_backlog_ttl);
-}
-
-static void *turn_off_main(void *context) {
-    exclusive_run_blocking(turn_off, context);
-    return NULL;
-}
-
-static void turn_off_when_unused(struct primary *primary, uint64_t now_ms) {
-    int64_t ttl_s = config_current()->repl_backlog_ttl;
-    if (primary->links) {
-        primary->no_replica_since_ms = 0;
-    } else if (primary->no_replica_since_ms == 0) {
-        primary->no_replica_since_ms = now_ms;
-    } else if (ttl_s > 0 && now_ms - primary->no_replica_since_ms > (uint64_t)ttl_s * 1000 &&
-               !primary->turning_off && !primary->round_wanted) {
-        primary->turning_off = true;
-        if (!primary_start(primary, turn_off_main))
-            primary->turning_off = false;
-    }
-}
-
-void primary_count_good(struct primary *primary, const struct config *config) {
-    uint64_t now_ms = clock_monotonic_us() / 1000;
-    unsigned good = 0;
-    bool wanted = config->min_replicas_to_write > 0 && config->min_replicas_max_lag > 0;
-    pthread_mutex_lock(&primary->lock);
-    for (const struct replica_link *link = primary->links; link; link = link->next)
-        good += replica_link_state(link) == LINK_ONLINE && !link->snapshot_only &&
-                now_ms - atomic_load(&link->acknowledged_ms) <=
-                    (uint64_t)config->min_replicas_max_lag * 1000;
-    atomic_store(&primary->good_replicas, good);
-    service_set(primary->around.service, SERVICE_FEW_REPLICAS,
-                wanted && !is_replica(primary) && good < (unsigned)config->min_replicas_to_write);
-    pthread_mutex_unlock(&primary->lock);
-}
-
-void primary_resize_backlog(struct primary *primary, uint64_t size_bytes) {
-    if (primary->backlog)
-        backlog_resize(primary->backlog, (size_t)size_bytes);
-}
-
 /* --- Links ------------------------------------------------------------------------------------ */
 
-void primary_link_remove(struct primary *primary, struct replica_link *link) {
+/* Out of the list, and freed with what it uses. */
+static void link_remove(struct primary *primary, struct replica_link *link) {
     pthread_mutex_lock(&primary->lock);
     if (link->attached) {
         if (link->previous)
@@ -218,7 +55,7 @@ static void attach(struct primary *primary, struct replica_link *link) {
 /* Why it cannot continue is logged in Redis's words. */
 static bool can_continue(struct primary *primary, const struct replica_link *link, const char *id,
                          int64_t offset) {
-    const struct history *history = history_of(primary);
+    const struct history *history = primary_history(primary);
     bool second = strcmp(id, history->second_id) == 0;
     if (strcmp(id, history->id) != 0 && (!second || offset > history->second_offset)) {
         if (id[0] == '?')
@@ -255,14 +92,14 @@ static bool can_continue(struct primary *primary, const struct replica_link *lin
 
 void primary_sync(struct primary *primary, struct replica_link *link, const char *id,
                   int64_t offset, struct reply *reply) {
-    const struct history *history = history_of(primary);
+    const struct history *history = primary_history(primary);
     uint64_t now_ms = clock_monotonic_us() / 1000;
     log_write(LOG_LEVEL_NOTICE, "Replica %s asks for synchronization", link->name);
-    if (primary->on && !is_replica(primary))
-        merge(primary, SIZE_MAX);
+    if (primary->on && !primary_is_replica(primary))
+        primary_merge(primary, SIZE_MAX);
     bool continues = id && can_continue(primary, link, id, offset);
     if (!primary->on)
-        turn_on(primary);
+        primary_turn_on(primary);
     attach(primary, link);
     link->waiting_since_ms = now_ms;
     primary->last_second_ms = 0; /* a round may be due at once */
@@ -406,11 +243,12 @@ static void look_after_waits(struct primary *primary) {
         }
     }
     pthread_mutex_unlock(&primary->lock);
-    if (ask && primary->on && !is_replica(primary) && !primary->acknowledge_asked &&
+    if (ask && primary->on && !primary_is_replica(primary) && !primary->acknowledge_asked &&
         primary->links) {
-        append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n", false);
+        primary_append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n",
+                               false);
         primary->acknowledge_asked = true;
-        publish_offset(primary);
+        primary_publish_offset(primary);
     }
 }
 
@@ -426,8 +264,8 @@ static void feed(void *context, const char *bytes, size_t length) {
 
 static void drop_replicas(void *context, bool keep_backlog) {
     struct primary *primary = context;
-    if (primary->on && !is_replica(primary))
-        merge(primary, SIZE_MAX);
+    if (primary->on && !primary_is_replica(primary))
+        primary_merge(primary, SIZE_MAX);
     for (struct replica_link *link = primary->links; link; link = link->next) {
         backlog_cursor_close(link->cursor);
         link->cursor = NULL;
@@ -437,7 +275,7 @@ static void drop_replicas(void *context, bool keep_backlog) {
         atomic_store(&link->state, LINK_DROPPED);
     }
     if (primary->on && !keep_backlog)
-        drop_backlog(primary);
+        primary_drop_backlog(primary);
 }
 
 static void list_replica(const struct replica_link *link, struct reply *reply) {
@@ -469,11 +307,11 @@ static void list_replicas(void *context, struct reply *reply) {
 static void role_changed(void *context) {
     struct primary *primary = context;
     if (primary->on &&
-        backlog_end_offset(primary->backlog) != atomic_load(&history_of(primary)->offset)) {
+        backlog_end_offset(primary->backlog) != atomic_load(&primary_history(primary)->offset)) {
         drop_replicas(primary, false);
     }
     primary->stream_database = -1;
-    set_logging(primary);
+    primary_set_logging(primary);
 }
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around) {
@@ -484,13 +322,41 @@ void primary_init(struct primary *primary, const struct primary_surroundings *ar
         (struct replication_serving){feed, drop_replicas, list_replicas, role_changed, primary};
 }
 
+void primary_destroy(struct primary *primary) {
+    if (primary->starter_runs)
+        pthread_join(primary->starter, NULL);
+    for (struct replica_link *link = primary->links, *next; link; link = next) {
+        next = link->next;
+        link_remove(primary, link);
+    }
+    backlog_destroy(primary->backlog);
+    commit_log_free(primary->log);
+    pthread_mutex_destroy(&primary->lock);
+}
+
 /* --- Turns ------------------------------------------------------------------------------------ */
+
+void primary_count_good(struct primary *primary, const struct config *config) {
+    uint64_t now_ms = clock_monotonic_us() / 1000;
+    unsigned good = 0;
+    bool wanted = config->min_replicas_to_write > 0 && config->min_replicas_max_lag > 0;
+    pthread_mutex_lock(&primary->lock);
+    for (const struct replica_link *link = primary->links; link; link = link->next)
+        good += replica_link_state(link) == LINK_ONLINE && !link->snapshot_only &&
+                now_ms - atomic_load(&link->acknowledged_ms) <=
+                    (uint64_t)config->min_replicas_max_lag * 1000;
+    atomic_store(&primary->good_replicas, good);
+    service_set(primary->around.service, SERVICE_FEW_REPLICAS,
+                wanted && !primary_is_replica(primary) &&
+                    good < (unsigned)config->min_replicas_to_write);
+    pthread_mutex_unlock(&primary->lock);
+}
 
 static void remove_ended(struct primary *primary) {
     for (struct replica_link *link = primary->links, *next; link; link = next) {
         next = link->next;
         if (atomic_load_explicit(&link->ended, memory_order_acquire))
-            primary_link_remove(primary, link);
+            link_remove(primary, link);
     }
 }
 
@@ -559,15 +425,15 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
         }
     }
     atomic_store(&primary->online, online);
-    if (online > 0 && !is_replica(primary) &&
+    if (online > 0 && !primary_is_replica(primary) &&
         now_ms - primary->last_ping_ms >= (uint64_t)config->repl_ping_replica_period * 1000) {
         primary->last_ping_ms = now_ms;
-        append_command(primary, "*1\r\n$4\r\nPING\r\n", false);
+        primary_append_command(primary, "*1\r\n$4\r\nPING\r\n", false);
         primary->acknowledge_asked = false;
-        publish_offset(primary);
+        primary_publish_offset(primary);
     }
     backlog_trim(primary->backlog);
-    turn_off_when_unused(primary, now_ms);
+    primary_turn_off_when_unused(primary, now_ms);
     primary_round_tick(primary, now_ms);
 }
 
@@ -579,7 +445,7 @@ void primary_turn(struct primary *primary) {
     }
     uint64_t now_us = clock_monotonic_us();
     commit_log_awake(primary->log);
-    if (!is_replica(primary) && merge(primary, MERGE_MAX_BYTES))
+    if (!primary_is_replica(primary) && primary_merge(primary, MERGE_MAX_BYTES))
         primary->last_merge_us = now_us;
     remove_ended(primary);
     if (now_us / 1000 - primary->last_second_ms >= 1000 ||

@@ -22,72 +22,9 @@
 #ifndef SLOTWISE_SERVER_PRIMARY_H
 #define SLOTWISE_SERVER_PRIMARY_H
 
-#include <pthread.h>
-
-#include "engine/keyspace.h"
-#include "engine/waiter.h"
-#include "replication/commit_log.h"
-#include "replication/snapshot_walk.h"
-#include "server/dispatch/service.h"
-#include "server/dispatch/session.h"
-#include "server/links/replica_link.h"
-#include "server/links/replication.h"
+#include "server/links/primary_types.h"
 
 struct config;
-
-struct primary_surroundings {
-    struct keyspace *keyspace;
-    struct snapshot_walker *walker;
-    struct replication *replication; /* its serving is filled in by primary_init */
-    /* The database that the stream of our own primary has selected; on a replica. */
-    unsigned (*stream_database)(void *context);
-    const struct replica_connection *connection;
-    struct service *service;     /* told when there are too few replicas */
-    void (*wake)(void *context); /* worker 0; any thread */
-    void *context;
-};
-
-/* WAIT: what a client waits for. */
-struct replica_wait {
-    struct unfinished unfinished; /* first */
-    struct replica_wait *next, *previous;
-    struct primary *primary;
-    struct waiter_queue queue;
-    bool done;       /* under the queue's lock */
-    bool linked;     /* in the primary's list; under its lock */
-    uint64_t number; /* of the commit log that is to be acknowledged */
-    uint64_t offset; /* where that ends; UINT64_MAX: not known yet */
-    unsigned replicas;
-    uint64_t due_us; /* monotonic; UINT64_MAX: no limit */
-};
-
-struct primary {
-    struct primary_surroundings around;
-    struct commit_log *log;
-    /* Worker 0, or an exclusive section. */
-    bool on;
-    struct backlog *backlog;
-    int stream_database; /* that the stream has selected; -1: none, or not what everybody knows */
-    uint64_t last_merge_us, last_ping_ms, last_second_ms, last_limits_ms;
-    uint64_t no_replica_since_ms; /* 0: there are some, or it is off */
-    bool round_wanted;            /* a thread is beginning one, or a round goes on */
-    uint64_t round_again_ms;      /* not before */
-    _Atomic bool round_over;      /* set by any thread: round_wanted is to be cleared */
-    /* Of what needs an exclusive section: a round, the end of the backlog. */
-    pthread_t starter;
-    bool starter_runs; /* to be joined */
-    bool turning_off;
-    bool acknowledge_asked; /* REPLCONF GETACK is the last thing in the stream */
-    /* By worker 0, read by others. */
-    _Atomic uint64_t merged_number, merged_offset, backlog_first_offset;
-    _Atomic bool backlog_active;
-    _Atomic unsigned online, good_replicas;
-    _Atomic uint64_t full_syncs, partial_syncs, partial_syncs_refused;
-    pthread_mutex_t lock;
-    struct replica_link *links; /* under the lock, written by worker 0 or in exclusive sections */
-    struct replica_wait *waits; /* under the lock */
-    _Atomic unsigned wait_count;
-};
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around);
 /* The workers have ended, and so have walks and their sinks. */

@@ -1,5 +1,7 @@
-/* Full syncs: see primary.h. A round begins when a replica has waited for repl-diskless-sync-delay,
+/* See primary_round.h. A round begins when a replica has waited for repl-diskless-sync-delay,
  * or as many wait as repl-diskless-sync-max-replicas says, and no other walk goes on. */
+#include "server/links/primary_round.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +13,7 @@
 #include "replication/snapshot_rdb.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
-#include "server/links/primary_private.h"
+#include "server/links/primary_stream.h"
 
 #define RETRY_MS 1000 /* after a round that failed */
 

@@ -1,0 +1,138 @@
+/* See primary_stream.h. */
+#include "server/links/primary_stream.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/exclusive.h"
+#include "server/base/log.h"
+#include "server/config/config.h"
+
+/* --- The stream ------------------------------------------------------------------------------- */
+
+void primary_append_command(struct primary *primary, const char *text, bool continued) {
+    backlog_append(primary->backlog, text, strlen(text), continued);
+}
+
+static void append_select(struct primary *primary, unsigned database) {
+    char number[12], text[64];
+    int digits = snprintf(number, sizeof number, "%u", database);
+    snprintf(text, sizeof text, "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, number);
+    primary_append_command(primary, text, true);
+}
+
+void primary_publish_offset(struct primary *primary) {
+    uint64_t offset = backlog_end_offset(primary->backlog);
+    atomic_store(&primary_history(primary)->offset, offset);
+    atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
+    atomic_store(&primary->backlog_active, true);
+}
+
+/* WAIT goes by these: without what we ask replicas ourselves behind it. */
+static void publish_merged(struct primary *primary) {
+    primary_publish_offset(primary);
+    atomic_store(&primary->merged_offset, backlog_end_offset(primary->backlog));
+    atomic_store(&primary->merged_number, commit_log_read_number(primary->log));
+}
+
+/* true: something came. */
+bool primary_merge(struct primary *primary, size_t max_bytes) {
+    struct commit_entry entry;
+    size_t bytes = 0;
+    while (bytes < max_bytes && commit_log_next(primary->log, &entry)) {
+        if ((int)entry.first_database != primary->stream_database)
+            append_select(primary, entry.first_database);
+        backlog_append(primary->backlog, entry.data, entry.length, false);
+        primary->stream_database = (int)entry.last_database;
+        bytes += entry.length;
+    }
+    if (bytes > 0) {
+        primary->acknowledge_asked = false;
+        publish_merged(primary);
+    }
+    return bytes > 0;
+}
+
+uint64_t primary_stream_cut(struct primary *primary) {
+    if (!primary_is_replica(primary))
+        primary_merge(primary, SIZE_MAX);
+    primary->stream_database = -1;
+    return backlog_end_offset(primary->backlog);
+}
+
+/* Changes are logged while there is somebody to tell, and they are ours to tell. */
+void primary_set_logging(struct primary *primary) {
+    bool wanted = primary->on && !primary_is_replica(primary);
+    primary->around.keyspace->door.log = wanted ? commit_log_effect_log(primary->log) : NULL;
+}
+
+void primary_turn_on(struct primary *primary) {
+    uint64_t offset = atomic_load(&primary_history(primary)->offset);
+    primary->backlog = backlog_create((size_t)config_current()->repl_backlog_size, offset);
+    primary->stream_database = -1;
+    primary->on = true;
+    primary_set_logging(primary);
+    log_write(LOG_LEVEL_NOTICE,
+              "Replication backlog created, my new replication IDs are '%s' and "
+              "'%s'",
+              primary_history(primary)->id, primary_history(primary)->second_id);
+    publish_merged(primary);
+}
+
+bool primary_start(struct primary *primary, void *(*function)(void *context)) {
+    if (primary->starter_runs)
+        pthread_join(primary->starter,
+                     NULL); /* what it was for is over, so it is as good as ended */
+    primary->starter_runs = pthread_create(&primary->starter, NULL, function, primary) == 0;
+    return primary->starter_runs;
+}
+
+/* What was committed and not merged is lost: there is nobody to send it to. In a section. */
+void primary_drop_backlog(struct primary *primary) {
+    struct commit_entry entry;
+    primary->on = false;
+    primary_set_logging(primary);
+    while (commit_log_next(primary->log, &entry))
+        ;
+    backlog_destroy(primary->backlog);
+    primary->backlog = NULL;
+    primary->no_replica_since_ms = 0;
+    atomic_store(&primary->backlog_active, false);
+}
+
+static void turn_off(void *context) {
+    struct primary *primary = context;
+    primary->turning_off = false;
+    if (primary->links)
+        return; /* somebody came in between */
+    primary_drop_backlog(primary);
+    if (!primary_is_replica(primary))
+        history_new_id(primary_history(primary));
+    log_write(LOG_LEVEL_NOTICE,
+              "Replication backlog freed after %lld seconds without connected replicas.",
+              (long long)config_current()->repl_backlog_ttl);
+}
+
+static void *turn_off_main(void *context) {
+    exclusive_run_blocking(turn_off, context);
+    return NULL;
+}
+
+void primary_turn_off_when_unused(struct primary *primary, uint64_t now_ms) {
+    int64_t ttl_s = config_current()->repl_backlog_ttl;
+    if (primary->links) {
+        primary->no_replica_since_ms = 0;
+    } else if (primary->no_replica_since_ms == 0) {
+        primary->no_replica_since_ms = now_ms;
+    } else if (ttl_s > 0 && now_ms - primary->no_replica_since_ms > (uint64_t)ttl_s * 1000 &&
+               !primary->turning_off && !primary->round_wanted) {
+        primary->turning_off = true;
+        if (!primary_start(primary, turn_off_main))
+            primary->turning_off = false;
+    }
+}
+
+void primary_resize_backlog(struct primary *primary, uint64_t size_bytes) {
+    if (primary->backlog)
+        backlog_resize(primary->backlog, (size_t)size_bytes);
+}

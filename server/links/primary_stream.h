@@ -1,0 +1,38 @@
+/* The stream of a primary: from the commit log into the backlog, its beginning and its end. See
+ * primary.h. Worker 0, or in an exclusive section, unless noted. */
+#ifndef SLOTWISE_SERVER_PRIMARY_STREAM_H
+#define SLOTWISE_SERVER_PRIMARY_STREAM_H
+
+#include "server/links/primary_types.h"
+
+static inline struct history *primary_history(struct primary *primary) {
+    return &primary->around.replication->history;
+}
+static inline bool primary_is_replica(const struct primary *primary) {
+    return replication_is_replica(primary->around.replication);
+}
+
+/* The backlog, and the log behind the door. In a section. */
+void primary_turn_on(struct primary *primary);
+/* What was committed and not merged is lost: there is nobody to send it to. In a section. */
+void primary_drop_backlog(struct primary *primary);
+/* Once a second: the same when no replica has been there for repl-backlog-ttl. */
+void primary_turn_off_when_unused(struct primary *primary, uint64_t now_ms);
+/* Changes are logged while there is somebody to tell, and they are ours to tell. In a section. */
+void primary_set_logging(struct primary *primary);
+
+/* Takes what was committed into the backlog, up to about so many bytes. true: something came. */
+bool primary_merge(struct primary *primary, size_t max_bytes);
+/* A command of our own, between entries; continued: before one. Then the offset is to be
+ * published. */
+void primary_append_command(struct primary *primary, const char *text, bool continued);
+void primary_publish_offset(struct primary *primary);
+/* The offset of the stream with all that has been committed; the next entry selects its database
+ * anew. In a section. */
+uint64_t primary_stream_cut(struct primary *primary);
+
+/* Runs function(primary) on a thread of its own, for what needs an exclusive section; the one
+ * before has done its work. false: no thread. */
+bool primary_start(struct primary *primary, void *(*function)(void *context));
+
+#endif
