@@ -17,6 +17,27 @@ uint64_t server_dirty(const struct server *server) {
     return dirty;
 }
 
+/* A replica's place is that of what it has applied. */
+static struct saving_state saving_state(const struct server *server) {
+    const struct replica *replica = &server->replica;
+    const struct history *history = &server->replication.history;
+    const struct primary_surroundings *around = &server->primary.around;
+    struct saving_state state = {.dirty = server_dirty(server)};
+    if (replication_is_replica(&server->replication) &&
+        (replica->connected || replica->may_continue)) {
+        state.replication_id = history->id;
+        state.replication_offset = atomic_load(&history->offset);
+        state.database =
+            replica->connected ? around->stream_database(around->context) : replica->database;
+    }
+    return state;
+}
+
+int server_save(struct server *server) {
+    struct saving_state state = saving_state(server);
+    return saving_run(&server->persistence, &state);
+}
+
 static void request_shutdown(struct server *server) {
     atomic_store(&server->stopping, true);
     for (unsigned i = 0; i < server->loop_count; i++)
@@ -35,7 +56,7 @@ bool server_shutdown_saves(const struct server *server, unsigned flags) {
 bool server_shut_down(struct server *server, unsigned flags) {
     if (server_shutdown_saves(server, flags)) {
         log_write(LOG_LEVEL_NOTICE, "Saving the final RDB snapshot before exiting.");
-        bool saved = saving_run(&server->persistence, server_dirty(server)) == 0;
+        bool saved = server_save(server) == 0;
         if (!saved && !(flags & CONFIG_SHUTDOWN_FORCE)) {
             log_write(LOG_LEVEL_WARNING, "Error trying to save the DB, can't exit.");
             return false;

@@ -97,6 +97,8 @@ static inline unsigned server_load_thread_number(unsigned workers) {
 /* Changes of keys so far, of all workers: exact in exclusive sections. */
 uint64_t server_dirty(const struct server *server);
 
+/* SAVE: in an exclusive section. 0, or a negative errno that has been logged. */
+int server_save(struct server *server);
 /* Whether a shutdown with these CONFIG_SHUTDOWN_ flags writes the RDB file first. Any thread. */
 bool server_shutdown_saves(const struct server *server, unsigned flags);
 /* Saves, if so, and stops accepting and ends the process in order. In an exclusive section if it

@@ -22,7 +22,6 @@
 #include "server/commands/debug_data.h"
 #include "server/commands/debug_server.h"
 #include "server/persistence/loading.h"
-#include "server/persistence/saving.h"
 
 /* --- Time and logs ---------------------------------------------------------------------------- */
 
@@ -123,7 +122,7 @@ static void debug_reload(struct call *call) {
     struct reload_options options;
     if (!reload_options_parse(call, &options))
         return;
-    if (options.save && saving_run(&server->persistence, server_dirty(server)) != 0) {
+    if (options.save && server_save(server) != 0) {
         reply_error(call->reply, "ERR");
         return;
     }

@@ -8,7 +8,6 @@
 #include "server/commands/cmd_data.h"
 #include "server/commands/cmd_session.h"
 #include "server/config/config.h"
-#include "server/persistence/saving.h"
 #include "slotwise_version.h"
 
 command_handler cmd_time, cmd_lastsave, cmd_waitaof, cmd_lolwut, cmd_shutdown, cmd_failover,
@@ -56,8 +55,7 @@ enum call_result cmd_failover(struct call *call) {
 
 /* The whole data set to disk, while everybody waits. */
 enum call_result cmd_save(struct call *call) {
-    struct server *server = call->server;
-    if (saving_run(&server->persistence, server_dirty(server)) == 0)
+    if (server_save(call->server) == 0)
         reply_ok(call->reply);
     else
         reply_error(call->reply, "ERR");

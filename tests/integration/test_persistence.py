@@ -52,14 +52,6 @@ def checked(path):
     return run.stdout
 
 
-def restarted(start, server, **keywords):
-    """Another server in the folder of one that has ended."""
-    options = dict(server.options, dir=str(server.directory))
-    new = start(options, directory=server.directory, **keywords)
-    wait_until(lambda: new.call("PING") != LOADING, what="the end of loading")
-    return new
-
-
 def start_and_fail(start, directory, **options):
     """Its log, of a server that must not start."""
     server = start(dict(options, dir=str(directory)), directory=directory, wait=False)
@@ -164,6 +156,36 @@ def test_a_time_to_live_that_is_over_is_not_loaded(start, tmp_path):
     assert server.call("DBSIZE") == 2
     assert server.info("persistence")["rdb_last_load_keys_expired"] == "1"
     assert "keys loaded: 2, keys expired: 1." in server.log()
+
+
+def test_a_replica_goes_on_where_its_file_ends(start, oracle, tmp_path):
+    options = {"dir": str(tmp_path), "save": ("3600", "1"), "replicaof": ("127.0.0.1", oracle.port)}
+
+    def connected_replica():
+        server = start(options, threads=2)
+        wait_until(lambda: server.info("replication").get("master_link_status") == "up", what="the link")
+        return server
+
+    client = oracle.raw()
+    client.call("SET", "early", "v")
+    replica = connected_replica()
+    client.call("SELECT", 5)
+    client.call("SET", "k", "first")
+    client.call("SET", "k2", "v", "PX", 100_000)
+    wait_until(lambda: replica.info("keyspace").get("db5", "").startswith("keys=2,"), what="the stream")
+    before = oracle.info("stats")
+    replica.terminate()
+    assert "DB saved on disk" in replica.log()
+    client.call("SET", "k", "second")
+    client.call("SET", "late", "v")
+    replica = connected_replica()
+    wait_until(lambda: digest(replica) == digest(oracle), what="the same data")
+    after = oracle.info("stats")
+    assert after["sync_full"] == before["sync_full"]
+    assert int(after["sync_partial_ok"]) == int(before["sync_partial_ok"]) + 1
+    client.call("SELECT", 0)
+    client.call("SET", "k", "third")
+    wait_until(lambda: digest(replica) == digest(oracle), what="the same data")
 
 
 # --- files that are wrong ---------------------------------------------------------------------------------------
