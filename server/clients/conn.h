@@ -56,6 +56,9 @@ struct conn_owner {
     /* A command of it is to run. As batch.c's run_entry: afterwards the connection may be in
      * another state than IDLE, and nothing is held but what dispatch keeps. */
     enum dispatch_result (*run)(struct conn *conn, struct batch_entry *entry, int next_slot);
+    /* Bytes came; it calls conn_take_input with those of commands that are in them. NULL: they are
+     * commands as they are. */
+    void (*receive)(struct conn *conn, const char *data, size_t length);
     /* The bytes that came are no commands. It closes next. */
     void (*broken)(struct conn *conn, const char *error);
     /* It begins to close: nothing more of it will run. */

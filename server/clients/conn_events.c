@@ -126,11 +126,25 @@ void conn_receive(struct conn *conn, const char *data, int64_t length) {
     COUNTER_ADD(loop->reads, 1);
     if (UNLIKELY(conn->state == CONN_DRAINING))
         return;
+    if (UNLIKELY(conn->owner && conn->owner->receive)) {
+        conn->owner->receive(conn, data, (size_t)length);
+        return;
+    }
     if (LIKELY(conn->state == CONN_IDLE && conn_query_bytes(conn) == 0)) {
         input_parse(conn, data, (size_t)length);
         return;
     }
     conn_keep_input(conn, data, (size_t)length);
+    if (conn->state == CONN_IDLE)
+        input_parse_kept(conn);
+}
+
+void conn_take_input(struct conn *conn, const char *data, size_t length) {
+    if (conn->in_batch)
+        batch_run(conn->loop); /* its entries point into the query buffer */
+    if (conn->state >= CONN_DRAINING)
+        return;
+    conn_keep_input(conn, data, length);
     if (conn->state == CONN_IDLE)
         input_parse_kept(conn);
 }

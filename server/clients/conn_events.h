@@ -17,6 +17,8 @@ bool conn_any_moving(struct server *server);
 void conn_go_on(struct conn *conn);
 
 /* Callbacks of the backend; the others are in conn.h. */
+/* Bytes of commands, for an owner that makes them out of what it receives. */
+void conn_take_input(struct conn *conn, const char *data, size_t length);
 void conn_receive(struct conn *conn, const char *data, int64_t length);
 void conn_detached(struct conn *conn);
 

@@ -10,6 +10,7 @@
 
 #include "engine/assert.h"
 #include "engine/clock.h"
+#include "replication/frame.h"
 #include "server/base/log.h"
 #include "server/base/text.h"
 #include "server/clients/conn_events.h"
@@ -23,9 +24,10 @@
 /* The process has one. Worker 0, or exclusive. */
 static struct {
     struct server *server;
-    struct conn *conn;  /* NULL: there is none */
-    struct text queued; /* bytes of a transaction whose EXEC has not run */
-    bool broken;        /* what came was no stream of commands */
+    struct conn *conn;             /* NULL: there is none */
+    struct text queued;            /* bytes of a transaction whose EXEC has not run */
+    bool broken;                   /* what came was no stream of commands */
+    struct frame_decoder *decoder; /* NULL: the stream comes as it is */
 } primary;
 
 /* --- What is applied -------------------------------------------------------------------------- */
@@ -144,25 +146,52 @@ static void broken(struct conn *conn, const char *error) {
     primary.broken = true;
 }
 
+static void forget(void) {
+    primary.conn = NULL;
+    text_free(&primary.queued);
+    frame_decoder_destroy(primary.decoder);
+    primary.decoder = NULL;
+}
+
 static void ending(struct conn *conn) {
     if (conn != primary.conn)
         return;
-    primary.conn = NULL;
-    text_free(&primary.queued);
+    forget();
     if (!conn->loop->leaving)
         replica_lost(&primary.server->replica, conn->session.database, !primary.broken);
 }
 
+static void receive_frames(struct conn *conn, const char *data, size_t length) {
+    while (length > 0 && conn == primary.conn) {
+        struct frame frame;
+        size_t consumed;
+        int result = frame_decode(primary.decoder, data, length, &consumed, &frame);
+        if (result < 0) {
+            broken(conn, frame_error_text(result));
+            conn_close(conn);
+            return;
+        }
+        data += consumed;
+        length -= consumed;
+        if (result > 0)
+            conn_take_input(conn, frame.plain, frame.length);
+    }
+}
+
 static const struct conn_owner owner = {.run = run, .broken = broken, .ending = ending};
+static const struct conn_owner owner_of_frames = {
+    .run = run, .receive = receive_frames, .broken = broken, .ending = ending};
 
 /* --- What replica.h calls --------------------------------------------------------------------- */
 
-static void open_connection(void *context, int fd, unsigned database) {
+static void open_connection(void *context, int fd, unsigned database, bool frames) {
     struct server *server = context;
     struct conn *conn = conn_create(server->loops[0], fd, true);
     ASSERT(!primary.conn);
     atomic_fetch_add(&server->client_count, 1);
-    conn->owner = &owner;
+    conn->owner = frames ? &owner_of_frames : &owner;
+    if (frames)
+        primary.decoder = frame_decoder_create(atomic_load(&server->replication.history.offset));
     conn->session.applies = true;
     conn->session.authenticated = true;
     conn->session.database = database;
@@ -175,8 +204,7 @@ static unsigned drop_connection(void *context) {
     struct conn *conn = primary.conn;
     (void)context;
     ASSERT(conn);
-    primary.conn = NULL;
-    text_free(&primary.queued);
+    forget();
     conn_ask_to_end(conn);
     return conn->session.database;
 }

@@ -69,8 +69,10 @@ static bool set_option(struct call *call, const struct argument *name,
         memcpy(link->announced_address, value->data, value->length);
         link->announced_address[value->length] = 0;
     } else if (argument_is(name, "capa")) {
-        link->capable_of_eof |= argument_is(value, "eof");
-        link->capable_of_psync2 |= argument_is(value, "psync2");
+        char capability[32] = "";
+        if (value->length < sizeof capability)
+            memcpy(capability, value->data, value->length);
+        link->capabilities |= psync_capability(capability);
     } else if (argument_is(name, "rdb-only")) {
         if (!number_parse_int64(value->data, value->length, &number))
             number = 0;
@@ -117,13 +119,15 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
     struct session *session = call->session;
     if (is_attached(session))
         return CALL_DONE;
-    if (replication_is_replica(&call->server->replication) &&
-        replica_link(&call->server->replica) != REPLICATION_LINK_CONNECTED) {
-        reply_error(call->reply, "NOMASTERLINK Can't SYNC while not connected with my master");
-        return CALL_DONE;
-    }
-    if (reply_pending_bytes(call->reply) > 0) {
-        reply_error(call->reply, "ERR SYNC and PSYNC are invalid with pending output");
+    const struct psync_obstacles obstacles = {
+        .is_replica = replication_is_replica(&call->server->replication),
+        .is_connected = replica_link(&call->server->replica) == REPLICATION_LINK_CONNECTED,
+        .pending_output = reply_pending_bytes(call->reply) > 0,
+        .capabilities = session->replica ? session->replica->capabilities : 0,
+    };
+    const char *refusal = psync_refusal(&obstacles);
+    if (refusal) {
+        reply_error(call->reply, refusal[0] == '-' ? refusal + 1 : refusal);
         return CALL_DONE;
     }
     if (!call->exclusive)
@@ -140,14 +144,17 @@ enum call_result cmd_psync(struct call *call) {
     char id[HISTORY_ID_LENGTH + 1] = "";
     int64_t offset;
     const struct argument *asked = &call->argv[1];
-    if (call->argc > 3 && argument_is(&call->argv[3], "failover")) {
-        reply_error(call->reply, "ERR PSYNC FAILOVER can't be sent to a master.");
-        return CALL_DONE;
-    }
     if (!argument_integer(call, 2, &offset))
         return CALL_DONE;
     if (asked->length < sizeof id)
         memcpy(id, asked->data, asked->length);
+    if (call->argc > 3 && argument_is(&call->argv[3], "failover")) {
+        const struct replication *replication = &call->server->replication;
+        const char *refusal = psync_failover_refusal(replication_is_replica(replication),
+                                                     replication->history.id, id);
+        reply_error(call->reply, refusal ? refusal : "ERR PSYNC FAILOVER is not supported");
+        return CALL_DONE;
+    }
     return synchronize(call, id, offset);
 }
 

@@ -14,6 +14,7 @@
 #include "server/links/primary_stream.h"
 
 #define MERGE_MAX_BYTES ((size_t)1024 * 1024) /* of a turn */
+#define FLUSH_US        500                   /* a frame that is not full goes out after so long */
 #define MERGE_PERIOD_US 500   /* while others commit, they are not to wake worker 0 */
 #define LIMITS_MS       100   /* how often output limits are looked at */
 #define ACTIVE_US       10000 /* that long after the last commit */
@@ -52,82 +53,62 @@ static void attach(struct primary *primary, struct replica_link *link) {
     primary->no_replica_since_ms = 0;
 }
 
-/* Why it cannot continue is logged in Redis's words. */
-static bool can_continue(struct primary *primary, const struct replica_link *link, const char *id,
-                         int64_t offset) {
-    const struct history *history = primary_history(primary);
-    bool second = strcmp(id, history->second_id) == 0;
-    if (strcmp(id, history->id) != 0 && (!second || offset > history->second_offset)) {
-        if (id[0] == '?')
-            log_write(LOG_LEVEL_NOTICE, "Full resync requested by replica %s", link->name);
-        else if (!second)
-            log_write(LOG_LEVEL_NOTICE,
-                      "Partial resynchronization not accepted: Replication ID mismatch (Replica "
-                      "asked for '%s', my replication IDs are '%s' and '%s')",
-                      id, history->id, history->second_id);
-        else
-            log_write(LOG_LEVEL_NOTICE,
-                      "Partial resynchronization not accepted: Requested offset for second ID was "
-                      "%lld, but I can reply up to %lld",
-                      (long long)offset, (long long)history->second_offset);
-        return false;
+static void write_log(const struct psync_log *log) {
+    for (int i = 0; i < log->count; i++)
+        log_write(log->lines[i].level == PSYNC_LOG_WARNING ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE,
+                  "%s", log->lines[i].text);
+}
+
+/* id NULL: SYNC, which asks for everything. */
+static void decide(struct primary *primary, const struct replica_link *link, const char *id,
+                   int64_t offset, struct psync_decision *decision) {
+    const struct psync_request request = {.id = id ? id : "?",
+                                          .offset = offset,
+                                          .capabilities = link->capabilities,
+                                          .replica = link->name};
+    struct psync_backlog backlog = {0};
+    if (primary->backlog) {
+        backlog.first = (int64_t)backlog_first_offset(primary->backlog) + 1;
+        backlog.length = (int64_t)(backlog_end_offset(primary->backlog) -
+                                   backlog_first_offset(primary->backlog));
     }
-    if (!primary->backlog || offset < 1 ||
-        (uint64_t)offset - 1 < backlog_first_offset(primary->backlog) ||
-        (uint64_t)offset - 1 > backlog_end_offset(primary->backlog)) {
-        log_write(LOG_LEVEL_NOTICE,
-                  "Unable to partial resync with replica %s for lack of backlog (Replica request "
-                  "was: %lld).",
-                  link->name, (long long)offset);
-        if (primary->backlog && offset > 0 &&
-            (uint64_t)offset - 1 > backlog_end_offset(primary->backlog))
-            log_write(LOG_LEVEL_WARNING,
-                      "Warning: replica %s tried to PSYNC with an offset that is greater than the "
-                      "master replication offset.",
-                      link->name);
-        return false;
-    }
-    return true;
+    psync_decide(primary_history(primary), primary->backlog ? &backlog : NULL, &request, decision);
+    write_log(&decision->log);
 }
 
 void primary_sync(struct primary *primary, struct replica_link *link, const char *id,
                   int64_t offset, struct reply *reply) {
-    const struct history *history = primary_history(primary);
     uint64_t now_ms = clock_monotonic_us() / 1000;
+    struct psync_decision decision;
     log_write(LOG_LEVEL_NOTICE, "Replica %s asks for synchronization", link->name);
     if (primary->on && !primary_is_replica(primary))
         primary_merge(primary, SIZE_MAX);
-    bool continues = id && can_continue(primary, link, id, offset);
+    decide(primary, link, id, offset, &decision);
     if (!primary->on)
         primary_turn_on(primary);
     attach(primary, link);
     link->waiting_since_ms = now_ms;
+    link->frames =
+        (link->capabilities & PSYNC_CAPABILITY_FRAMES) && config_current()->repl_compression;
     primary->last_second_ms = 0; /* a round may be due at once */
     atomic_store(&link->acknowledged_ms, now_ms);
-    if (!continues) {
+    if (!decision.continues) {
         atomic_fetch_add(&primary->full_syncs, 1);
-        if (id && id[0] != '?')
+        if (decision.counts_as_refused)
             atomic_fetch_add(&primary->partial_syncs_refused, 1);
         atomic_store(&link->state, LINK_WAITING);
         return;
     }
-    link->cursor = backlog_cursor_open(primary->backlog, BACKLOG_PLAIN, (uint64_t)offset - 1);
+    link->cursor = backlog_cursor_open(
+        primary->backlog, link->frames ? BACKLOG_FRAMES : BACKLOG_PLAIN, (uint64_t)offset - 1);
     ASSERT(link->cursor);
     atomic_store(&link->state, LINK_ONLINE);
     atomic_store(&link->acknowledged_offset, (uint64_t)offset - 1);
     atomic_fetch_add(&primary->partial_syncs, 1);
-    char text[64];
-    if (link->capable_of_psync2)
-        snprintf(text, sizeof text, "CONTINUE %s", history->id);
-    else
-        snprintf(text, sizeof text, "CONTINUE");
-    reply_status(reply, text);
-    log_write(LOG_LEVEL_NOTICE,
-              "Partial resynchronization request from %s accepted. Sending %llu bytes of backlog "
-              "starting from offset %lld.",
-              link->name,
-              (unsigned long long)(backlog_end_offset(primary->backlog) - ((uint64_t)offset - 1)),
-              (long long)offset);
+    char text[PSYNC_REPLY_BYTES];
+    size_t length =
+        psync_format_continue(primary_history(primary)->id, link->capabilities, link->frames, text);
+    reply_raw(reply, text, length);
 }
 
 void primary_welcome(struct primary *primary, struct replica_link *link) {
@@ -259,6 +240,7 @@ static void feed(void *context, const char *bytes, size_t length) {
     if (!primary->on)
         return;
     backlog_append(primary->backlog, bytes, length, false);
+    primary->flush_wanted = true;
     atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
 }
 
@@ -457,7 +439,16 @@ void primary_turn(struct primary *primary) {
         enforce_limits(primary, now_us / 1000);
     if (atomic_load_explicit(&primary->wait_count, memory_order_relaxed) > 0)
         look_after_waits(primary);
+    if (primary->flush_wanted && now_us - primary->last_flush_us >= FLUSH_US) {
+        primary->flush_wanted = false;
+        primary->last_flush_us = now_us;
+        backlog_flush(primary->backlog);
+    }
     wake_links(primary);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
 }
 
 uint64_t primary_due_us(struct primary *primary) {
@@ -465,7 +456,7 @@ uint64_t primary_due_us(struct primary *primary) {
     if (atomic_load_explicit(&primary->wait_count, memory_order_relaxed) > 0) {
         pthread_mutex_lock(&primary->lock);
         for (const struct replica_wait *wait = primary->waits; wait; wait = wait->next)
-            due_us = wait->due_us < due_us ? wait->due_us : due_us;
+            due_us = earlier(due_us, wait->due_us);
         pthread_mutex_unlock(&primary->lock);
     }
     if (!primary->on)
@@ -474,8 +465,10 @@ uint64_t primary_due_us(struct primary *primary) {
         if (atomic_load_explicit(&link->ended, memory_order_relaxed) ||
             (link->at_home && replica_link_is_due(link)))
             return 0;
+    if (primary->flush_wanted)
+        due_us = earlier(due_us, primary->last_flush_us + FLUSH_US);
     if (now_us - primary->last_merge_us < ACTIVE_US)
-        return due_us < now_us + MERGE_PERIOD_US ? due_us : now_us + MERGE_PERIOD_US;
+        return earlier(due_us, now_us + MERGE_PERIOD_US);
     return commit_log_sleep(primary->log) ? due_us : 0;
 }
 

@@ -43,12 +43,16 @@ static void on_cut(void *context, const struct snapshot_cut *cut) {
             continue;
         link->round = sync_round_use(sink->round);
         link->round_sent = 0;
-        link->round_marked = link->capable_of_eof && config_current()->repl_diskless_sync;
-        link->cursor = backlog_cursor_open(primary->backlog, BACKLOG_PLAIN, sink->offset);
+        link->round_marked =
+            (link->capabilities & PSYNC_CAPABILITY_EOF) && config_current()->repl_diskless_sync;
+        link->cursor = backlog_cursor_open(
+            primary->backlog, link->frames ? BACKLOG_FRAMES : BACKLOG_PLAIN, sink->offset);
         ASSERT(link->cursor);
-        if (!link->asked_by_sync)
-            snprintf(link->greeting, sizeof link->greeting, "+FULLRESYNC %s %llu\r\n", sink->id,
-                     (unsigned long long)sink->offset);
+        if (!link->asked_by_sync) {
+            size_t length =
+                psync_format_full(sink->id, (int64_t)sink->offset, link->frames, link->greeting);
+            link->greeting[length] = 0;
+        }
         atomic_store(&link->state, LINK_SNAPSHOT);
     }
 }

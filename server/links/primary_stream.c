@@ -11,6 +11,7 @@
 /* --- The stream ------------------------------------------------------------------------------- */
 
 void primary_append_command(struct primary *primary, const char *text, bool continued) {
+    primary->flush_wanted = true;
     backlog_append(primary->backlog, text, strlen(text), continued);
 }
 
@@ -47,6 +48,7 @@ bool primary_merge(struct primary *primary, size_t max_bytes) {
         bytes += entry.length;
     }
     if (bytes > 0) {
+        primary->flush_wanted = true;
         primary->acknowledge_asked = false;
         publish_merged(primary);
     }

@@ -47,6 +47,8 @@ struct primary {
     bool on;
     struct backlog *backlog;
     int stream_database; /* that the stream has selected; -1: none, or not what everybody knows */
+    bool flush_wanted;   /* something was appended since the last flush of frames */
+    uint64_t last_flush_us;
     uint64_t last_merge_us, last_ping_ms, last_second_ms, last_limits_ms;
     uint64_t no_replica_since_ms; /* 0: there are some, or it is off */
     bool round_wanted;            /* a thread is beginning one, or a round goes on */

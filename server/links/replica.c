@@ -105,7 +105,7 @@ static void ended(struct sync *sync, void *context) {
         atomic_store(&replica->last_io_ms, clock_monotonic_us() / 1000);
         atomic_store(&replica->received_offset, atomic_load(&replica->replication->history.offset));
         set_link(replica, REPLICATION_LINK_CONNECTED);
-        replica->connection.open(replica->connection.context, fd, database);
+        replica->connection.open(replica->connection.context, fd, database, sync_gets_frames(sync));
         if (wants_ack)
             replica_acknowledge(replica);
     } else if (sync_was_flushed(sync)) {

@@ -19,8 +19,9 @@ struct view_state;
 
 /* What the room above does with the connection to the primary; it has at most one. */
 struct primary_connection {
-    /* Worker 0: what comes over this socket is applied from now on, beginning in this database. */
-    void (*open)(void *context, int fd, unsigned database);
+    /* Worker 0: what comes over this socket is applied from now on, beginning in this database.
+     * frames: it comes in frames (replication/frame.h). */
+    void (*open)(void *context, int fd, unsigned database, bool frames);
     /* Exclusive: nothing more of it is applied, and nobody hears of its end. Returns the database
      * that the stream had selected. */
     unsigned (*drop)(void *context);

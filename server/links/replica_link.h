@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "replication/backlog.h"
+#include "replication/psync.h"
 #include "server/links/sync_round.h"
 #include "server/resp/reply.h"
 
@@ -57,23 +58,24 @@ struct replica_link {
     int listening_port;
     char announced_address[64]; /* "": that of the socket */
     char address[48];
-    char name[64]; /* for the log: address and port, or the client */
-    bool capable_of_eof, capable_of_psync2;
-    bool asked_by_sync; /* SYNC, not PSYNC */
-    bool snapshot_only; /* rdb-only, or SYNC of a tool that never acknowledges */
+    char name[64];         /* for the log: address and port, or the client */
+    unsigned capabilities; /* enum psync_capability */
+    bool asked_by_sync;    /* SYNC, not PSYNC */
+    bool snapshot_only;    /* rdb-only, or SYNC of a tool that never acknowledges */
     _Atomic uint64_t acknowledged_offset;
     _Atomic uint64_t acknowledged_ms; /* monotonic; when it last said so */
     /* A snapshot that ends with a mark is over when the mark is the last that has come; so the
      * stream begins when the replica has loaded it and says so. */
     bool stream_on_acknowledge;
     /* Sending. */
-    char greeting[80]; /* the reply to PSYNC; "": sent */
-    bool newline;      /* a sign of life is to be sent, since there is nothing else yet */
-    bool length_told;  /* what comes before the snapshot has been sent */
+    char greeting[PSYNC_REPLY_BYTES]; /* the reply to PSYNC; "": sent */
+    bool newline;     /* a sign of life is to be sent, since there is nothing else yet */
+    bool length_told; /* what comes before the snapshot has been sent */
     struct sync_round *round;
     uint64_t round_sent;
     bool round_marked; /* the snapshot ends with a mark, its length is not told before */
     uint64_t output_soft_since_ms; /* over the soft limit since then; 0: it is not */
+    bool frames;                   /* the stream goes out in LZ4 frames */
     struct backlog_cursor *cursor; /* where the stream goes on; from SNAPSHOT on */
 };
 

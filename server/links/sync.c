@@ -79,7 +79,8 @@ static bool introduce(struct sync *sync) {
     sent = sent && SEND(sync, "REPLCONF", "listening-port", port);
     if (request->announced_address)
         sent = sent && SEND(sync, "REPLCONF", "ip-address", request->announced_address);
-    if (!sent || !SEND(sync, "REPLCONF", "capa", "eof", "capa", "psync2"))
+    if (!sent ||
+        !SEND(sync, "REPLCONF", "capa", "eof", "capa", "psync2", "capa", PSYNC_FRAMES_NAME))
         return false;
     if (request->password) {
         if (!receive_reply(sync, line))
@@ -130,6 +131,7 @@ static enum psync_outcome psync(struct sync *sync) {
         psync_read_reply(replied ? line : NULL, cached_id, &reply);
     } while (reply.outcome == PSYNC_WAIT);
     write_log(&reply.log);
+    sync->frames = reply.frames;
     if (reply.id[0] != '\0') /* else an id that nobody has: the next attempt is not continued */
         memcpy(sync->id, reply.id, HISTORY_ID_LENGTH);
     if (reply.offset >= 0)
@@ -298,6 +300,10 @@ int sync_take_socket(struct sync *sync, unsigned *database, bool *wants_ack) {
     *database = sync->database;
     *wants_ack = sync->by_mark;
     return fd;
+}
+
+bool sync_gets_frames(const struct sync *sync) {
+    return sync->frames;
 }
 
 bool sync_was_flushed(const struct sync *sync) {

@@ -25,6 +25,8 @@ enum sync_result sync_result(const struct sync *sync);
 /* The socket, non-blocking, the caller's from here on; the database that the stream has selected;
  * whether the primary waits for an acknowledgement before it goes on. */
 int sync_take_socket(struct sync *sync, unsigned *database, bool *wants_ack);
+/* The stream comes in frames (replication/frame.h). */
+bool sync_gets_frames(const struct sync *sync);
 /* The data set that was there is gone. */
 bool sync_was_flushed(const struct sync *sync);
 void sync_free(struct sync *sync); /* after ended */

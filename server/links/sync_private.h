@@ -21,6 +21,7 @@ struct sync {
     /* Of the data set that comes, or of the stream that goes on. */
     char id[HISTORY_ID_LENGTH + 1];
     uint64_t offset;
+    bool frames; /* the stream comes in frames */
     unsigned database;
     bool flushed; /* the old data are gone */
     bool by_mark; /* the transfer ends with mark instead of after size bytes */

@@ -1,5 +1,6 @@
 """A primary with stock replicas: full and partial syncs, the stream under random load, WAIT."""
 
+import os
 import signal
 import time
 
@@ -7,6 +8,7 @@ import pytest
 import redis
 
 from harness import BACKENDS, ORACLE, HANG_SECONDS, wait_until
+from replication import Proxy
 from replication_load import (Load, assert_same_data, digest, info, wait_for_link, wait_for_offset)
 from resp import RawClient
 
@@ -250,3 +252,47 @@ def test_a_chain_survives_the_promotion_of_its_middle(start, replica_of):
         assert_same_data(second, one)
     assert info(second, "stats")["sync_full"] == 2
     assert info(second, "stats")["sync_partial_ok"] == 3
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_stream_in_frames_when_links_break(start, backend):
+    """Compressible and random values, links cut anywhere in a frame, and the replica goes on where it was."""
+    primary = start({**NO_DELAY, "repl-backlog-size": "16mb"}, backend=backend, threads=2)
+    proxy = Proxy(primary.port)
+    replica = start({"replicaof": ("127.0.0.1", proxy.port)}, backend=backend, threads=2)
+    wait_for_link(replica)
+    load = Load(primary, range(50, 53))
+    with client_of(primary) as client:
+        for i in range(8):
+            pipeline = client.pipeline(transaction=False)
+            for j in range(200):
+                pipeline.set(f"random:{j}", os.urandom(300) if i % 2 else b"again and again " * 30)
+            pipeline.set("large", os.urandom(1_000_000))
+            pipeline.execute()
+            proxy.cut()
+            wait_for_link(replica)
+    load.stop()
+    assert_same_data(primary, replica)
+    stats = info(primary, "stats")
+    assert stats["sync_full"] == 1
+    assert stats["sync_partial_ok"] >= 4  # a cut that the replica has not noticed yet may fall together with the next
+    proxy.close()
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("compression", ["yes", "no"])
+def test_compression_saves_bytes_on_the_wire(start, compression):
+    primary = start({**NO_DELAY, "repl-compression": compression}, threads=2)
+    replica = start({"replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    wait_for_link(replica)
+    before = info(replica, "stats")["total_net_input_bytes"]
+    with client_of(primary) as client:
+        pipeline = client.pipeline(transaction=False)
+        for i in range(5000):
+            pipeline.set(f"user:{i}", b'{"name": "somebody", "city": "somewhere", "visits": %d}' % i)
+        pipeline.execute()
+    assert_same_data(primary, replica)
+    wire = info(replica, "stats")["total_net_input_bytes"] - before
+    plain = info(primary)["master_repl_offset"]
+    assert wire < 0.6 * plain if compression == "yes" else wire >= plain - 1000
