@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
@@ -66,11 +67,12 @@ static size_t folder_length(const char *path) {
 
 int rdb_save_begin(struct rdb_save *save, const struct keyspace *keyspace,
                    const struct rdb_save_options *options) {
+    static _Atomic unsigned begun; /* one that was given up may not be gone yet */
     *save = (struct rdb_save){.keyspace = keyspace, .incremental_sync = options->incremental_sync};
     int folder = (int)folder_length(options->path);
     snprintf(save->path, sizeof save->path, "%s", options->path);
-    snprintf(save->temporary_path, sizeof save->temporary_path, "%.*stemp-%d.rdb", folder,
-             options->path, (int)getpid());
+    snprintf(save->temporary_path, sizeof save->temporary_path, "%.*stemp-%d-%u.rdb", folder,
+             options->path, (int)getpid(), atomic_fetch_add(&begun, 1));
     save->fd = open(save->temporary_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (save->fd < 0) {
         int error = errno;
@@ -88,7 +90,8 @@ int rdb_save_begin(struct rdb_save *save, const struct keyspace *keyspace,
 }
 
 void rdb_save_abort(struct rdb_save *save) {
-    close(save->fd);
+    if (save->fd >= 0)
+        close(save->fd);
     unlink(save->temporary_path);
     rdb_writer_free(&save->writer);
 }
@@ -101,7 +104,7 @@ static int fail_write(struct rdb_save *save, const char *operation, int error) {
 }
 
 /* The folder's entry of the file must outlast a crash as well as the file. */
-static int sync_folder(struct rdb_save *save) {
+int rdb_save_settle(struct rdb_save *save) {
     char folder[sizeof save->path + 2];
     size_t length = folder_length(save->path);
     snprintf(folder, sizeof folder, "%.*s.", (int)length, save->path);
@@ -117,7 +120,7 @@ static int sync_folder(struct rdb_save *save) {
     return error;
 }
 
-int rdb_save_finish(struct rdb_save *save) {
+int rdb_save_close(struct rdb_save *save) {
     int error = rdb_write_end(&save->writer);
     if (error)
         return fail_write(save, "rdbSaveRio", error);
@@ -125,8 +128,13 @@ int rdb_save_finish(struct rdb_save *save) {
         return fail_write(save, "fsync", -errno);
     rdb_writer_free(&save->writer);
     close(save->fd);
+    save->fd = -1;
+    return 0;
+}
+
+int rdb_save_rename(struct rdb_save *save) {
     if (rename(save->temporary_path, save->path) < 0) {
-        error = -errno;
+        int error = -errno;
         char directory[PATH_MAX];
         snprintf(save->message, sizeof save->message,
                  "Error moving temp DB file %.100s on the final destination %.100s (in server root "
@@ -135,7 +143,14 @@ int rdb_save_finish(struct rdb_save *save) {
         unlink(save->temporary_path);
         return error;
     }
-    return sync_folder(save);
+    return 0;
+}
+
+int rdb_save_finish(struct rdb_save *save) {
+    int error = rdb_save_close(save);
+    if (!error)
+        error = rdb_save_rename(save);
+    return error ? error : rdb_save_settle(save);
 }
 
 /* --- Keys ------------------------------------------------------------------------------------- */

@@ -42,6 +42,12 @@ void rdb_save_key(struct rdb_save *save, const struct object *object);
 /* 0: the file has its name and is on disk, its name too. Else a negative errno and message; a file
  * that was there before is untouched. */
 int rdb_save_finish(struct rdb_save *save);
+/* The same in three steps, for who must not be held up by the disk between two of them: all of it
+ * is on disk; it has its name; its name is on disk. Each as rdb_save_finish. */
+int rdb_save_close(struct rdb_save *save);
+int rdb_save_rename(struct rdb_save *save);
+int rdb_save_settle(struct rdb_save *save);
+/* It is not to be; not after rdb_save_rename. */
 void rdb_save_abort(struct rdb_save *save);
 
 /* All keys of all databases; in an exclusive section. */

@@ -107,6 +107,9 @@ static void transfer_wait(struct transfer *transfer) {
 
 void transfer_end(struct transfer *transfer) {
     const struct snapshot_sink *sink = &transfer->sink;
+    /* Set before the queue was closed. */
+    if (atomic_load(&transfer->walk->aborted))
+        transfer_fail(transfer, -ECANCELED);
     int error = atomic_load(&transfer->error);
     if (!error)
         error = sink->close(sink->context);

@@ -322,14 +322,19 @@ enum snapshot_step snapshot_walk_step(struct snapshot_walker *walker, unsigned w
         while (step == SNAPSHOT_STEP_MORE &&
                clock_ticks_to_ns(clock_ticks() - start) < budget_us * 1000);
     }
-    if (walk->phase == WALK_TAKING)
-        tell_pushed(walk, taker_mine(walk));
+    snapshot_walk_tell(walker);
     if (!cursor->done && step == SNAPSHOT_STEP_NONE) {
         cursor->done = true;
         if (atomic_fetch_sub(&walk->workers_left, 1) == 1)
             sem_post(&walk->work);
     }
     return step;
+}
+
+void snapshot_walk_tell(struct snapshot_walker *walker) {
+    struct snapshot_walk *walk = walker->walk;
+    if (walk && walk->phase == WALK_TAKING)
+        tell_pushed(walk, taker_mine(walk));
 }
 
 void snapshot_walk_progress(const struct snapshot_walker *walker,
@@ -444,6 +449,15 @@ void snapshot_walk_abort(struct snapshot_walker *walker) {
     finish(walk, false);
     sem_post(&walk->work);
     snapshot_walk_release(walk);
+}
+
+void snapshot_walk_cancel(struct snapshot_walker *walker, const void *context) {
+    struct snapshot_walk *walk = walker->walk;
+    for (unsigned i = 0; walk && i < walk->sinks; i++)
+        if (walk->transfers[i].sink.context == context)
+            transfer_fail(&walk->transfers[i], -ECANCELED);
+    if (walk && all_failed(walk))
+        snapshot_walk_abort(walker);
 }
 
 /* --- The walk's thread ------------------------------------------------------------------------ */

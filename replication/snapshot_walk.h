@@ -115,14 +115,21 @@ int snapshot_walk_begin(struct snapshot_walker *walker, const struct snapshot_si
 /* In an exclusive section. The sinks' done is called with -ECANCELED, soon after. No-op when no
  * walk goes on. The next one may begin at once. */
 void snapshot_walk_abort(struct snapshot_walker *walker);
+/* The same for the sink with this context only: the walk goes on if there is another. No-op if no
+ * walk goes on that has such a sink. */
+void snapshot_walk_cancel(struct snapshot_walker *walker, const void *context);
 
 /* A walk goes on. Joined threads. */
 static inline bool snapshot_walk_is_on(const struct snapshot_walker *walker) {
     return walker->walk != NULL;
 }
 
-/* A worker's part of it, in each of its turns while a walk is on. Also tells the sinks of what this
- * thread has taken. No token is held; a registered reader, online, joined. */
+/* Tells the sinks of what this thread has taken since it last did: in each turn of a thread that
+ * changes keys, while a walk is on. No token is held. */
+void snapshot_walk_tell(struct snapshot_walker *walker);
+
+/* A worker's part of the walk, for about so long, at least one piece of about 20 us; tells as well.
+ * No token is held; a registered reader, online, joined. */
 enum snapshot_step {
     SNAPSHOT_STEP_NONE, /* nothing to walk (any more) */
     SNAPSHOT_STEP_MORE, /* the time was up */

@@ -7,6 +7,7 @@
 #include "server/clients/loop.h"
 #include "server/clients/server.h"
 #include "server/commands/statistics.h"
+#include "server/config/config.h"
 
 #define RATE_SAMPLES 16
 
@@ -51,4 +52,6 @@ void housekeeping_tick(struct server *server) {
     memory_peak_sample();
     background_give_back_memory();
     statistics_sample_process(server);
+    if (!(service_limits(&server->service) & SERVICE_LOADING))
+        saver_tick(&server->saver, config_current());
 }

@@ -19,6 +19,7 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/eviction.h"
+#include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "replication/crc64.h"
 #include "server/base/log.h"
@@ -308,6 +309,28 @@ static uint64_t last_commit(void *context) {
     return commit_log_last_number(server->primary.log);
 }
 
+static uint64_t count_changes(void *context) {
+    return server_dirty(context);
+}
+
+static void describe_save(void *context, struct saving_state *state) {
+    server_saving_state(context, state);
+}
+
+static void set_up_saving(struct server *server) {
+    const struct saver_surroundings around = {
+        .walker = &server->walker,
+        .persistence = &server->persistence,
+        .changes = count_changes,
+        .state = describe_save,
+        .context = server,
+    };
+    server->persistence.keyspace = server->keyspace;
+    server->persistence.service = &server->service;
+    atomic_store(&server->persistence.last_save_s, server->started_ms / 1000);
+    saver_init(&server->saver, &around);
+}
+
 static void set_up_serving(struct server *server) {
     const struct snapshot_surroundings walk = {
         .keyspace = server->keyspace,
@@ -353,9 +376,7 @@ static int set_up_server(struct server *server) {
     if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
-    server->persistence.keyspace = server->keyspace;
-    server->persistence.service = &server->service;
-    atomic_store(&server->persistence.last_save_s, server->started_ms / 1000);
+    set_up_saving(server);
     server->pause.view = &server->keyspace->door.view;
     set_up_replication(server);
     server->evictor = evictor_create(server->keyspace);
@@ -384,11 +405,19 @@ static int set_up_server(struct server *server) {
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
+static void end_snapshots(void *context) {
+    struct server *server = context;
+    saver_cancel(&server->saver);
+    snapshot_walk_abort(&server->walker);
+}
+
 static void tear_down(struct server *server) {
     replica_stop(&server->replica);
     loading_end(&server->persistence);
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
+    exclusive_run_blocking(end_snapshots, server);
+    saver_destroy(&server->saver);
     listen_close(server);
     process_remove_pid_file(server);
     process_notify_systemd(server, "STOPPING=1\n");

@@ -30,7 +30,8 @@
 #define FREE_STEP_US            50
 #define REBUILD_STEP_US         50 /* under the token */
 #define SNAPSHOT_STEP_US        100
-#define SNAPSHOT_BUSY_US        1000 /* until slots in use are looked at again */
+#define SNAPSHOT_IDLE_US        3000 /* without a command */
+#define SNAPSHOT_AGAIN_US       1000 /* until slots in use are looked at again */
 #define RECLAIM_AGAIN_US        1000
 #define LEAVING_WAIT_US         1000
 #define CLOSE_ALL_US            1000000
@@ -144,24 +145,26 @@ static void rebuild_some(struct worker *worker) {
     worker->rebuild_due_us = clock_monotonic_us() + (more ? REBUILD_STEP_US * 3 : TIMER_MS * 1000);
 }
 
-/* The walk of a snapshot: all of the time that nobody else wants, else a quarter of it. */
+/* The walk of a snapshot: all of the time of a worker that has run no command for a while, else a
+ * quarter of it. */
 static void snapshot_some(struct worker *worker) {
     struct snapshot_walker *walker = &worker->loop.server->walker;
     uint64_t start_us = clock_monotonic_us();
     uint64_t commands =
         atomic_load_explicit(&worker->loop.execution.commands, memory_order_relaxed);
-    bool idle = commands == worker->snapshot_commands;
+    if (commands != worker->snapshot_commands)
+        worker->snapshot_busy_us = start_us;
     worker->snapshot_commands = commands;
-    if (worker->snapshot_idle_us == UINT64_MAX)
-        worker->snapshot_idle_us = worker->snapshot_due_us = 0; /* it has just begun */
-    if (start_us < (idle ? worker->snapshot_idle_us : worker->snapshot_due_us))
+    if (worker->snapshot_due_us != UINT64_MAX && start_us < worker->snapshot_due_us) {
+        snapshot_walk_tell(walker);
         return;
+    }
     enum snapshot_step step = snapshot_walk_step(walker, worker->loop.number, SNAPSHOT_STEP_US);
     uint64_t now_us = clock_monotonic_us();
-    worker->snapshot_idle_us = step == SNAPSHOT_STEP_MORE ? 0 : now_us + SNAPSHOT_BUSY_US;
-    worker->snapshot_due_us = now_us + (now_us - start_us) * 3;
-    if (worker->snapshot_due_us < worker->snapshot_idle_us)
-        worker->snapshot_due_us = worker->snapshot_idle_us;
+    bool busy = start_us - worker->snapshot_busy_us < SNAPSHOT_IDLE_US;
+    worker->snapshot_due_us = now_us + (busy ? (now_us - start_us) * 3 : 0);
+    if (step != SNAPSHOT_STEP_MORE)
+        worker->snapshot_due_us = now_us + SNAPSHOT_AGAIN_US;
 }
 
 /* Frees what has become safe. What has not is looked at again soon, also when nothing else happens
@@ -190,7 +193,7 @@ static void run_timers(struct worker *worker) {
     if (UNLIKELY(snapshot_walk_is_on(&loop->server->walker)))
         snapshot_some(worker);
     else
-        worker->snapshot_idle_us = UINT64_MAX;
+        worker->snapshot_due_us = UINT64_MAX;
     free_retired(worker);
     client_eviction_tick(loop);
     if (UNLIKELY(atomic_load_explicit(&loop->attention, memory_order_relaxed)) &&
@@ -273,7 +276,7 @@ static int64_t time_to_timer_us(const struct worker *worker) {
                               earlier(worker->eviction_due_us, worker->reclaim_due_us));
     due_us = earlier(due_us, earlier(wait_list_due_us(&execution->paused),
                                      wait_list_due_us(&execution->delayed)));
-    due_us = earlier(due_us, earlier(worker->rebuild_due_us, worker->snapshot_idle_us));
+    due_us = earlier(due_us, earlier(worker->rebuild_due_us, worker->snapshot_due_us));
     if (worker->loop.number == 0)
         due_us = earlier(due_us, primary_due_us(&worker->loop.server->primary));
     uint64_t now_us = clock_monotonic_us();
@@ -375,7 +378,7 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     loop->execution.pause = &server->pause;
     loop->execution.service = &server->service;
     loop->execution.accounting = &server->accounting;
-    worker->reclaim_due_us = worker->snapshot_idle_us = UINT64_MAX;
+    worker->reclaim_due_us = worker->snapshot_due_us = UINT64_MAX;
     int error = mailbox_init(&loop->mailbox);
     if (error)
         return error;

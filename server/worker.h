@@ -21,11 +21,9 @@ struct worker {
     int io_refused;      /* of io_create; read when the worker has started */
     /* Timers; monotonic. */
     uint64_t timer_due_us, expiry_due_us, eviction_due_us, rebuild_due_us;
-    uint64_t reclaim_due_us; /* UINT64_MAX: nothing is retired */
-    /* The walk of a snapshot goes on: when this thread does nothing else, and when it is busy.
-     * UINT64_MAX: it has no part in one. */
-    uint64_t snapshot_idle_us, snapshot_due_us;
-    uint64_t snapshot_commands; /* that had run when it last looked */
+    uint64_t reclaim_due_us;                      /* UINT64_MAX: nothing is retired */
+    uint64_t snapshot_due_us;                     /* UINT64_MAX: no walk goes on */
+    uint64_t snapshot_busy_us, snapshot_commands; /* when it last saw that commands had run */
     struct expiry_cursor expiry;
     bool expiry_hurry;
     unsigned connection_samples;

@@ -5,7 +5,6 @@
 #include "server/base/log.h"
 #include "server/clients/loop.h"
 #include "server/config/config.h"
-#include "server/persistence/saving.h"
 
 #define LONGER_THAN_A_SHUTDOWN_US ((uint64_t)3600 * 1000000)
 
@@ -18,7 +17,7 @@ uint64_t server_dirty(const struct server *server) {
 }
 
 /* A replica's place is that of what it has applied. */
-static struct saving_state saving_state(const struct server *server) {
+void server_saving_state(const struct server *server, struct saving_state *result) {
     const struct replica *replica = &server->replica;
     const struct history *history = &server->replication.history;
     const struct primary_surroundings *around = &server->primary.around;
@@ -30,12 +29,13 @@ static struct saving_state saving_state(const struct server *server) {
         state.database =
             replica->connected ? around->stream_database(around->context) : replica->database;
     }
-    return state;
+    *result = state;
 }
 
 int server_save(struct server *server) {
-    struct saving_state state = saving_state(server);
-    return saving_run(&server->persistence, &state);
+    struct saving_state state;
+    server_saving_state(server, &state);
+    return saver_save_now(&server->saver, &state);
 }
 
 static void request_shutdown(struct server *server) {

@@ -16,7 +16,7 @@
 #include "server/dispatch/service.h"
 #include "server/links/primary.h"
 #include "server/links/replica.h"
-#include "server/persistence/persistence.h"
+#include "server/persistence/saver.h"
 
 #define SERVER_LISTENERS_MAX 64
 #define SERVER_WORKERS_MAX   128
@@ -75,6 +75,7 @@ struct server {
     struct service service;
     struct pause pause; /* CLIENT PAUSE */
     struct persistence persistence;
+    struct saver saver;
     struct evictor *evictor; /* engine/eviction.h */
     struct slowlog *slowlog; /* server/dispatch/slowlog.h */
     struct latency_monitor latency_monitor;
@@ -97,8 +98,11 @@ static inline unsigned server_load_thread_number(unsigned workers) {
 /* Changes of keys so far, of all workers: exact in exclusive sections. */
 uint64_t server_dirty(const struct server *server);
 
-/* SAVE: in an exclusive section. 0, or a negative errno that has been logged. */
+/* The last save, DEBUG RELOAD: in an exclusive section. 0, or a negative errno that has been
+ * logged. */
 int server_save(struct server *server);
+/* In an exclusive section: what a save of now is the state of. */
+void server_saving_state(const struct server *server, struct saving_state *result);
 /* Whether a shutdown with these CONFIG_SHUTDOWN_ flags writes the RDB file first. Any thread. */
 bool server_shutdown_saves(const struct server *server, unsigned flags);
 /* Saves, if so, and stops accepting and ends the process in order. In an exclusive section if it

@@ -6,6 +6,7 @@
  * and everybody else goes on meanwhile. Inside a transaction nothing can wait, and SYNC is as
  * ASYNC. */
 #include "engine/memory.h"
+#include "server/clients/server.h"
 #include "server/commands/cmd_data.h"
 #include "server/config/config.h"
 #include "server/dispatch/background_work.h"
@@ -97,6 +98,8 @@ static enum call_result flush(struct call *call, int database) {
     if (!call->exclusive)
         return CALL_NEED_EXCLUSIVE;
     struct keyspace_garbage *garbage = keyspace_clear(call->change, database);
+    if (database < 0 && call->server) /* none where handlers run by themselves */
+        saver_flushed(&call->server->saver, config_current());
     if (!call->in_exec) {
         call->session->unfinished = taken_out_begin(garbage);
         return CALL_UNFINISHED;

@@ -1,4 +1,4 @@
-/* TIME, LOLWUT, SAVE, LASTSAVE, SHUTDOWN, and what is asked of a primary that has no replicas. Any
+/* TIME, LOLWUT, SHUTDOWN, and what is asked of a primary that has no replicas. Any
  * worker. */
 #include <stdio.h>
 
@@ -10,15 +10,9 @@
 #include "server/config/config.h"
 #include "slotwise_version.h"
 
-command_handler cmd_time, cmd_lastsave, cmd_waitaof, cmd_lolwut, cmd_shutdown, cmd_failover,
-    cmd_save, cmd_bgsave, cmd_bgrewriteaof;
+command_handler cmd_time, cmd_waitaof, cmd_lolwut, cmd_shutdown, cmd_failover, cmd_bgrewriteaof;
 
 /* --- Replication and persistence -------------------------------------------------------------- */
-
-enum call_result cmd_lastsave(struct call *call) {
-    reply_integer(call->reply, atomic_load(&call->server->persistence.last_save_s));
-    return CALL_DONE;
-}
 
 enum call_result cmd_waitaof(struct call *call) {
     int64_t local, replicas;
@@ -50,23 +44,6 @@ enum call_result cmd_failover(struct call *call) {
     bool abort = call->argc == 2 && argument_is(&call->argv[1], "abort");
     reply_error(call->reply, abort ? "ERR No failover in progress."
                                    : "ERR FAILOVER requires connected replicas.");
-    return CALL_DONE;
-}
-
-/* The whole data set to disk, while everybody waits. */
-enum call_result cmd_save(struct call *call) {
-    if (server_save(call->server) == 0)
-        reply_ok(call->reply);
-    else
-        reply_error(call->reply, "ERR");
-    return CALL_DONE;
-}
-
-enum call_result cmd_bgsave(struct call *call) {
-    if (call->argc > 2 || (call->argc == 2 && !argument_is(&call->argv[1], "schedule")))
-        reply_error(call->reply, ERROR_SYNTAX);
-    else
-        reply_error(call->reply, "ERR saving in background is not implemented in this version");
     return CALL_DONE;
 }
 

@@ -175,14 +175,19 @@ void info_write_memory(struct text *text, const struct info *info) {
 
 static void write_saves(struct text *text, const struct info *info) {
     const struct persistence *persistence = &info->server->persistence;
-    uint64_t dirty = info->sum.changes, saved = atomic_load(&persistence->saved_dirty);
-    INFO_ZEROS(text, "current_save_keys_processed", "current_save_keys_total");
-    info_number(text, "rdb_changes_since_last_save", dirty > saved ? dirty - saved : 0);
-    info_number(text, "rdb_bgsave_in_progress", 0);
+    struct saver_state save;
+    saver_get_state(&info->server->saver, &save);
+    info_decimals(text, "current_fork_perc",
+                  save.keys > 0 ? 100.0 * (double)save.keys_done / (double)save.keys : 0);
+    info_number(text, "current_save_keys_processed", save.keys_done);
+    info_number(text, "current_save_keys_total", save.keys);
+    info_number(text, "rdb_changes_since_last_save", save.changes);
+    info_number(text, "rdb_bgsave_in_progress", save.saving);
     info_number(text, "rdb_last_save_time", (uint64_t)atomic_load(&persistence->last_save_s));
-    info_word(text, "rdb_last_bgsave_status", "ok");
-    info_word(text, "rdb_last_bgsave_time_sec", "-1");
-    info_word(text, "rdb_current_bgsave_time_sec", "-1");
+    info_word(text, "rdb_last_bgsave_status", save.last_ok ? "ok" : "err");
+    info_signed(text, "rdb_last_bgsave_time_sec", save.last_duration_s);
+    info_signed(text, "rdb_current_bgsave_time_sec",
+                save.saving ? clock_now_ms() / 1000 - save.started_s : -1);
     info_number(text, "rdb_saves", atomic_load(&persistence->saves));
     info_number(text, "rdb_last_cow_size", 0);
     info_number(text, "rdb_last_load_keys_expired",
@@ -215,7 +220,6 @@ void info_write_persistence(struct text *text, const struct info *info) {
     info_number(text, "loading", (service_limits(&server->service) & SERVICE_LOADING) != 0);
     INFO_ZEROS(text, "async_loading", "current_cow_peak", "current_cow_size",
                "current_cow_size_age");
-    info_decimals(text, "current_fork_perc", 0);
     write_saves(text, info);
     INFO_ZEROS(text, "aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled");
     info_word(text, "aof_last_rewrite_time_sec", "-1");

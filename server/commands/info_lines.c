@@ -21,6 +21,10 @@ void info_number(struct text *text, const char *name, uint64_t value) {
     text_append_format(text, "%s:%llu\r\n", name, (unsigned long long)value);
 }
 
+void info_signed(struct text *text, const char *name, int64_t value) {
+    text_append_format(text, "%s:%lld\r\n", name, (long long)value);
+}
+
 void info_word(struct text *text, const char *name, const char *value) {
     text_append_format(text, "%s:%s\r\n", name, value);
 }

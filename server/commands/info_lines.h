@@ -10,6 +10,7 @@
 void info_human_bytes(char *out, size_t size, uint64_t bytes);
 
 void info_number(struct text *text, const char *name, uint64_t value);
+void info_signed(struct text *text, const char *name, int64_t value);
 void info_word(struct text *text, const char *name, const char *value);
 /* The size as people read it. */
 void info_human(struct text *text, const char *name, uint64_t bytes);

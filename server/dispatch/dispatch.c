@@ -26,6 +26,12 @@
 #define ERROR_LOADING           "LOADING Redis is loading the dataset in memory"
 #define ERROR_PRIMARY_DOWN                                                                         \
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+#define ERROR_DISK                                                                                 \
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to "  \
+    "disk. Commands that may modify the data set are disabled, because this instance is "          \
+    "configured to report errors during writes if RDB snapshotting fails "                         \
+    "(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB " \
+    "error."
 #define MEMORY_RETRY_US 1000
 
 enum check { CHECK_PASSED, CHECK_REJECTED, CHECK_LATER };
@@ -128,13 +134,22 @@ static inline bool is_well_formed(struct call *call) {
     return true;
 }
 
+static bool refuses_by_disk_error(const struct call *call) {
+    const struct config *config = config_current();
+    return config->stop_writes_on_bgsave_error && config->save.count > 0 &&
+           (flags_of_all(call) & (COMMAND_WRITE | COMMAND_REFUSED_AS_WRITE));
+}
+
 /* The state of the process. In Redis's order. */
 static bool is_served(struct call *call, unsigned limits) {
     uint32_t missing = ~call->command->flags;
     const char *plain = NULL, *aborting = NULL;
     if (is_exec(call))
         missing |= transaction_missing_flags(call->session);
-    if ((limits & SERVICE_READ_ONLY) && (flags_of_all(call) & COMMAND_WRITE)) {
+    if ((limits & SERVICE_DISK_ERROR) && refuses_by_disk_error(call)) {
+        plain = ERROR_DISK;
+        aborting = EXEC_ABORT ERROR_DISK;
+    } else if ((limits & SERVICE_READ_ONLY) && (flags_of_all(call) & COMMAND_WRITE)) {
         plain = ERROR_READ_ONLY;
         aborting = EXEC_ABORT ERROR_READ_ONLY;
     } else if ((limits & SERVICE_FEW_REPLICAS) && (flags_of_all(call) & COMMAND_WRITE)) {

@@ -460,6 +460,39 @@ Test(snapshot_walk, the_next_begins_at_once_when_one_was_given_up) {
     }
 }
 
+static unsigned threads_left(void) {
+    pthread_mutex_lock(&walker.lock);
+    unsigned threads = walker.threads;
+    pthread_mutex_unlock(&walker.lock);
+    return threads;
+}
+
+/* It finds pieces and the end of the queue at once. */
+Test(snapshot_walk, given_up_while_the_sink_is_busy_is_not_whole) {
+    struct image image = {0};
+    sem_t slow;
+    sem_init(&slow, 0, 0);
+    image.slow = &slow;
+    put_many(0, "k", 20000, NEVER);
+    start(&image, 1, NULL);
+    struct snapshot_progress progress = {0};
+    while (progress.memory_bytes == 0) {
+        turns();
+        snapshot_walk_progress(&walker, &progress);
+    }
+    in_section(abort_walk, NULL);
+    while (threads_left() > 1)
+        turns();
+    while (!atomic_load(&image.done)) {
+        sem_post(&slow);
+        turns();
+    }
+    cr_assert_eq(image.error, -ECANCELED);
+    cr_assert_eq(image.closes, 0);
+    image_free(&image);
+    sem_destroy(&slow);
+}
+
 Test(snapshot_walk, giving_up_nothing_is_nothing) {
     in_section(abort_walk, NULL);
     cr_assert_not(snapshot_walk_is_on(&walker));
