@@ -31,8 +31,9 @@ struct slot_bitmaps {
 };
 
 /* Tables of a physical database other than 0 by slot, in blocks that are made when the first of
- * their slots is used. */
-#define TABLE_BLOCK_SLOTS 64
+ * their slots is used: a cache line, since each of a few keys may need one of its own, and eviction
+ * does not get them back. */
+#define TABLE_BLOCK_SLOTS 8
 struct table_block {
     table_root tables[TABLE_BLOCK_SLOTS];
 };

@@ -308,6 +308,12 @@ Test(keyspace, clearing_again_before_the_garbage_is_free) {
 
 /* Neither on the number of keys nor on that of slots and databases in use: no more is done for all
  * of them than for one key. */
+/* What holds a database together leaves room for keys under a tight limit. */
+Test(keyspace, a_few_keys_of_another_database_cost_little_more_than_those_of_the_first) {
+    uint64_t first = used_with(0, 300, NEVER), other = used_with(9, 300, NEVER);
+    cr_assert_leq(other, first + 48 * 1024, "%zu and %zu bytes", (size_t)first, (size_t)other);
+}
+
 Test(keyspace, clearing_does_not_depend_on_what_is_there) {
     uint64_t took_us[2] = {UINT64_MAX, UINT64_MAX};
     for (unsigned i = 0; i < 20; i++) {
