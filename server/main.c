@@ -357,10 +357,12 @@ static void set_up_serving(struct server *server) {
 
 static void set_up_replication(struct server *server) {
     const struct sync_environment environment = {.keyspace = server->keyspace,
-                                                 .service = &server->service};
+                                                 .service = &server->service,
+                                                 .persistence = &server->persistence};
+    unsigned threads = (unsigned)config_current()->io_threads;
     replication_init(&server->replication);
     replica_init(&server->replica, &server->replication, &environment, &server->keyspace->door.view,
-                 (unsigned)config_current()->io_threads);
+                 threads, threads);
     server->replica.connection = primary_conn_for(server);
     set_up_serving(server);
 }

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/keyspace.h"
 #include "engine/memory.h"
-#include "engine/view.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
 #include "server/dispatch/service.h"
@@ -52,6 +52,13 @@ static const char *source_address(const struct config *config) {
     return address && address[0] ? address : NULL;
 }
 
+static bool is_empty(const struct keyspace *keyspace) {
+    for (unsigned i = 0; i < keyspace->databases; i++)
+        if (keyspace_count(keyspace, i) > 0)
+            return false;
+    return true;
+}
+
 static void start(struct replica *replica) {
     const struct config *config = config_current();
     const struct replication *replication = replica->replication;
@@ -73,6 +80,9 @@ static void start(struct replica *replica) {
         .delete_file = config->rdb_del_sync_files && !config->appendonly && config->save.count == 0,
         .file = config->dbfilename,
         .string_bytes = (uint64_t)INT64_MAX,
+        .from_socket = config->repl_diskless_load == CONFIG_DISKLESS_LOAD_ON_EMPTY_DB &&
+                       is_empty(replica->environment.keyspace),
+        .threads = replica->threads,
         .thread_number = replica->thread_number,
     };
     memcpy(request.id, replication->history.id, sizeof request.id);
@@ -261,11 +271,12 @@ void replica_configure(struct replica *replica, const struct config *config) {
 
 void replica_init(struct replica *replica, struct replication *replication,
                   const struct sync_environment *environment, struct view_state *view,
-                  unsigned thread_number) {
+                  unsigned threads, unsigned thread_number) {
     const struct config *config = config_current();
     *replica = (struct replica){.replication = replication,
                                 .environment = *environment,
                                 .view = view,
+                                .threads = threads,
                                 .thread_number = thread_number};
     replica->environment.replication = replication;
     replica->environment.progress = &replica->progress;

@@ -38,7 +38,7 @@ struct replica {
     struct replication *replication;
     struct primary_connection connection; /* before the workers start */
     struct sync_environment environment;  /* likewise */
-    unsigned thread_number;               /* likewise: of whoever loads */
+    unsigned threads, thread_number;      /* likewise: of those that load */
     struct sync_progress progress;
     struct sync *sync; /* the attempt under way; worker 0 or exclusive */
     bool connected;    /* worker 0 or exclusive, and read in handlers through atomics below */
@@ -62,7 +62,7 @@ struct replica {
  * the workers start. */
 void replica_init(struct replica *replica, struct replication *replication,
                   const struct sync_environment *environment, struct view_state *view,
-                  unsigned thread_number);
+                  unsigned threads, unsigned thread_number);
 /* Takes over the configuration. Before the workers start, or exclusive. */
 void replica_configure(struct replica *replica, const struct config *config);
 /* Ten times a second on worker 0: attempts, acknowledgements, timeouts. */

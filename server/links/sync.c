@@ -22,6 +22,7 @@
 #include "server/links/sync_private.h"
 #include "server/links/sync_socket.h"
 #include "server/links/sync_transfer.h"
+#include "server/persistence/persistence.h"
 
 #define LINE_SIZE 1024
 
@@ -152,6 +153,20 @@ static void adopt_id(void *context) {
         replication->serving.changed(replication->serving.context);
 }
 
+/* The data set, by way of a file or straight from the socket. */
+static enum sync_result receive(struct sync *sync) {
+    bool by_file = !sync->request.from_socket;
+    struct transfer *transfer = transfer_begin(sync, by_file ? "disk" : "parser");
+    if (!transfer)
+        return SYNC_BROKEN;
+    enum sync_result result = by_file ? transfer_to_file(transfer, sync->request.file)
+                                      : sync_load_transfer(sync, transfer);
+    transfer_free(transfer);
+    if (by_file && result == SYNC_LOADED)
+        result = sync_load_file(sync, sync->request.file);
+    return result;
+}
+
 static enum sync_result synchronize(struct sync *sync) {
     if (!sync_connect(sync))
         return SYNC_FAILED;
@@ -181,8 +196,7 @@ static enum sync_result synchronize(struct sync *sync) {
         return SYNC_FAILED;
     }
     sync_set_link(sync, REPLICATION_LINK_TRANSFER);
-    enum sync_result result = sync_receive(sync);
-    return result == SYNC_LOADED ? sync_load_file(sync, sync->request.file) : result;
+    return receive(sync);
 }
 
 /* --- The thread ------------------------------------------------------------------------------- */
@@ -273,6 +287,7 @@ void sync_cancel(struct sync *sync) {
 void sync_stop(struct sync *sync) {
     pthread_mutex_lock(&sync->lock);
     atomic_store(&sync->stopping, true);
+    atomic_store(&sync->environment.persistence->progress.stop, true);
     bool resolving = sync->resolving; /* that may take as long as it likes */
     sync->cancelled = resolving;
     if (sync->fd >= 0)

@@ -1,43 +1,37 @@
-/* See sync_load.h: the received file becomes the data set.
+/* See sync_load.h.
  *
- * In one exclusive section the old data go and clients get -LOADING; the file is loaded key by key
- * under the keys' tokens; in another the id and the offset of the primary are adopted and clients
- * are served again. If the file is no good the data set is empty afterwards: half of one is worse
- * than none. While it loads the thread is one of those that run commands, as far as the engine is
- * concerned: it stops at exclusive sections between two keys. */
+ * In one exclusive section the old data go and clients get -LOADING; then the data are loaded, on
+ * several threads (replication/rdb_load.h); in another section the id and the offset of the primary
+ * are adopted and clients are served again. If the input is no good the data set is empty
+ * afterwards: half of one is worse than none. */
 #include "server/links/sync_load.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
-#include "engine/epoch.h"
 #include "engine/exclusive.h"
 #include "engine/keyspace.h"
-#include "engine/memory.h"
-#include "replication/rdb_read.h"
-#include "replication/rdb_value.h"
+#include "replication/rdb_load.h"
 #include "server/base/log.h"
 #include "server/dispatch/service.h"
 #include "server/links/sync_private.h"
 #include "server/links/sync_socket.h"
+#include "server/persistence/persistence.h"
 
-#define KEYS_BETWEEN_LOOKS 64
-#define KEEP_ALIVE_MS      1000
-#define TOKEN_WAIT_US      20
+#define KEEP_ALIVE_MS 1000
 
 struct load {
     struct sync *sync;
-    struct keyspace *keyspace;
     struct change change;
     struct keyspace_garbage *garbage;
-    int file;
-    uint64_t keys, kept_alive_ms;
+    struct rdb_source source;
+    int file; /* -1: the source is the socket */
+    uint64_t kept_alive_ms;
     bool cancelled, loaded;
 };
 
@@ -47,6 +41,9 @@ static void begin(void *context) {
     struct load *load = context;
     const struct sync_environment *environment = &load->sync->environment;
     struct replication *replication = environment->replication;
+    struct persistence *persistence = environment->persistence;
+    struct rdb_load_progress *progress = &persistence->progress;
+    atomic_store(&progress->stop, false); /* before the look at what sets it */
     load->cancelled = sync_is_cancelled(load->sync);
     if (load->cancelled)
         return;
@@ -54,6 +51,12 @@ static void begin(void *context) {
         replication->serving.drop_replicas(replication->serving.context, false);
     log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Flushing old data");
     service_set(environment->service, SERVICE_LOADING, true);
+    atomic_store(&progress->total_bytes, 0);
+    atomic_store(&progress->loaded_bytes, 0);
+    atomic_store(&progress->used_memory_bytes, 0);
+    atomic_store(&progress->keys_loaded, 0);
+    atomic_store(&progress->keys_expired, 0);
+    atomic_store(&persistence->loading_since_s, clock_now_ms() / 1000);
     load->sync->flushed = true;
     load->garbage = keyspace_clear(&load->change, -1);
     change_commit(&load->change);
@@ -70,6 +73,7 @@ static void end(void *context) {
     } else {
         history_adopt(&replication->history, sync->id, sync->offset);
     }
+    atomic_store(&sync->environment.persistence->loading_since_s, 0);
     service_set(sync->environment.service, SERVICE_LOADING, false);
     if (replication->serving.changed)
         replication->serving.changed(replication->serving.context);
@@ -82,22 +86,7 @@ static void run_section(void (*section)(void *context), struct load *load) {
         keyspace_garbage_free(load->garbage, load->sync->request.lazy_flush);
 }
 
-/* --- The file --------------------------------------------------------------------------------- */
-
-/* Neither exclusive sections nor reclamation wait for the disk. */
-static ssize_t read_file(void *context, void *data, size_t room) {
-    struct load *load = context;
-    epoch_offline();
-    exclusive_sleep_begin();
-    ssize_t n;
-    do
-        n = read(load->file, data, room);
-    while (n < 0 && errno == EINTR);
-    int error = errno;
-    exclusive_sleep_end();
-    epoch_online();
-    return n < 0 ? -error : n;
-}
+/* --- The input -------------------------------------------------------------------------------- */
 
 /* The primary must not think that we are gone. */
 static void keep_alive(struct load *load) {
@@ -109,115 +98,87 @@ static void keep_alive(struct load *load) {
     (void)n;
 }
 
-static int load_aux(void *context, const char *name, size_t name_length, const char *value,
-                    size_t value_length) {
+static ssize_t read_input(void *context, void *data, size_t room) {
     struct load *load = context;
-    if (name_length == 14 && memcmp(name, "repl-stream-db", 14) == 0) {
-        unsigned database = 0;
-        for (size_t i = 0; i < value_length && value[i] >= '0' && value[i] <= '9'; i++)
-            database = database * 10 + (unsigned)(value[i] - '0');
-        if (database < load->keyspace->databases)
-            load->sync->database = database;
-    }
-    return 0;
+    keep_alive(load);
+    if (sync_is_cancelled(load->sync))
+        return -ECANCELED;
+    if (load->file < 0)
+        return load->source.read(load->source.context, data, room);
+    ssize_t n;
+    do
+        n = read(load->file, data, room);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
 }
 
-/* Commands that need no key of ours may still hold the token, for a moment. */
-static void take_token(struct load *load, const struct key *key) {
-    struct slot *slot = &load->keyspace->slots[key->slot];
-    while (!slot_try_acquire(slot)) {
-        epoch_offline();
-        exclusive_sleep_begin();
-        usleep(TOKEN_WAIT_US);
-        exclusive_sleep_end();
-        epoch_online();
-    }
+static void note(void *context, bool warning, const char *text) {
+    (void)context;
+    log_write(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, "%s", text);
 }
 
-static int load_key(void *context, struct rdb_reader *reader, const struct rdb_entry *entry) {
-    struct load *load = context;
-    struct object *object;
-    if (load->keys++ % KEYS_BETWEEN_LOOKS == 0) {
-        if (sync_is_cancelled(load->sync))
-            return RDB_ERROR_HANDLER;
-        keep_alive(load);
-        epoch_quiescent();
-    }
-    exclusive_point();
-    int error = rdb_value_read(reader, entry->type, entry->key, entry->key_length, entry->expiry_ms,
-                               &object);
-    if (error)
-        return error;
-    struct key key = key_make(entry->key, entry->key_length);
-    exclusive_point();
-    take_token(load, &key);
-    bool twice = keyspace_find_raw(load->keyspace, entry->database, &key) != NULL;
-    change_begin(&load->change);
-    if (!twice) {
-        keyspace_add(&load->change, entry->database, &key, object, CHANGE_RESTORE);
-        access_restore(&load->keyspace->access, object, entry->idle_s, entry->frequency);
-    }
-    change_commit(&load->change);
-    slot_release(&load->keyspace->slots[key.slot]);
-    if (!twice)
-        return 0;
-    object_free(object);
-    return rdb_corrupt(reader, "RDB has duplicated key");
+static bool read_all(struct load *load, uint64_t bytes) {
+    struct sync *sync = load->sync;
+    const struct sync_request *request = &sync->request;
+    const struct rdb_source source = {read_input, load};
+    const struct rdb_load_options options = {.keyspace = sync->environment.keyspace,
+                                             .threads = request->threads,
+                                             .thread_number = request->thread_number,
+                                             .keep_expired = true,
+                                             .checksum = request->checksum,
+                                             .string_bytes = request->string_bytes,
+                                             .note = note};
+    struct rdb_load_info info;
+    if (rdb_load(&source, bytes, &options, &sync->environment.persistence->progress, &info) !=
+        RDB_LOAD_DONE)
+        return false;
+    if (info.stream_database >= 0 &&
+        (unsigned)info.stream_database < sync->environment.keyspace->databases)
+        sync->database = (unsigned)info.stream_database;
+    return true;
 }
 
-static bool read_all(struct load *load) {
-    const struct sync_request *request = &load->sync->request;
-    static const struct rdb_handler handler = {.aux = load_aux, .key = load_key};
-    const struct rdb_source source = {read_file, load};
-    struct rdb_limits limits = {RDB_SIZE_UNKNOWN, request->string_bytes, load->keyspace->databases};
-    struct stat status;
-    struct rdb_reader reader;
-    if (fstat(load->file, &status) == 0)
-        limits.input_bytes = (uint64_t)status.st_size;
-    rdb_reader_init(&reader, &source, &limits, request->checksum);
-    int error = rdb_read(&reader, &handler, load);
-    if (error && error != RDB_ERROR_HANDLER)
-        log_write(LOG_LEVEL_WARNING, "%s", reader.message);
-    rdb_reader_free(&reader);
-    return error == 0;
-}
-
-static bool load_all(struct load *load) {
-    keyspace_thread_set(load->sync->request.thread_number);
-    epoch_reader_enter();
-    exclusive_join();
-    bool loaded = read_all(load);
-    exclusive_leave();
-    epoch_reader_leave();
-    return loaded;
+static void run(struct load *load, uint64_t bytes, struct transfer *transfer) {
+    change_init(&load->change, &load->sync->environment.keyspace->door, VIEW_APPLYING);
+    run_section(begin, load);
+    if (!load->cancelled) {
+        log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Loading DB in memory");
+        load->loaded = read_all(load, bytes) && (!transfer || transfer_finish(transfer));
+        run_section(end, load);
+    }
+    change_destroy(&load->change);
+    if (load->cancelled)
+        return;
+    if (load->loaded)
+        log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Finished with success");
+    else
+        log_write(LOG_LEVEL_WARNING,
+                  "Failed trying to load the MASTER synchronization DB from %s, check server logs.",
+                  transfer ? "socket" : "disk");
 }
 
 enum sync_result sync_load_file(struct sync *sync, const char *path) {
-    struct load load = {.sync = sync, .keyspace = sync->environment.keyspace};
+    struct load load = {.sync = sync};
+    struct stat status;
     load.file = open(path, O_RDONLY | O_CLOEXEC);
-    if (load.file < 0) {
+    if (load.file < 0 || fstat(load.file, &status) < 0) {
         log_write(LOG_LEVEL_WARNING, "Cannot open the received file %s: %s", path, strerror(errno));
+        if (load.file >= 0)
+            close(load.file);
         return SYNC_FAILED;
     }
-    change_init(&load.change, &load.keyspace->door, VIEW_APPLYING);
-    run_section(begin, &load);
-    if (!load.cancelled) {
-        log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Loading DB in memory");
-        load.loaded = load_all(&load);
-        run_section(end, &load);
-    }
-    change_destroy(&load.change);
+    run(&load, (uint64_t)status.st_size, NULL);
     close(load.file);
-    if (!load.loaded && !load.cancelled)
-        log_write(LOG_LEVEL_WARNING, "Failed trying to load the MASTER synchronization DB from "
-                                     "disk, check server logs.");
     if (sync->request.delete_file) {
         log_write(LOG_LEVEL_NOTICE, "Removing the RDB file obtained from the master. This replica "
                                     "has persistence disabled");
         unlink(path);
     }
-    if (!load.loaded || load.cancelled)
-        return SYNC_FAILED;
-    log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Finished with success");
-    return SYNC_LOADED;
+    return load.loaded && !load.cancelled ? SYNC_LOADED : SYNC_FAILED;
+}
+
+enum sync_result sync_load_transfer(struct sync *sync, struct transfer *transfer) {
+    struct load load = {.sync = sync, .source = {transfer_read, transfer}, .file = -1};
+    run(&load, transfer_bytes(transfer), transfer);
+    return load.loaded && !load.cancelled ? SYNC_LOADED : SYNC_BROKEN;
 }

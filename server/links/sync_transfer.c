@@ -1,4 +1,4 @@
-/* See sync_transfer.h: the data set comes over the socket and goes into a file.
+/* See sync_transfer.h: the data set comes over the socket.
  *
  * It comes as $length and so many bytes, or, when the primary does not know how long it will be, as
  * $EOF:mark and bytes up to that mark of 40 random characters. */
@@ -25,11 +25,11 @@
 
 struct transfer {
     struct sync *sync;
-    int file;
-    char path[64];
-    int64_t received, flushed;
-    char last[HISTORY_ID_LENGTH]; /* bytes that came last */
-    char *buffer;
+    int64_t received; /* without what is held back */
+    bool over;
+    /* What has come and is not handed on: [begin, end). What may be the mark is held back. */
+    size_t begin, end;
+    char buffer[BUFFER_BYTES];
 };
 
 static void tell_failure(struct sync *sync, const char *what) {
@@ -44,7 +44,7 @@ static void tell_failure(struct sync *sync, const char *what) {
 }
 
 /* The line that announces it. Empty lines only keep the connection alive. */
-static bool read_head(struct sync *sync) {
+static bool read_head(struct sync *sync, const char *destination) {
     char line[LINE_SIZE];
     do {
         if (!sync_read_line(sync, line, sizeof line)) {
@@ -68,22 +68,112 @@ static bool read_head(struct sync *sync) {
         memcpy(sync->mark, line + 5, HISTORY_ID_LENGTH);
         sync->size = 0;
         log_write(LOG_LEVEL_NOTICE,
-                  "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
+                  "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to %s",
+                  destination);
     } else {
         sync->size = strtoll(line + 1, NULL, 10);
         log_write(LOG_LEVEL_NOTICE,
-                  "MASTER <-> REPLICA sync: receiving %lld bytes from master to disk",
-                  (long long)sync->size);
+                  "MASTER <-> REPLICA sync: receiving %lld bytes from master to %s",
+                  (long long)sync->size, destination);
     }
     return true;
 }
 
-static bool open_file(struct transfer *transfer) {
+struct transfer *transfer_begin(struct sync *sync, const char *destination) {
+    struct sync_progress *progress = sync->environment.progress;
+    if (!read_head(sync, destination))
+        return NULL;
+    struct transfer *transfer = memory_alloc(sizeof *transfer);
+    transfer->sync = sync;
+    transfer->received = 0;
+    transfer->begin = transfer->end = 0;
+    transfer->over = !sync->by_mark && sync->size <= 0;
+    atomic_store(&progress->total_bytes, sync->size);
+    atomic_store(&progress->received_bytes, 0);
+    return transfer;
+}
+
+void transfer_free(struct transfer *transfer) {
+    memory_free(transfer);
+}
+
+uint64_t transfer_bytes(const struct transfer *transfer) {
+    return transfer->sync->by_mark ? RDB_SIZE_UNKNOWN : (uint64_t)transfer->sync->size;
+}
+
+/* What may be handed on now. */
+static size_t ready_bytes(const struct transfer *transfer) {
+    size_t there = transfer->end - transfer->begin;
+    if (!transfer->sync->by_mark)
+        return there;
+    return there > HISTORY_ID_LENGTH ? there - HISTORY_ID_LENGTH : 0;
+}
+
+/* More bytes. false: they do not come, which is in the log. */
+static bool fill(struct transfer *transfer) {
+    struct sync *sync = transfer->sync;
+    struct sync_progress *progress = sync->environment.progress;
+    memmove(transfer->buffer, transfer->buffer + transfer->begin, transfer->end - transfer->begin);
+    transfer->end -= transfer->begin;
+    transfer->begin = 0;
+    size_t wanted = BUFFER_BYTES - transfer->end;
+    if (!sync->by_mark && sync->size - transfer->received < (int64_t)wanted)
+        wanted = (size_t)(sync->size - transfer->received);
+    ssize_t n = sync_read(sync, transfer->buffer + transfer->end, wanted);
+    if (n <= 0) {
+        tell_failure(sync, "I/O error trying to sync with MASTER");
+        return false;
+    }
+    transfer->end += (size_t)n;
+    transfer->received += n;
+    atomic_store_explicit(&progress->received_bytes, transfer->received, memory_order_relaxed);
+    atomic_fetch_add_explicit(&progress->all_bytes, (uint64_t)n, memory_order_relaxed);
+    if (sync->by_mark)
+        transfer->over = transfer->end >= HISTORY_ID_LENGTH &&
+                         memcmp(transfer->buffer + transfer->end - HISTORY_ID_LENGTH, sync->mark,
+                                HISTORY_ID_LENGTH) == 0;
+    else
+        transfer->over = transfer->received == sync->size;
+    return true;
+}
+
+ssize_t transfer_read(void *context, void *data, size_t room) {
+    struct transfer *transfer = context;
+    while (ready_bytes(transfer) == 0) {
+        if (transfer->over)
+            return 0;
+        if (!fill(transfer))
+            return -EIO;
+    }
+    size_t n = ready_bytes(transfer);
+    n = n < room ? n : room;
+    memcpy(data, transfer->buffer + transfer->begin, n);
+    transfer->begin += n;
+    return (ssize_t)n;
+}
+
+bool transfer_finish(struct transfer *transfer) {
+    char rest[64];
+    ssize_t n;
+    while ((n = transfer_read(transfer, rest, sizeof rest)) > 0)
+        continue; /* nothing that a reader needs */
+    return n == 0;
+}
+
+/* --- Into a file ------------------------------------------------------------------------------ */
+
+struct file {
+    int fd;
+    char path[64];
+    int64_t written, flushed;
+};
+
+static bool open_file(struct file *file) {
     for (int i = 0; i < TEMPORARY_TRIES; i++) {
-        snprintf(transfer->path, sizeof transfer->path, "temp-%lld.%ld.rdb",
-                 (long long)time(NULL) + i, (long)getpid());
-        transfer->file = open(transfer->path, O_CREAT | O_RDWR | O_EXCL | O_CLOEXEC, 0644);
-        if (transfer->file >= 0)
+        snprintf(file->path, sizeof file->path, "temp-%lld.%ld.rdb", (long long)time(NULL) + i,
+                 (long)getpid());
+        file->fd = open(file->path, O_CREAT | O_RDWR | O_EXCL | O_CLOEXEC, 0644);
+        if (file->fd >= 0)
             return true;
     }
     log_write(LOG_LEVEL_WARNING,
@@ -92,10 +182,10 @@ static bool open_file(struct transfer *transfer) {
     return false;
 }
 
-static bool write_all(struct transfer *transfer, size_t length) {
-    const char *data = transfer->buffer;
+static bool write_all(struct file *file, const char *data, size_t length) {
+    file->written += (int64_t)length;
     while (length > 0) {
-        ssize_t n = write(transfer->file, data, length);
+        ssize_t n = write(file->fd, data, length);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
@@ -111,57 +201,25 @@ static bool write_all(struct transfer *transfer, size_t length) {
     return true;
 }
 
-static void keep_last(struct transfer *transfer, size_t length) {
-    size_t kept = sizeof transfer->last;
-    if (length >= kept) {
-        memcpy(transfer->last, transfer->buffer + length - kept, kept);
-        return;
-    }
-    memmove(transfer->last, transfer->last + length, kept - length);
-    memcpy(transfer->last + kept - length, transfer->buffer, length);
-}
-
 /* A little of it at a time goes to the disk, so that the end does not wait for all of it. */
-static void flush_some(struct transfer *transfer) {
-    if (transfer->received - transfer->flushed < FLUSH_BYTES)
+static void flush_some(struct file *file) {
+    if (file->written - file->flushed < FLUSH_BYTES)
         return;
-    sync_file_range(transfer->file, transfer->flushed, transfer->received - transfer->flushed,
+    sync_file_range(file->fd, file->flushed, file->written - file->flushed,
                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE);
-    transfer->flushed = transfer->received;
+    file->flushed = file->written;
 }
 
-/* false: it is in the log. */
-static bool receive_body(struct transfer *transfer) {
-    struct sync *sync = transfer->sync;
-    struct sync_progress *progress = sync->environment.progress;
-    atomic_store(&progress->total_bytes, sync->size);
-    atomic_store(&progress->received_bytes, 0);
-    while (sync->by_mark || transfer->received < sync->size) {
-        size_t wanted = BUFFER_BYTES;
-        if (!sync->by_mark && sync->size - transfer->received < (int64_t)wanted)
-            wanted = (size_t)(sync->size - transfer->received);
-        ssize_t n = sync_read(sync, transfer->buffer, wanted);
-        if (n <= 0) {
-            tell_failure(sync, "I/O error trying to sync with MASTER");
-            return false;
-        }
-        if (!write_all(transfer, (size_t)n))
-            return false;
-        transfer->received += n;
-        atomic_store_explicit(&progress->received_bytes, transfer->received, memory_order_relaxed);
-        atomic_fetch_add_explicit(&progress->all_bytes, (uint64_t)n, memory_order_relaxed);
-        flush_some(transfer);
-        keep_last(transfer, (size_t)n);
-        if (sync->by_mark && memcmp(transfer->last, sync->mark, sizeof transfer->last) == 0)
-            break;
+static bool copy_all(struct transfer *transfer, struct file *file) {
+    char *buffer = memory_alloc(BUFFER_BYTES);
+    ssize_t n;
+    bool fine = true;
+    while (fine && (n = transfer_read(transfer, buffer, BUFFER_BYTES)) != 0) {
+        fine = n > 0 && write_all(file, buffer, (size_t)n);
+        flush_some(file);
     }
-    if (sync->by_mark && ftruncate(transfer->file, transfer->received - HISTORY_ID_LENGTH) < 0) {
-        log_write(LOG_LEVEL_WARNING,
-                  "Error truncating the RDB file received from the master for SYNC: %s",
-                  strerror(errno));
-        return false;
-    }
-    return true;
+    memory_free(buffer);
+    return fine;
 }
 
 /* The name must be on the disk too. */
@@ -173,12 +231,11 @@ static bool sync_folder(void) {
     return done;
 }
 
-static bool finish_file(struct transfer *transfer) {
-    const char *name = transfer->sync->request.file;
+static bool finish_file(struct file *file, const char *name) {
     const char *problem = NULL;
-    if (fsync(transfer->file) < 0)
+    if (fsync(file->fd) < 0)
         problem = "Failed trying to sync the temp DB to disk";
-    else if (rename(transfer->path, name) < 0)
+    else if (rename(file->path, name) < 0)
         problem = "Failed trying to rename the temp DB";
     else if (!sync_folder())
         problem = "Failed trying to sync DB directory";
@@ -186,21 +243,17 @@ static bool finish_file(struct transfer *transfer) {
         log_write(LOG_LEVEL_WARNING, "%s in MASTER <-> REPLICA synchronization: %s", problem,
                   strerror(errno));
     else
-        transfer->path[0] = '\0';
+        file->path[0] = '\0';
     return problem == NULL;
 }
 
-enum sync_result sync_receive(struct sync *sync) {
-    struct transfer transfer = {.sync = sync, .file = -1};
-    if (!read_head(sync))
-        return SYNC_BROKEN;
-    if (!open_file(&transfer))
+enum sync_result transfer_to_file(struct transfer *transfer, const char *name) {
+    struct file file = {.fd = -1};
+    if (!open_file(&file))
         return SYNC_FAILED;
-    transfer.buffer = memory_alloc(BUFFER_BYTES);
-    bool received = receive_body(&transfer) && finish_file(&transfer);
-    memory_free(transfer.buffer);
-    close(transfer.file);
-    if (transfer.path[0])
-        unlink(transfer.path);
+    bool received = copy_all(transfer, &file) && finish_file(&file, name);
+    close(file.fd);
+    if (file.path[0])
+        unlink(file.path);
     return received ? SYNC_LOADED : SYNC_BROKEN;
 }

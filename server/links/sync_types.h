@@ -10,6 +10,7 @@
 #include "server/net/mailbox.h"
 
 struct keyspace;
+struct persistence;
 struct service;
 struct sync;
 
@@ -31,7 +32,9 @@ struct sync_request {
     bool delete_file; /* the received file has no further use */
     const char *file; /* what it is called in the end */
     uint64_t string_bytes;
-    unsigned thread_number; /* for keyspace_thread_set */
+    bool from_socket;       /* load as the data come, without a file */
+    unsigned threads;       /* that load */
+    unsigned thread_number; /* the first of their numbers for keyspace_thread_set */
 };
 
 /* Where it is, for INFO and ROLE: written by the attempt until it is cancelled, read by anybody. */
@@ -48,6 +51,7 @@ struct sync_environment {
     struct keyspace *keyspace;
     struct replication *replication;
     struct service *service;
+    struct persistence *persistence; /* whose progress is that of the loading */
     struct sync_progress *progress;
     struct mailbox *mailbox; /* where the end is told */
     void (*ended)(struct sync *sync, void *context);

@@ -150,6 +150,29 @@ def test_what_a_replica_says_of_itself(start, server):
     assert "Successful partial resynchronization with master.\n" in server.log()
 
 
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_data_that_are_loaded_as_they_come(start, server, diskless):
+    """repl-diskless-load on-empty-db: no file, unless there are data that somebody may want to read meanwhile."""
+    primary = stock_primary(start, {"repl-diskless-sync": diskless})
+    write_at_random(primary, SEED, threading.Event(), 1000)
+    server.call("CONFIG", "SET", "repl-diskless-load", "on-empty-db")
+    follow(server, primary.port)
+    wait_link_up(server)
+    assert re.search(r"receiving (streamed RDB|\d+ bytes) from master (with EOF )?to parser", server.log())
+    assert_equal_data(primary, server)
+    assert not [name for name in os.listdir(server.directory) if name.endswith(".rdb")]
+    write_at_random(primary, SEED, threading.Event(), 300)
+    assert_equal_data(primary, server)
+    # Now it has some.
+    server.call("REPLICAOF", "NO", "ONE")
+    server.call("DEBUG", "CHANGE-REPL-ID")
+    primary.call("SET", "k", "v")
+    follow(server, primary.port)
+    wait_link_up(server)
+    assert_equal_data(primary, server)
+    assert "to disk" in server.log()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_links_that_break(start, backend, threads):
     """A mixed load, links broken at random places: all is there in the end, and mostly by partial syncs."""
@@ -417,6 +440,15 @@ def test_what_no_primary_sends(server, by_hand):
                         (b"REDIS0010\xfe\x00\x00\x01a\x01b\x01\x04list\x01\x01x\xff" + bytes(8), "a list")]:
         by_hand.full_sync(rdb)
         wait_until(lambda text=logged: text in server.log(), what=logged)
+    # The same when they are loaded as they come.
+    assert server.call("CONFIG", "SET", "repl-diskless-load", "on-empty-db") == "OK"
+    by_hand.accept()  # this attempt has begun before
+    by_hand.link.close()
+    failures = server.log().count("Failed trying to load the MASTER synchronization DB from socket")
+    for rdb in [b"NORDB" * 10, rdb_of([(b"k", b"v")])[:-9] + b"\xfa"]:
+        by_hand.full_sync(rdb, by_mark=True)
+        wait_until(lambda wanted=failures: server.log().count("synchronization DB from socket") > wanted)
+        failures += 1
     by_hand.full_sync(rdb_of([(b"k", b"v")]))
     wait_link_up(server)
     assert server.call("DBSIZE") == 1
@@ -456,6 +488,18 @@ def test_who_is_served_meanwhile(start, by_hand):
     assert ReplyError("LOADING Redis is loading the dataset in memory") in loading
     assert {reply for reply in loading if not isinstance(reply, ReplyError)} <= {None, b"v" * 20}
     assert server.call("DBSIZE") == scaled(400_000)
+    assert server.info("persistence")["loading"] == "0" and server.info("persistence")["async_loading"] == "0"
+
+
+def test_the_end_while_it_loads(start, by_hand):
+    """It can be told to stop, and INFO tells how far it is."""
+    server = start({"key-load-delay": "100000"}, threads=2)
+    follow(server, by_hand.port)
+    by_hand.full_sync(rdb_of((b"key:%06d" % number, b"v") for number in range(100_000)))
+    info = wait_until(lambda: (found := server.info("persistence"))["loading"] == "1" and found)
+    assert int(info["loading_total_bytes"]) > 1_000_000
+    assert isinstance(server.call("REPLICAOF", "NO", "ONE"), ReplyError)
+    assert by_hand.link.recv(1) == b"\n"  # it tells that it is there
 
 
 def test_silence(start, by_hand):
@@ -475,9 +519,10 @@ def test_silence(start, by_hand):
 
 def test_what_clients_are_held_to_and_the_stream_is_not(start, by_hand):
     """Memory, pauses, passwords, limits of clients, their timeouts: the stream goes on."""
-    server = start({"requirepass": "secret", "timeout": "1", "maxclients": "1", "maxmemory-clients": "200kb",
-                    "client-query-buffer-limit": "1mb", "protected-mode": "no"}, threads=2)
+    server = start({"requirepass": "secret", "timeout": "1", "maxmemory-clients": "200kb", "client-query-buffer-limit": "1mb"},
+                   threads=2)
     with server.raw() as client:
+        assert client.call("CONFIG", "SET", "maxclients", "1") == "OK"
         assert client.call("REPLICAOF", "127.0.0.1", by_hand.port) == "OK"
         by_hand.full_sync(EMPTY_RDB, 0)
         wait_until(lambda: b"master_link_status:up" in client.call("INFO", "replication"))
