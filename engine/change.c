@@ -108,12 +108,17 @@ static uint64_t dirty_of(const struct change *change) {
 
 void change_begin_logged(struct change *change) {
     ASSERT(change->count == 0); /* the unit before has committed */
+    change->log_begun = change->door->logs_begun;
     change->dirty_before = dirty_of(change);
     change->own_form = change->marked = false;
 }
 
 void change_command_logged(struct change *change, unsigned database,
                            const struct effect_argument *argv, size_t argc) {
+    if (change->log_begun != change->door->logs_begun) {
+        change_begin_logged(change); /* by this command the log has begun: it is not in it */
+        return;
+    }
     bool changed = change->marked || dirty_of(change) != change->dirty_before;
     if (changed && !change->own_form) {
         struct effect_argument *arguments = take(change, argc * sizeof *arguments);

@@ -81,6 +81,7 @@ struct change {
     _Atomic uint64_t dirty;
     /* Used only while there is a log. */
     uint64_t dirty_before;  /* at the beginning of the command */
+    uint64_t log_begun;     /* the door's logs_begun at the beginning of the unit */
     bool own_form;          /* the command has appended its effects itself */
     bool marked;            /* it is to be logged although it may have changed nothing */
     struct effect *effects; /* gathered since the last commit */

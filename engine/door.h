@@ -14,6 +14,7 @@ struct change_listener; /* change.h */
 struct door {
     struct slot *slots;
     struct effect_log *log;           /* NULL: nothing is logged */
+    uint64_t logs_begun;              /* how often log has been set */
     const struct snapshot *snapshot;  /* NULL: none is being taken */
     struct change_listener *listener; /* NULL: nobody listens */
     uint8_t snapshot_id;              /* objects with another one are older than the last cut */

@@ -130,14 +130,27 @@ static bool over_output_limit(struct conn *conn) {
     return over;
 }
 
+/* What the link of a replica has to send. false: the connection is to be closed. */
+static bool fill_from_link(struct conn *conn) {
+    struct replica_link *link = conn->session.replica;
+    const struct command *command = conn->session.last_command;
+    if (link->attached && reply_pending_bytes(&conn->reply) > 0) {
+        /* It would be taken for a part of the stream, of which nothing is there yet. */
+        log_write(LOG_LEVEL_WARNING,
+                  "Replica generated a reply to command '%s', disconnecting it: %s",
+                  command ? command->name : "<unknown>", link->name);
+        return false;
+    }
+    return !link->at_home || replica_link_fill(link, &conn->reply, conn_unsent_bytes(conn));
+}
+
 void conn_flush(struct conn *conn) {
     if (conn->state >= CONN_CLOSING) {
         reply_clear(&conn->reply);
         return;
     }
     struct loop *loop = conn->loop;
-    if (UNLIKELY(conn->session.replica != NULL) && conn->session.replica->at_home &&
-        !replica_link_fill(conn->session.replica, &conn->reply, conn_unsent_bytes(conn))) {
+    if (UNLIKELY(conn->session.replica != NULL) && !fill_from_link(conn)) {
         reply_clear(&conn->reply);
         conn_close(conn);
         return;
@@ -317,7 +330,7 @@ void conn_ask_to_end(struct conn *conn) {
 }
 
 void conn_ask_to_move(struct conn *conn, struct loop *target) {
-    if (conn->state >= CONN_DETACHING)
+    if (conn->state >= CONN_DETACHING || conn_is_replica(conn))
         return;
     conn->move_target = target;
     ask(conn);

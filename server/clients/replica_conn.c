@@ -16,15 +16,22 @@ static size_t unsent_bytes(const struct session *session) {
     return conn_unsent_bytes(conn);
 }
 
-const struct replica_connection replica_connection = {wake, close_connection, unsent_bytes};
+static uint64_t heard_ms(const struct session *session) {
+    return conn_of_session((struct session *)(uintptr_t)session)->last_active_ms;
+}
+
+const struct replica_connection replica_connection = {wake, close_connection, unsent_bytes,
+                                                      heard_ms};
 
 void replica_conn_settle(struct conn *conn) {
     struct server *server = conn->loop->server;
     struct replica_link *link = conn->session.replica;
     if (!link || !link->attached || link->at_home || conn->state >= CONN_DETACHING)
         return;
-    if (conn->loop == server->loops[0])
+    if (conn->loop == server->loops[0]) {
+        conn->move_target = NULL; /* it was to go elsewhere, perhaps */
         primary_welcome(&server->primary, link);
-    else
+    } else {
         conn->move_target = server->loops[0]; /* as soon as it is quiet */
+    }
 }

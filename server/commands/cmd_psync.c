@@ -13,6 +13,11 @@
 #include "server/commands/cmd_session.h"
 #include "server/dispatch/session.h"
 
+#define ERROR_WAIT_ON_REPLICA                                                                      \
+    "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a "  \
+    "replica is configured to be writable (which is not the default) writes to replicas are just " \
+    "local and are not propagated."
+
 command_handler cmd_replconf, cmd_psync, cmd_sync, cmd_wait;
 
 /* --- REPLCONF --------------------------------------------------------------------------------- */
@@ -50,6 +55,8 @@ static bool set_option(struct call *call, const struct argument *name,
     }
     if (argument_is(name, "getack")) /* asked of a replica, through its primary's link only */
         return false;
+    if (is_attached(call->session)) /* others read it: who it is has been told */
+        return true;
     struct replica_link *link = link_of(call);
     if (argument_is(name, "listening-port")) {
         if (!number_parse_int64(value->data, value->length, &number) || number < 0 ||
@@ -122,7 +129,7 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
     const struct psync_obstacles obstacles = {
         .is_replica = replication_is_replica(&call->server->replication),
         .is_connected = replica_link(&call->server->replica) == REPLICATION_LINK_CONNECTED,
-        .pending_output = reply_pending_bytes(call->reply) > 0,
+        .pending_output = call->server->primary.around.connection->unsent_bytes(session) > 0,
         .capabilities = session->replica ? session->replica->capabilities : 0,
     };
     const char *refusal = psync_refusal(&obstacles);
@@ -136,7 +143,7 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
     link->asked_by_sync = id == NULL;
     link->snapshot_only |= id == NULL;
     set_address(call, link);
-    primary_sync(&call->server->primary, link, id, offset, call->reply);
+    primary_sync(&call->server->primary, link, id, offset);
     return CALL_DONE;
 }
 
@@ -172,8 +179,17 @@ enum call_result cmd_wait(struct call *call) {
     unsigned count;
     if (session->unfinished) { /* enough, or the time is over */
         const struct replica_wait *wait = (struct replica_wait *)(void *)session->unfinished;
+        if (wait->refused) {
+            reply_error(call->reply, "UNBLOCKED force unblock from blocking operation, instance "
+                                     "state changed (master -> replica?)");
+            return CALL_CLOSE;
+        }
         count = wait->offset == UINT64_MAX ? 0 : primary_acknowledged(primary, wait->offset);
         reply_integer(call->reply, count);
+        return CALL_DONE;
+    }
+    if (replication_is_replica(&call->server->replication)) {
+        reply_error(call->reply, ERROR_WAIT_ON_REPLICA);
         return CALL_DONE;
     }
     if (!argument_integer(call, 1, &replicas) || !call_timeout_argument(call, 2, &until_us))

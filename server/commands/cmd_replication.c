@@ -46,6 +46,7 @@ static enum call_result follow(struct call *call, const char *host, int port) {
     }
     if (!call->exclusive)
         return CALL_NEED_EXCLUSIVE;
+    call_commit(call); /* of a transaction: what came before in it is still a primary's */
     replica_set_primary(&call->server->replica, host, port);
     struct text what = {0};
     text_append_format(&what, "REPLICAOF %s:%d enabled", host, port);

@@ -77,7 +77,7 @@ static void decide(struct primary *primary, const struct replica_link *link, con
 }
 
 void primary_sync(struct primary *primary, struct replica_link *link, const char *id,
-                  int64_t offset, struct reply *reply) {
+                  int64_t offset) {
     uint64_t now_ms = clock_monotonic_us() / 1000;
     struct psync_decision decision;
     log_write(LOG_LEVEL_NOTICE, "Replica %s asks for synchronization", link->name);
@@ -105,10 +105,9 @@ void primary_sync(struct primary *primary, struct replica_link *link, const char
     atomic_store(&link->state, LINK_ONLINE);
     atomic_store(&link->acknowledged_offset, (uint64_t)offset - 1);
     atomic_fetch_add(&primary->partial_syncs, 1);
-    char text[PSYNC_REPLY_BYTES];
-    size_t length =
-        psync_format_continue(primary_history(primary)->id, link->capabilities, link->frames, text);
-    reply_raw(reply, text, length);
+    size_t length = psync_format_continue(primary_history(primary)->id, link->capabilities,
+                                          link->frames, link->greeting);
+    link->greeting[length] = 0;
 }
 
 void primary_welcome(struct primary *primary, struct replica_link *link) {
@@ -244,18 +243,22 @@ static void feed(void *context, const char *bytes, size_t length) {
     atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
 }
 
+static void drop_link(struct replica_link *link) {
+    backlog_cursor_close(link->cursor);
+    link->cursor = NULL;
+    sync_round_leave(link->round);
+    link->round = NULL;
+    link->greeting[0] = 0;
+    link->newline = false;
+    atomic_store(&link->state, LINK_DROPPED);
+}
+
 static void drop_replicas(void *context, bool keep_backlog) {
     struct primary *primary = context;
     if (primary->on && !primary_is_replica(primary))
         primary_merge(primary, SIZE_MAX);
-    for (struct replica_link *link = primary->links; link; link = link->next) {
-        backlog_cursor_close(link->cursor);
-        link->cursor = NULL;
-        sync_round_leave(link->round);
-        link->round = NULL;
-        link->greeting[0] = 0;
-        atomic_store(&link->state, LINK_DROPPED);
-    }
+    for (struct replica_link *link = primary->links; link; link = link->next)
+        drop_link(link);
     if (primary->on && !keep_backlog)
         primary_drop_backlog(primary);
 }
@@ -285,9 +288,27 @@ static void list_replicas(void *context, struct reply *reply) {
     reply_deferred_array(reply, deferred, online);
 }
 
-/* The offset has moved otherwise than by the stream: the backlog is not of it. */
+/* Those who wait on a primary that is none any more. */
+static void refuse_waits(struct primary *primary) {
+    pthread_mutex_lock(&primary->lock);
+    for (struct replica_wait *wait = primary->waits, *next; wait; wait = next) {
+        next = wait->next;
+        wait->refused = true;
+        wait_unlink(wait);
+        waiter_queue_end(&wait->queue, &wait->done);
+    }
+    pthread_mutex_unlock(&primary->lock);
+}
+
+/* What was committed while it was a primary is part of the history that it goes on with, so it is
+ * merged before anybody is asked to continue that. When the offset has moved otherwise than by the
+ * stream the backlog is not of it. */
 static void role_changed(void *context) {
     struct primary *primary = context;
+    if (primary_is_replica(primary))
+        refuse_waits(primary);
+    if (primary_is_replica(primary) && primary->around.keyspace->door.log)
+        primary_merge(primary, SIZE_MAX);
     if (primary->on &&
         backlog_end_offset(primary->backlog) != atomic_load(&primary_history(primary)->offset)) {
         drop_replicas(primary, false);
@@ -361,7 +382,7 @@ static bool over_output_limit(struct replica_link *link, uint64_t now_ms) {
         &config->client_output_buffer_limit.of[CONFIG_CLIENT_REPLICA];
     uint64_t backlog_bytes = (uint64_t)config->repl_backlog_size;
     uint64_t hard_bytes = limit->hard_bytes, soft_bytes = limit->soft_bytes;
-    uint64_t bytes = link->connection->unsent_bytes(link->session) +
+    uint64_t bytes = (link->at_home ? link->connection->unsent_bytes(link->session) : 0) +
                      (link->cursor ? backlog_cursor_pinned_bytes(link->cursor) : 0);
     if (hard_bytes && hard_bytes < backlog_bytes)
         hard_bytes = backlog_bytes;
@@ -379,14 +400,27 @@ static bool over_output_limit(struct replica_link *link, uint64_t now_ms) {
 static void enforce_limits(struct primary *primary, uint64_t now_ms) {
     primary->last_limits_ms = now_ms;
     for (struct replica_link *link = primary->links; link; link = link->next) {
-        if (!link->at_home || atomic_load(&link->ended) || !over_output_limit(link, now_ms))
+        if (replica_link_state(link) == LINK_DROPPED || atomic_load(&link->ended) ||
+            !over_output_limit(link, now_ms))
             continue;
         log_write(LOG_LEVEL_WARNING,
                   "Client id=%llu addr=%s scheduled to be closed ASAP for overcoming of output "
                   "buffer limits.",
                   (unsigned long long)link->client_id, link->name);
-        link->connection->close(link->session);
+        if (link->at_home)
+            link->connection->close(link->session);
+        else
+            drop_link(link); /* closed when it arrives */
     }
+}
+
+/* Whatever comes is a sign of life: while it loads a replica sends empty lines only. */
+static uint64_t silent_ms_of(struct replica_link *link, uint64_t now_ms) {
+    uint64_t heard_ms = link->at_home ? link->connection->heard_ms(link->session) : 0;
+    if (heard_ms > atomic_load(&link->acknowledged_ms))
+        atomic_store(&link->acknowledged_ms, heard_ms);
+    heard_ms = atomic_load(&link->acknowledged_ms);
+    return now_ms > heard_ms ? now_ms - heard_ms : 0;
 }
 
 /* PING, signs of life, who lags, who is gone. */
@@ -394,7 +428,7 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
     const struct config *config = config_current();
     unsigned online = 0;
     for (struct replica_link *link = primary->links; link; link = link->next) {
-        uint64_t silent_ms = now_ms - atomic_load(&link->acknowledged_ms);
+        uint64_t silent_ms = silent_ms_of(link, now_ms);
         enum replica_link_state state = replica_link_state(link);
         link->newline = state == LINK_WAITING || (state == LINK_SNAPSHOT && !link->length_told);
         if (state != LINK_ONLINE || link->snapshot_only)
@@ -423,6 +457,10 @@ void primary_turn(struct primary *primary) {
     if (LIKELY(!primary->on)) {
         if (UNLIKELY(atomic_load_explicit(&primary->wait_count, memory_order_relaxed) > 0))
             look_after_waits(primary);
+        if (UNLIKELY(primary->links != NULL)) { /* dropped with the backlog */
+            remove_ended(primary);
+            wake_links(primary);
+        }
         return;
     }
     uint64_t now_us = clock_monotonic_us();

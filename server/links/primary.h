@@ -37,9 +37,9 @@ void primary_turn(struct primary *primary);
 uint64_t primary_due_us(struct primary *primary);
 
 /* PSYNC (or SYNC: id NULL) of a session with a link, in an exclusive section. offset: as PSYNC
- * counts, -1: none. Replies when it continues; else the link waits for a round. */
+ * counts, -1: none. The reply comes from the link, once its connection is on worker 0. */
 void primary_sync(struct primary *primary, struct replica_link *link, const char *id,
-                  int64_t offset, struct reply *reply);
+                  int64_t offset);
 /* The connection of an attached link is on worker 0 now. */
 void primary_welcome(struct primary *primary, struct replica_link *link);
 /* The session of the link ends. Any thread. */

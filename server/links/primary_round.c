@@ -25,6 +25,7 @@ struct round_sink {
     char id[HISTORY_ID_LENGTH + 1];
     uint64_t offset;
     unsigned database; /* that the stream has selected at the cut */
+    bool compression, checksum;
 };
 
 /* --- The sink --------------------------------------------------------------------------------- */
@@ -34,10 +35,12 @@ static void on_cut(void *context, const struct snapshot_cut *cut) {
     struct round_sink *sink = context;
     struct primary *primary = sink->primary;
     (void)cut;
+    memcpy(sink->id, primary->around.replication->history.id, sizeof sink->id);
+    if (!primary->on) /* who waited has been dropped, and the backlog with them */
+        return;
     sink->offset = primary_stream_cut(primary);
     if (replication_is_replica(primary->around.replication))
         sink->database = primary->around.stream_database(primary->around.context);
-    memcpy(sink->id, primary->around.replication->history.id, sizeof sink->id);
     for (struct replica_link *link = primary->links; link; link = link->next) {
         if (replica_link_state(link) != LINK_WAITING || atomic_load(&link->ended))
             continue;
@@ -70,8 +73,8 @@ static int on_open(void *context, const struct snapshot_cut *cut) {
                                   .replication_id = sink->id,
                                   .replication_offset = (int64_t)sink->offset,
                                   .stream_database = (int)sink->database};
-    rdb_writer_init(&sink->writer, &(struct rdb_sink){write_to_round, sink},
-                    config_current()->rdbcompression, config_current()->rdbchecksum);
+    rdb_writer_init(&sink->writer, &(struct rdb_sink){write_to_round, sink}, sink->compression,
+                    sink->checksum);
     snapshot_rdb_begin(&sink->writer, &info, cut);
     return sink->writer.error;
 }
@@ -88,6 +91,12 @@ static int on_close(void *context) {
     return rdb_write_end(&sink->writer);
 }
 
+static void end_round(struct primary *primary, bool failed) {
+    atomic_store(&primary->round_failed, failed);
+    atomic_store(&primary->round_over, true);
+    primary->around.wake(primary->around.context);
+}
+
 static void on_done(void *context, int error) {
     struct round_sink *sink = context;
     struct primary *primary = sink->primary;
@@ -99,8 +108,7 @@ static void on_done(void *context, int error) {
     sync_round_end(sink->round, error == 0);
     sync_round_leave(sink->round);
     memory_free(sink);
-    atomic_store(&primary->round_over, true);
-    primary->around.wake(primary->around.context);
+    end_round(primary, error != 0);
 }
 
 /* --- Beginning -------------------------------------------------------------------------------- */
@@ -114,16 +122,16 @@ static void begin_in_section(void *context) {
     struct beginning *beginning = context;
     struct round_sink *sink = beginning->sink;
     struct snapshot_walker *walker = sink->primary->around.walker;
-    const struct snapshot_sink sinks = {&snapshot_rdb_form,
-                                        config_current()->rdbcompression,
-                                        on_cut,
-                                        on_open,
-                                        on_write,
-                                        on_close,
-                                        on_done,
-                                        sink};
-    beginning->error =
-        snapshot_walk_is_on(walker) ? -EBUSY : snapshot_walk_begin(walker, &sinks, 1);
+    sink->compression = config_current()->rdbcompression;
+    sink->checksum = config_current()->rdbchecksum;
+    const struct snapshot_sink sinks = {&snapshot_rdb_form, sink->compression, on_cut,  on_open,
+                                        on_write,           on_close,          on_done, sink};
+    if (!sink->primary->on)
+        beginning->error = -ECANCELED; /* nobody waits any more */
+    else if (snapshot_walk_is_on(walker))
+        beginning->error = -EBUSY;
+    else
+        beginning->error = snapshot_walk_begin(walker, &sinks, 1);
 }
 
 static void *starter_main(void *context) {
@@ -131,19 +139,17 @@ static void *starter_main(void *context) {
     int error = 0;
     struct beginning beginning = {.sink = memory_calloc(1, sizeof *beginning.sink)};
     beginning.sink->primary = primary;
-    beginning.sink->round =
-        sync_round_make(config_current()->dir ? config_current()->dir : ".", &error);
+    beginning.sink->round = sync_round_make(".", &error); /* dir: the process is in it */
     if (beginning.sink->round) {
         exclusive_run_blocking(begin_in_section, &beginning);
         error = -beginning.error;
     }
     if (error) {
-        if (error != EBUSY)
+        if (error != EBUSY && error != ECANCELED)
             log_write(LOG_LEVEL_WARNING, "BGSAVE for replication failed: %s", strerror(error));
         sync_round_leave(beginning.sink->round);
         memory_free(beginning.sink);
-        atomic_store(&primary->round_over, true);
-        primary->around.wake(primary->around.context);
+        end_round(primary, true);
     }
     return NULL;
 }
@@ -161,7 +167,8 @@ void primary_round_tick(struct primary *primary, uint64_t now_ms) {
     uint64_t longest_ms = 0;
     if (atomic_exchange(&primary->round_over, false)) {
         primary->round_wanted = false;
-        primary->round_again_ms = now_ms;
+        bool failed = atomic_exchange(&primary->round_failed, false);
+        primary->round_again_ms = failed ? now_ms + RETRY_MS : now_ms;
     }
     if (primary->round_wanted || primary->turning_off || now_ms < primary->round_again_ms)
         return;
@@ -180,6 +187,6 @@ void primary_round_tick(struct primary *primary, uint64_t now_ms) {
                    waiting >= (unsigned)config->repl_diskless_sync_max_replicas);
     if (!enough)
         return;
-    primary->round_again_ms = now_ms + RETRY_MS;
+    primary->round_again_ms = now_ms + RETRY_MS; /* if there is no thread */
     begin(primary);
 }

@@ -64,8 +64,11 @@ uint64_t primary_stream_cut(struct primary *primary) {
 
 /* Changes are logged while there is somebody to tell, and they are ours to tell. */
 void primary_set_logging(struct primary *primary) {
+    struct door *door = &primary->around.keyspace->door;
     bool wanted = primary->on && !primary_is_replica(primary);
-    primary->around.keyspace->door.log = wanted ? commit_log_effect_log(primary->log) : NULL;
+    if (wanted && !door->log)
+        door->logs_begun++;
+    door->log = wanted ? commit_log_effect_log(primary->log) : NULL;
 }
 
 void primary_turn_on(struct primary *primary) {
@@ -96,6 +99,7 @@ void primary_drop_backlog(struct primary *primary) {
     primary_set_logging(primary);
     while (commit_log_next(primary->log, &entry))
         ;
+    atomic_store(&primary->merged_number, commit_log_read_number(primary->log)); /* for WAIT */
     backlog_destroy(primary->backlog);
     primary->backlog = NULL;
     primary->no_replica_since_ms = 0;

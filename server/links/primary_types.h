@@ -33,6 +33,7 @@ struct replica_wait {
     struct primary *primary;
     struct waiter_queue queue;
     bool done;       /* under the queue's lock */
+    bool refused;    /* this has become a replica; before done */
     bool linked;     /* in the primary's list; under its lock */
     uint64_t number; /* of the commit log that is to be acknowledged */
     uint64_t offset; /* where that ends; UINT64_MAX: not known yet */
@@ -54,6 +55,7 @@ struct primary {
     bool round_wanted;            /* a thread is beginning one, or a round goes on */
     uint64_t round_again_ms;      /* not before */
     _Atomic bool round_over;      /* set by any thread: round_wanted is to be cleared */
+    _Atomic bool round_failed;    /* before round_over */
     /* Of what needs an exclusive section: a round, the end of the backlog. */
     pthread_t starter;
     bool starter_runs; /* to be joined */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/assert.h"
+#include "engine/clock.h"
 #include "engine/memory.h"
 #include "server/dispatch/session.h"
 
@@ -31,6 +32,7 @@ void replica_link_free(struct replica_link *link) {
 static void become_online(struct replica_link *link) {
     sync_round_leave(link->round);
     link->round = NULL;
+    atomic_store(&link->acknowledged_ms, clock_monotonic_us() / 1000); /* silent from now on */
     atomic_store(&link->state, LINK_ONLINE);
 }
 
@@ -119,10 +121,10 @@ bool replica_link_fill(struct replica_link *link, struct reply *reply, size_t un
 
 bool replica_link_is_due(const struct replica_link *link) {
     struct iovec piece;
-    if (link->newline || link->greeting[0])
-        return true;
     if (link->connection->unsent_bytes(link->session) >= UNSENT_MAX_BYTES)
         return false;
+    if (link->newline || link->greeting[0])
+        return true;
     switch (replica_link_state(link)) {
     case LINK_SNAPSHOT: {
         enum sync_round_state state = sync_round_state(link->round);

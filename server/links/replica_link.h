@@ -32,7 +32,7 @@ struct session;
 
 enum replica_link_state { LINK_HANDSHAKE, LINK_WAITING, LINK_SNAPSHOT, LINK_ONLINE, LINK_DROPPED };
 
-/* What it needs of its connection; on worker 0. */
+/* What it needs of its connection; on the connection's thread. */
 struct replica_connection {
     /* There is something to send (replica_link_fill). */
     void (*wake)(struct session *session);
@@ -40,6 +40,8 @@ struct replica_connection {
     void (*close)(struct session *session);
     /* Bytes that the socket has not taken yet. */
     size_t (*unsent_bytes)(const struct session *session);
+    /* When something came over it; monotonic. */
+    uint64_t (*heard_ms)(const struct session *session);
 };
 
 struct replica_link {

@@ -1,0 +1,199 @@
+"""A primary at its edges: what replicas should not do, roles that change under way, rounds that fail, who is silent."""
+
+import random
+import shutil
+import time
+
+import pytest
+import redis
+
+from harness import HANG_SECONDS, ORACLE, wait_until
+from replication_load import assert_same_data, info, wait_for_link
+from resp import RawClient, ReplyError
+
+NO_DELAY = {"repl-diskless-sync-delay": "0"}
+
+
+def client_of(server):
+    return redis.Redis(port=server.port, socket_timeout=HANG_SECONDS)
+
+
+class Stub(RawClient):
+    """A replica by hand: without the capability of marks, so the length of its snapshot is told."""
+
+    def line(self):
+        """The next line that is not a sign of life."""
+        while True:
+            while b"\n" not in self.buffer[self.position:]:
+                self._fill()
+            end = self.buffer.index(b"\n", self.position)
+            line = bytes(self.buffer[self.position:end]).rstrip(b"\r")
+            self.position = end + 1
+            if line:
+                return line
+
+    def ask(self):
+        """PSYNC; (id, offset) of the full sync."""
+        self.send(b"PSYNC ? -1\r\n")
+        word, history, offset = self.line().split()
+        assert word == b"+FULLRESYNC"
+        return history, int(offset)
+
+    def skip(self, length):
+        while length > 0:
+            if self.position == len(self.buffer):
+                self._fill()
+            step = min(length, len(self.buffer) - self.position)
+            self.position += step
+            length -= step
+
+    def synchronise(self):
+        place = self.ask()
+        self.skip(int(self.line()[1:]))
+        return place
+
+    def rest(self):
+        """All until the end of the connection."""
+        try:
+            while True:
+                self._fill()
+        except ConnectionResetError:
+            return bytes(self.buffer[self.position:])
+
+
+@pytest.mark.slotwise
+def test_the_command_that_begins_the_stream_is_not_in_it(start):
+    primary = start(NO_DELAY, threads=1)
+    with client_of(primary) as client, Stub(port=primary.port) as replica:
+        client.set("a", 1)
+        _, offset = replica.synchronise()
+        assert offset == 0
+        assert info(primary)["master_repl_offset"] == 0
+        client.set("a", 2)
+        assert replica.read() == [b"SELECT", b"0"]
+        assert replica.read() == [b"SET", b"a", b"2"]
+
+
+@pytest.mark.slotwise
+def test_what_a_primary_wrote_before_it_became_a_replica_is_in_its_history(start):
+    primary = start(NO_DELAY, threads=2)
+    with client_of(primary) as client, Stub(port=primary.port) as replica:
+        replica.synchronise()
+        client.set("a", 1)
+        assert [replica.read(), replica.read()] == [[b"SELECT", b"0"], [b"SET", b"a", b"1"]]
+        before = info(primary)["master_repl_offset"]
+        replies = RawClient(port=primary.port).pipeline(
+            [("MULTI",), ("SET", "a", "2"), ("REPLICAOF", "127.0.0.1", "1"), ("EXEC",)])
+        assert replies[3] == ["OK", "OK"]
+        assert replica.read() == [b"SET", b"a", b"2"]
+        assert info(primary)["master_repl_offset"] > before
+        assert client.get("a") == b"2"
+
+
+@pytest.mark.slotwise
+def test_wait_on_what_is_no_primary(start):
+    server = start(NO_DELAY, threads=2)
+    with client_of(server) as client, RawClient(port=server.port) as waiting:
+        client.set("a", 1)
+        waiting.send_command("WAIT", 1, 0)
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 1 or
+                   any(line["cmd"] == "wait" for line in client.client_list()), what="WAIT")
+        client.execute_command("REPLICAOF", "127.0.0.1", 1)
+        assert waiting.read() == ReplyError(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)")
+        with pytest.raises(ConnectionResetError):
+            waiting.read()
+        with pytest.raises(redis.ResponseError, match="WAIT cannot be used with replica instances"):
+            client.execute_command("WAIT", 0, 0)
+
+
+@pytest.mark.slotwise
+def test_the_replicas_of_a_replica_ask_anew_when_it_gets_another_history(start):
+    first, second = start(NO_DELAY), start(NO_DELAY)
+    middle = start({**NO_DELAY, "replicaof": ("127.0.0.1", first.port)}, threads=2)
+    wait_for_link(middle)
+    last = Stub(port=middle.port, timeout=HANG_SECONDS / 3)
+    last.synchronise()
+    wait_until(lambda: info(middle)["slave0"]["state"] == "online", what="the last one")
+    with client_of(middle) as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", second.port)
+    last.rest()
+    last.close()
+    wait_for_link(middle)
+    wait_until(lambda: info(middle)["connected_slaves"] == 0, what="the end of its link")
+
+
+@pytest.mark.slotwise
+def test_a_round_that_cannot_begin_is_tried_once_a_second(start, tmp_path):
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    primary = start({**NO_DELAY, "dir": str(directory)}, threads=2)
+    with Stub(port=primary.port) as replica:
+        shutil.rmtree(directory)
+        began = time.monotonic()
+        replica.send(b"PSYNC ? -1\r\n")
+        failed = "BGSAVE for replication failed"
+        wait_until(lambda: primary.log().count(failed) >= 2, what="another attempt")
+        time.sleep(1)
+        assert primary.log().count(failed) <= time.monotonic() - began + 2
+
+
+@pytest.mark.slotwise
+def test_a_replica_that_makes_us_reply_is_disconnected(start):
+    primary = start(NO_DELAY, threads=2)
+    for i in range(8):
+        with Stub(port=primary.port) as replica:
+            replica.send(b"PSYNC ? -1\r\nREPLCONF ACK 0\r\nPING\r\n" if i % 2 else b"PSYNC ? -1\r\n")
+            if i % 2 == 0:
+                assert replica.line().startswith(b"+FULLRESYNC")
+                replica.send(b"REPLCONF capa eof\r\n")
+            assert b"PONG" not in replica.rest()
+    wait_until(lambda: info(primary)["connected_slaves"] == 0, what="the end of the links")
+    assert "Replica generated a reply to command 'ping', disconnecting it: " in primary.log()
+
+
+@pytest.mark.slotwise
+def test_psync_behind_what_has_not_been_read_is_refused(start):
+    primary = start(NO_DELAY, threads=1)
+    with client_of(primary) as client, RawClient(port=primary.port) as replica:
+        client.set("large", b"x" * 20_000_000)
+        replica.send_command("GET", "large")
+        wait_until(lambda: any(int(line["omem"]) > 0 for line in client.client_list()), what="unsent bytes")
+        replica.send(b"PSYNC ? -1\r\n")
+        assert len(replica.read()) == 20_000_000
+        assert replica.read() == ReplyError("ERR SYNC and PSYNC are invalid with pending output")
+    assert info(primary)["connected_slaves"] == 0
+
+
+@pytest.mark.slotwise
+def test_silence_counts_from_when_the_snapshot_has_been_sent(start):
+    primary = start({**NO_DELAY, "repl-timeout": "3"}, threads=2)
+    with client_of(primary) as client, Stub(port=primary.port) as replica:
+        client.set("large", random.randbytes(50_000_000)) # does not fit into sockets
+        replica.ask()
+        length = int(replica.line()[1:])
+        time.sleep(5) # longer than repl-timeout; most of the snapshot is not sent yet
+        replica.skip(length)
+        for _ in range(10): # as a replica that loads
+            replica.send(b"\n")
+            time.sleep(0.5)
+        client.set("a", 1)
+        while replica.read() == [b"PING"]:
+            pass
+        assert replica.read() == [b"SET", b"a", b"1"]
+        wait_until(lambda: info(primary)["connected_slaves"] == 0, what="the end of the silent one")
+    assert "Disconnecting timedout replica (streaming sync)" in primary.log()
+
+
+@pytest.mark.slotwise
+def test_the_connection_of_a_replica_stays_where_it_is(start):
+    primary = start(NO_DELAY, threads=2)
+    replica = start({**NO_DELAY, "replicaof": ("127.0.0.1", primary.port)}, binary=ORACLE, backend=None)
+    wait_for_link(replica)
+    with client_of(primary) as client:
+        for i in range(200):
+            client.set(f"k{i % 7}", i)
+            client.execute_command("DEBUG", "MOVE-CLIENT", "ALL")
+    assert_same_data(primary, replica)
+    stats = info(primary, "stats")
+    assert stats["sync_full"] == 1 and stats["sync_partial_ok"] == 0
