@@ -141,7 +141,6 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
         return CALL_NEED_EXCLUSIVE;
     struct replica_link *link = link_of(call);
     link->asked_by_sync = id == NULL;
-    link->snapshot_only |= id == NULL;
     set_address(call, link);
     primary_sync(&call->server->primary, link, id, offset);
     return CALL_DONE;

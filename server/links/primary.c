@@ -423,6 +423,16 @@ static uint64_t silent_ms_of(struct replica_link *link, uint64_t now_ms) {
     return now_ms > heard_ms ? now_ms - heard_ms : 0;
 }
 
+/* Who wanted the snapshot only has it. */
+static void close_when_sent(struct replica_link *link) {
+    if (!link->at_home || link->connection->unsent_bytes(link->session) > 0)
+        return;
+    log_write(LOG_LEVEL_NOTICE,
+              "RDB transfer completed, rdb only replica (%s) should be disconnected asap",
+              link->name);
+    link->connection->close(link->session);
+}
+
 /* PING, signs of life, who lags, who is gone. */
 static void every_second(struct primary *primary, uint64_t now_ms) {
     const struct config *config = config_current();
@@ -431,10 +441,13 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
         uint64_t silent_ms = silent_ms_of(link, now_ms);
         enum replica_link_state state = replica_link_state(link);
         link->newline = state == LINK_WAITING || (state == LINK_SNAPSHOT && !link->length_told);
+        if (state == LINK_ONLINE && link->snapshot_only)
+            close_when_sent(link);
         if (state != LINK_ONLINE || link->snapshot_only)
             continue;
         online++;
-        if (silent_ms > (uint64_t)config->repl_timeout * 1000 && link->at_home) {
+        if (silent_ms > (uint64_t)config->repl_timeout * 1000 && link->at_home &&
+            !link->asked_by_sync) { /* tools never acknowledge */
             log_write(LOG_LEVEL_WARNING, "Disconnecting timedout replica (streaming sync): %s",
                       link->name);
             link->connection->close(link->session);

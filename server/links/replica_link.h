@@ -63,7 +63,7 @@ struct replica_link {
     char name[64];         /* for the log: address and port, or the client */
     unsigned capabilities; /* enum psync_capability */
     bool asked_by_sync;    /* SYNC, not PSYNC */
-    bool snapshot_only;    /* rdb-only, or SYNC of a tool that never acknowledges */
+    bool snapshot_only;    /* rdb-only: when that has been sent it is over */
     _Atomic uint64_t acknowledged_offset;
     _Atomic uint64_t acknowledged_ms; /* monotonic; when it last said so */
     /* A snapshot that ends with a mark is over when the mark is the last that has come; so the

@@ -197,3 +197,20 @@ def test_the_connection_of_a_replica_stays_where_it_is(start):
     assert_same_data(primary, replica)
     stats = info(primary, "stats")
     assert stats["sync_full"] == 1 and stats["sync_partial_ok"] == 0
+
+
+@pytest.mark.slotwise
+def test_sync_brings_the_stream_and_rdb_only_does_not(start):
+    primary = start({**NO_DELAY, "repl-timeout": "1"}, threads=2)
+    with client_of(primary) as client, Stub(port=primary.port) as tool, Stub(port=primary.port) as copy:
+        assert copy.call("REPLCONF", "rdb-only", 1) == "OK"
+        copy.synchronise()
+        tool.send(b"SYNC\r\n")
+        tool.skip(int(tool.line()[1:]))
+        client.set("a", 1)
+        assert copy.rest() == b""
+        time.sleep(2.5)  # a tool acknowledges nothing, and is not closed for that
+        client.set("a", 2)
+        commands = [command for command in iter(tool.read, [b"SET", b"a", b"2"]) if command != [b"PING"]]
+        assert commands == [[b"SELECT", b"0"], [b"SET", b"a", b"1"]]
+        assert info(primary)["connected_slaves"] == 1
