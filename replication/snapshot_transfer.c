@@ -3,19 +3,20 @@
  *
  * Run by: the transfer's own thread (transfer_main and what it calls), the walk's thread (start,
  * close, relieve). */
-#include "replication/snapshot_private.h"
+#include "replication/snapshot_transfer.h"
 
 #include <errno.h>
 
 #include "engine/assert.h"
 #include "engine/memory.h"
+#include "engine/value.h"
 
-void transfer_init(struct transfer *transfer, struct snapshot_walk *walk,
+void transfer_init(struct transfer *transfer, const struct transfer_surroundings *around,
                    const struct snapshot_sink *sink) {
-    transfer->walk = walk;
+    transfer->around = *around;
     transfer->sink = *sink;
     transfer->database = PIECE_NO_DATABASE;
-    piece_queue_init(&transfer->queue, walk->walker->around.spool_directory);
+    piece_queue_init(&transfer->queue, around->spool_directory);
     sem_init(&transfer->work, 0, 0);
     rdb_writer_init(&transfer->scratch, NULL, sink->compression, false);
 }
@@ -30,7 +31,7 @@ void transfer_fail(struct transfer *transfer, int error) {
     int none = 0;
     ASSERT(error < 0);
     atomic_compare_exchange_strong(&transfer->error, &none, error);
-    sem_post(&transfer->walk->work);
+    sem_post(transfer->around.look_again);
 }
 
 void transfer_close(struct transfer *transfer) {
@@ -69,7 +70,7 @@ static int write_piece(struct transfer *transfer, struct piece *piece) {
 }
 
 void transfer_relieve(struct transfer *transfer) {
-    uint64_t limit_bytes = transfer->walk->walker->around.memory_bytes;
+    uint64_t limit_bytes = transfer->around.memory_bytes;
     if (transfer_has_failed(transfer) || piece_queue_memory_bytes(&transfer->queue) <= limit_bytes)
         return;
     int error = piece_queue_spool(&transfer->queue, limit_bytes, encode_object, transfer);
@@ -101,30 +102,28 @@ static bool transfer_piece(struct transfer *transfer) {
 static void transfer_wait(struct transfer *transfer) {
     while (sem_wait(&transfer->work) != 0)
         ;
-    if (atomic_load(&transfer->walk->aborted))
+    if (atomic_load(transfer->around.aborted))
         transfer_fail(transfer, -ECANCELED);
 }
 
 void transfer_end(struct transfer *transfer) {
     const struct snapshot_sink *sink = &transfer->sink;
     /* Set before the queue was closed. */
-    if (atomic_load(&transfer->walk->aborted))
+    if (atomic_load(transfer->around.aborted))
         transfer_fail(transfer, -ECANCELED);
     int error = atomic_load(&transfer->error);
     if (!error)
         error = sink->close(sink->context);
     ASSERT(error <= 0);
     sink->done(sink->context, error);
-    snapshot_walk_release(transfer->walk);
+    transfer->around.ended(transfer->around.walk);
 }
 
-void *transfer_run(void *context) {
-    struct transfer *transfer = context;
-    struct snapshot_walker *walker = transfer->walk->walker;
+void transfer_run(struct transfer *transfer) {
     transfer_wait(transfer);
     int error = transfer_has_failed(transfer)
                     ? 0
-                    : transfer->sink.open(transfer->sink.context, &transfer->walk->cut);
+                    : transfer->sink.open(transfer->sink.context, transfer->around.cut);
     if (error)
         transfer_fail(transfer, error);
     for (;;) {
@@ -136,6 +135,4 @@ void *transfer_run(void *context) {
         transfer_wait(transfer);
     }
     transfer_end(transfer);
-    snapshot_thread_end(walker);
-    return NULL;
 }

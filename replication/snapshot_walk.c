@@ -19,6 +19,40 @@
 #define STRIDE_OBJECTS    8     /* as looked at after so many */
 #define STRIDE_BUCKETS    64    /* or so many buckets */
 
+/* --- Threads and the end -----------------------------------------------------------------------
+ */
+
+/* The last act of such a thread. */
+static void walker_thread_end(struct snapshot_walker *walker) {
+    pthread_mutex_lock(&walker->lock);
+    if (--walker->threads == 0)
+        pthread_cond_broadcast(&walker->none);
+    pthread_mutex_unlock(&walker->lock);
+}
+
+/* A new thread that the walker waits for. 0 or a negative errno. */
+static int walker_thread(struct snapshot_walker *walker, void *(*main)(void *context),
+                         void *context) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_mutex_lock(&walker->lock);
+    walker->threads++;
+    pthread_mutex_unlock(&walker->lock);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&thread, &attributes, main, context);
+    if (!error)
+        pthread_setname_np(thread, "sw-snapshot");
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error)
+        walker_thread_end(walker);
+    return -error;
+}
+
 /* --- Taking an object ------------------------------------------------------------------------- */
 
 static struct taker *taker_make(const struct snapshot_walk *walk) {
@@ -37,6 +71,33 @@ static void taker_free(struct taker *taker, unsigned sinks) {
     for (unsigned i = 0; taker && i < sinks; i++)
         rdb_writer_free(&taker->of[i].writer);
     memory_free(taker);
+}
+
+static void walk_release(struct snapshot_walk *walk) {
+    if (atomic_fetch_sub(&walk->references, 1) > 1)
+        return;
+    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++)
+        taker_free(atomic_load_explicit(&walk->takers[i], memory_order_relaxed), walk->sinks);
+    taker_free(walk->salvager, walk->sinks);
+    for (unsigned i = 0; i < walk->sinks; i++)
+        transfer_destroy(&walk->transfers[i]);
+    sem_destroy(&walk->work);
+    pthread_mutex_destroy(&walk->salvage_lock);
+    memory_free(walk->numbers);
+    memory_free(walk->cut.of);
+    memory_free(walk);
+}
+
+static void release(void *walk) {
+    walk_release(walk);
+}
+
+static void *sink_main(void *context) {
+    struct transfer *transfer = context;
+    struct snapshot_walker *walker = ((struct snapshot_walk *)transfer->around.walk)->walker;
+    transfer_run(transfer);
+    walker_thread_end(walker);
+    return NULL;
 }
 
 static struct taker *taker_mine(struct snapshot_walk *walk) {
@@ -181,7 +242,7 @@ static void salvage_end(struct snapshot_salvage *shown) {
     struct snapshot_walk *walk = ((struct salvage *)(void *)shown)->walk;
     atomic_fetch_sub(&walk->salvages, 1);
     sem_post(&walk->work);
-    snapshot_walk_release(walk);
+    walk_release(walk);
     memory_free(shown);
 }
 
@@ -448,7 +509,7 @@ void snapshot_walk_abort(struct snapshot_walker *walker) {
     atomic_fetch_add(&walk->references, 1); /* its thread may see the end before the post */
     finish(walk, false);
     sem_post(&walk->work);
-    snapshot_walk_release(walk);
+    walk_release(walk);
 }
 
 void snapshot_walk_cancel(struct snapshot_walker *walker, const void *context) {
@@ -467,7 +528,7 @@ static void *walk_main(void *context) {
     struct snapshot_walker *walker = walk->walker;
     bool started[SNAPSHOT_SINKS_MAX];
     for (unsigned i = 0; i < walk->sinks; i++) {
-        int error = snapshot_thread(walker, transfer_run, &walk->transfers[i]);
+        int error = walker_thread(walker, sink_main, &walk->transfers[i]);
         started[i] = error == 0;
         if (error)
             transfer_fail(&walk->transfers[i], error);
@@ -491,24 +552,9 @@ static void *walk_main(void *context) {
         if (!started[i])
             transfer_end(&walk->transfers[i]);
     }
-    snapshot_walk_release(walk);
-    snapshot_thread_end(walker);
+    walk_release(walk);
+    walker_thread_end(walker);
     return NULL;
-}
-
-void snapshot_walk_release(struct snapshot_walk *walk) {
-    if (atomic_fetch_sub(&walk->references, 1) > 1)
-        return;
-    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++)
-        taker_free(atomic_load_explicit(&walk->takers[i], memory_order_relaxed), walk->sinks);
-    taker_free(walk->salvager, walk->sinks);
-    for (unsigned i = 0; i < walk->sinks; i++)
-        transfer_destroy(&walk->transfers[i]);
-    sem_destroy(&walk->work);
-    pthread_mutex_destroy(&walk->salvage_lock);
-    memory_free(walk->numbers);
-    memory_free(walk->cut.of);
-    memory_free(walk);
 }
 
 static struct snapshot_walk *walk_make(struct snapshot_walker *walker,
@@ -528,7 +574,11 @@ static struct snapshot_walk *walk_make(struct snapshot_walker *walker,
     pthread_mutex_init(&walk->salvage_lock, NULL);
     walk->sinks = count;
     for (unsigned i = 0; i < count; i++)
-        transfer_init(&walk->transfers[i], walk, &sinks[i]);
+        transfer_init(&walk->transfers[i],
+                      &(struct transfer_surroundings){walker->around.spool_directory,
+                                                      walker->around.memory_bytes, &walk->cut,
+                                                      &walk->aborted, &walk->work, release, walk},
+                      &sinks[i]);
     return walk;
 }
 
@@ -539,12 +589,12 @@ int snapshot_walk_begin(struct snapshot_walker *walker, const struct snapshot_si
     struct snapshot_walk *walk = walk_make(walker, sinks, count);
     bool cut = snapshot_begin(door, &walk->hooks);
     walk->phase = cut ? WALK_TAKING : WALK_STAMPING;
-    int error = snapshot_thread(walker, walk_main, walk);
+    int error = walker_thread(walker, walk_main, walk);
     if (error) {
         if (cut)
             snapshot_end(door, false);
         atomic_store(&walk->references, 1);
-        snapshot_walk_release(walk);
+        walk_release(walk);
         return error;
     }
     walker->walk = walk;
@@ -556,34 +606,6 @@ int snapshot_walk_begin(struct snapshot_walker *walker, const struct snapshot_si
 }
 
 /* --- Walker ----------------------------------------------------------------------------------- */
-
-int snapshot_thread(struct snapshot_walker *walker, void *(*main)(void *context), void *context) {
-    pthread_t thread;
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_mutex_lock(&walker->lock);
-    walker->threads++;
-    pthread_mutex_unlock(&walker->lock);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread, &attributes, main, context);
-    if (!error)
-        pthread_setname_np(thread, "sw-snapshot");
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    if (error)
-        snapshot_thread_end(walker);
-    return -error;
-}
-
-void snapshot_thread_end(struct snapshot_walker *walker) {
-    pthread_mutex_lock(&walker->lock);
-    if (--walker->threads == 0)
-        pthread_cond_broadcast(&walker->none);
-    pthread_mutex_unlock(&walker->lock);
-}
 
 void snapshot_walker_init(struct snapshot_walker *walker,
                           const struct snapshot_surroundings *around) {
