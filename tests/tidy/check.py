@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """The tidy check: what a reviewer should never have to say twice.
 
-    tests/tidy/check.py [arrows|sizes|format|words|headers|scripts ...]
-    tests/tidy/check.py calls          circles and upward arrows over includes and calls; needs the objects of build/dev
+    tests/tidy/check.py [arrows|sizes|format|words|headers|scripts|calls ...]
     tests/tidy/check.py calls --rooms FILE   the same as if what lies in server/ were in these rooms ("room: name name ...")
     tests/tidy/check.py --tighten      lowers or drops entries of ratchet.txt that are larger than needed
+
+calls looks for circles and upward arrows over includes and calls and needs the objects of build/dev (calls.py).
 
 It looks at the files that git knows or would add, prints each finding as file:line: message, and ends in
 "tidy: N passed, N failed" with one check each counted. ratchet.txt beside it lists the accepted exceptions to the
@@ -303,9 +304,8 @@ CHECKS = {
     "words": check_words,
     "headers": check_headers,
     "scripts": check_scripts,
+    "calls": check_calls,
 }
-# Checks that run only when they are named.
-EXTRA = {"calls": check_calls}
 
 
 def main(arguments):
@@ -316,15 +316,14 @@ def main(arguments):
     if len(arguments) > 1 and arguments[-2] == "--rooms":
         OPTIONS["rooms"] = arguments[-1]
         arguments = arguments[:-2]
-    checks = {**CHECKS, **EXTRA}
-    unknown = [name for name in arguments if name not in checks]
+    unknown = [name for name in arguments if name not in CHECKS]
     if unknown:
         print(__doc__, file=sys.stderr)
         return 2
     failed = 0
     chosen = arguments or list(CHECKS)
     for name in chosen:
-        findings = checks[name](files)
+        findings = CHECKS[name](files)
         failed += bool(findings)
         print(f"{'FAIL' if findings else 'ok  '} {name}")
         for finding in findings:
