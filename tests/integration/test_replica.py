@@ -49,10 +49,10 @@ RARE = [("FLUSHDB",), ("FLUSHALL",), ("FLUSHALL", "ASYNC"), ("SWAPDB", 0, 1), ("
 
 
 def write_at_random(server, seed, stop, count=None):
-    """Commands of all kinds until stop is set, or so many."""
+    """Commands of all kinds until stop is set, or so many; never far ahead of a replica that is connected, however slow it is."""
     choose = random.Random(seed)
     with RawClient(*server.address()) as client:
-        done = 0
+        done = turns = 0
         while not stop.is_set() and (count is None or done < count):
             commands = []
             if choose.random() < 0.02:
@@ -66,6 +66,9 @@ def write_at_random(server, seed, stop, count=None):
                 commands += inside
             client.pipeline(commands)
             done += len(commands)
+            turns += 1
+            if count is None and turns % 50 == 0:
+                client.call("WAIT", 1, 100)
 
 
 class Writers:
@@ -307,6 +310,8 @@ def test_readers_see_states_that_the_primary_had(start, backend):
             while not stop.is_set():
                 number += 1
                 client.pipeline([("MULTI",), *[("SET", key, number) for key in keys], ("EXEC",), ("SET", "last", number)])
+                if number % 100 == 0:
+                    client.call("WAIT", 1, 100)
 
     def read(which):
         last = last_whole = 0
