@@ -418,6 +418,7 @@ static void tear_down(struct server *server) {
     loading_end(&server->persistence);
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
+    primary_stop(&server->primary);
     exclusive_run_blocking(end_snapshots, server);
     saver_destroy(&server->saver);
     listen_close(server);

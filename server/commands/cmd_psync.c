@@ -142,6 +142,8 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
     struct replica_link *link = link_of(call);
     link->asked_by_sync = id == NULL;
     set_address(call, link);
+    session->reply_mode = REPLY_ON; /* what it is sent is no reply */
+    call->reply->discard = false;
     primary_sync(&call->server->primary, link, id, offset);
     return CALL_DONE;
 }

@@ -325,9 +325,14 @@ void primary_init(struct primary *primary, const struct primary_surroundings *ar
         (struct replication_serving){feed, drop_replicas, list_replicas, role_changed, primary};
 }
 
-void primary_destroy(struct primary *primary) {
+void primary_stop(struct primary *primary) {
+    atomic_store(&primary->stopped, true);
     if (primary->starter_runs)
         pthread_join(primary->starter, NULL);
+    primary->starter_runs = false;
+}
+
+void primary_destroy(struct primary *primary) {
     for (struct replica_link *link = primary->links, *next; link; link = next) {
         next = link->next;
         link_remove(primary, link);
@@ -423,6 +428,18 @@ static uint64_t silent_ms_of(struct replica_link *link, uint64_t now_ms) {
     return now_ms > heard_ms ? now_ms - heard_ms : 0;
 }
 
+/* It takes nothing of a snapshot that is there for it, and keeps the stream since the cut. */
+static bool is_stuck(struct replica_link *link, uint64_t now_ms, uint64_t timeout_ms) {
+    bool moves = link->round_sent != link->round_sent_seen ||
+                 (replica_link_state(link) == LINK_SNAPSHOT &&
+                  atomic_load(&link->round->written) == link->round_sent);
+    if (moves)
+        link->round_sent_ms = now_ms;
+    link->round_sent_seen = link->round_sent;
+    return replica_link_state(link) == LINK_SNAPSHOT && link->at_home &&
+           now_ms - link->round_sent_ms > timeout_ms;
+}
+
 /* Who wanted the snapshot only has it. */
 static void close_when_sent(struct replica_link *link) {
     if (!link->at_home || link->connection->unsent_bytes(link->session) > 0)
@@ -441,6 +458,11 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
         uint64_t silent_ms = silent_ms_of(link, now_ms);
         enum replica_link_state state = replica_link_state(link);
         link->newline = state == LINK_WAITING || (state == LINK_SNAPSHOT && !link->length_told);
+        if (is_stuck(link, now_ms, (uint64_t)config->repl_timeout * 1000)) {
+            log_write(LOG_LEVEL_WARNING, "Disconnecting timedout replica (full sync): %s",
+                      link->name);
+            link->connection->close(link->session);
+        }
         if (state == LINK_ONLINE && link->snapshot_only)
             close_when_sent(link);
         if (state != LINK_ONLINE || link->snapshot_only)

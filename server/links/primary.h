@@ -27,7 +27,9 @@
 struct config;
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around);
-/* The workers have ended, and so have walks and their sinks. */
+/* No worker runs any more: no round begins from here on. Before the walker ends. */
+void primary_stop(struct primary *primary);
+/* After primary_stop, when walks and their sinks have ended. */
 void primary_destroy(struct primary *primary);
 
 /* A part of each turn of worker 0, before replies are sent. */

@@ -45,7 +45,8 @@ static void on_cut(void *context, const struct snapshot_cut *cut) {
         if (replica_link_state(link) != LINK_WAITING || atomic_load(&link->ended))
             continue;
         link->round = sync_round_use(sink->round);
-        link->round_sent = 0;
+        link->round_sent = link->round_sent_seen = 0;
+        link->round_sent_ms = clock_monotonic_us() / 1000;
         link->round_marked =
             (link->capabilities & PSYNC_CAPABILITY_EOF) && config_current()->repl_diskless_sync;
         link->cursor = backlog_cursor_open(
@@ -126,7 +127,7 @@ static void begin_in_section(void *context) {
     sink->checksum = config_current()->rdbchecksum;
     const struct snapshot_sink sinks = {&snapshot_rdb_form, sink->compression, on_cut,  on_open,
                                         on_write,           on_close,          on_done, sink};
-    if (!sink->primary->on)
+    if (!sink->primary->on || atomic_load(&sink->primary->stopped))
         beginning->error = -ECANCELED; /* nobody waits any more */
     else if (snapshot_walk_is_on(walker))
         beginning->error = -EBUSY;

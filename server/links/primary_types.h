@@ -60,6 +60,7 @@ struct primary {
     pthread_t starter;
     bool starter_runs; /* to be joined */
     bool turning_off;
+    _Atomic bool stopped;   /* the process ends */
     bool acknowledge_asked; /* REPLCONF GETACK is the last thing in the stream */
     /* By worker 0, read by others. */
     _Atomic uint64_t merged_number, merged_offset, backlog_first_offset;

@@ -75,6 +75,7 @@ struct replica_link {
     bool length_told; /* what comes before the snapshot has been sent */
     struct sync_round *round;
     uint64_t round_sent;
+    uint64_t round_sent_seen, round_sent_ms; /* that it had grown to, and when (monotonic) */
     bool round_marked; /* the snapshot ends with a mark, its length is not told before */
     uint64_t output_soft_since_ms; /* over the soft limit since then; 0: it is not */
     bool frames;                   /* the stream goes out in LZ4 frames */

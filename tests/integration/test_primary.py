@@ -296,3 +296,17 @@ def test_compression_saves_bytes_on_the_wire(start, compression):
     wire = info(replica, "stats")["total_net_input_bytes"] - before
     plain = info(primary)["master_repl_offset"]
     assert wire < 0.6 * plain if compression == "yes" else wire >= plain - 1000
+
+
+@pytest.mark.slotwise
+def test_a_replica_that_takes_nothing_of_its_snapshot_is_closed(start):
+    primary = start({**NO_DELAY, "repl-timeout": "1"}, threads=2)
+    with client_of(primary) as client:
+        for i in range(40):
+            client.set(f"large:{i}", os.urandom(1_000_000))
+    silent = RawClient(port=primary.port)
+    silent.send(b"CLIENT REPLY OFF\r\nPSYNC ? -1\r\n")
+    wait_until(lambda: info(primary)["connected_slaves"] == 1, what="the link")
+    wait_until(lambda: info(primary)["connected_slaves"] == 0, what="its end")
+    assert "Disconnecting timedout replica (full sync)" in primary.log()
+    silent.close()
