@@ -94,6 +94,22 @@ static void write_backlog(struct text *text, const struct primary *primary, uint
     info_number(text, "repl_backlog_histlen", active && end > first ? end - first : 0);
 }
 
+/* Our own: what the compression of the stream does. */
+static void write_compression(struct text *text, const struct primary *primary) {
+    struct backlog_statistics figures;
+    primary_figures(primary, &figures);
+    info_number(text, "repl_backlog_memory", figures.retained_bytes);
+    info_number(text, "repl_backlog_pinned_memory", figures.pinned_bytes);
+    info_number(text, "repl_stream_plain_bytes", figures.frames_plain_bytes);
+    info_number(text, "repl_stream_wire_bytes", figures.frames_wire_bytes);
+    info_decimals(text, "repl_stream_compression_ratio",
+                  figures.frames_plain_bytes
+                      ? (double)figures.frames_wire_bytes / (double)figures.frames_plain_bytes
+                      : 1);
+    info_number(text, "repl_stream_frames", figures.frames);
+    info_number(text, "repl_stream_frames_stored", figures.frames_stored);
+}
+
 void info_write_replication(struct text *text, const struct info *info) {
     const struct replication *replication = &info->server->replication;
     const struct history *history = &replication->history;
@@ -108,4 +124,5 @@ void info_write_replication(struct text *text, const struct info *info) {
     info_number(text, "master_repl_offset", atomic_load(&history->offset));
     signed_number(text, "second_repl_offset", history->second_offset);
     write_backlog(text, &info->server->primary, atomic_load(&history->offset));
+    write_compression(text, &info->server->primary);
 }

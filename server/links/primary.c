@@ -484,6 +484,9 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
         primary_publish_offset(primary);
     }
     backlog_trim(primary->backlog);
+    pthread_mutex_lock(&primary->lock);
+    backlog_get_statistics(primary->backlog, &primary->figures);
+    pthread_mutex_unlock(&primary->lock);
     primary_turn_off_when_unused(primary, now_ms);
     primary_round_tick(primary, now_ms);
 }
@@ -552,5 +555,13 @@ void primary_visit(const struct primary *primary,
     for (const struct replica_link *link = primary->links; link; link = link->next)
         if (!atomic_load(&link->ended))
             visit(context, link);
+    pthread_mutex_unlock(lock);
+}
+
+void primary_figures(const struct primary *primary, struct backlog_statistics *figures) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&primary->lock; /* not what is told */
+    bool active = atomic_load(&primary->backlog_active);
+    pthread_mutex_lock(lock);
+    *figures = active ? primary->figures : (struct backlog_statistics){0};
     pthread_mutex_unlock(lock);
 }

@@ -62,6 +62,9 @@ unsigned primary_acknowledged_number(struct primary *primary, uint64_t number);
 struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsigned replicas,
                                   uint64_t due_us, unsigned *count);
 
+/* What the backlog and its compression do, as of the last second; zeros without a backlog. Any
+ * thread. */
+void primary_figures(const struct primary *primary, struct backlog_statistics *figures);
 /* Lines of INFO replication and of ROLE: visit is called for each link under the lock. Any thread.
  */
 void primary_visit(const struct primary *primary,

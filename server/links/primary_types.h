@@ -70,6 +70,7 @@ struct primary {
     pthread_mutex_t lock;
     struct replica_link *links; /* under the lock, written by worker 0 or in exclusive sections */
     struct replica_wait *waits; /* under the lock */
+    struct backlog_statistics figures; /* of the last second; under the lock */
     _Atomic unsigned wait_count;
 };
 
