@@ -178,11 +178,11 @@ static void lane_publish(struct lane *lane, const struct header *header) {
 
 static const char multi[] = "*1\r\n$5\r\nMULTI\r\n", exec[] = "*1\r\n$4\r\nEXEC\r\n";
 
-static size_t digits(uint64_t number) {
+static inline size_t digits(uint64_t number) {
     size_t count = 1;
-    for (; number >= 10; number /= 10)
-        count++;
-    return count;
+    for (; number >= 1000; number /= 1000)
+        count += 3;
+    return count + (number >= 10) + (number >= 100);
 }
 
 static char *put(char *to, const char *data, size_t length) {
@@ -191,13 +191,21 @@ static char *put(char *to, const char *data, size_t length) {
 }
 
 /* "*12\r\n" */
-static char *put_length(char *to, char kind, uint64_t number) {
-    size_t count = digits(number);
-    *to = kind;
-    for (size_t i = count; i > 0; i--, number /= 10)
-        to[i] = (char)('0' + number % 10);
-    memcpy(to + 1 + count, "\r\n", 2);
-    return to + count + 3;
+static inline char *put_length(char *to, char kind, uint64_t number) {
+    *to++ = kind;
+    if (LIKELY(number < 10)) {
+        *to++ = (char)('0' + number);
+    } else if (LIKELY(number < 100)) {
+        *to++ = (char)('0' + number / 10);
+        *to++ = (char)('0' + number % 10);
+    } else {
+        size_t count = digits(number);
+        for (size_t i = count; i > 0; i--, number /= 10)
+            to[i - 1] = (char)('0' + number % 10);
+        to += count;
+    }
+    memcpy(to, "\r\n", 2);
+    return to + 2;
 }
 
 static size_t argument_bytes(size_t length) {

@@ -1,5 +1,6 @@
 /* The commit log: what a unit looks like in the stream, numbers, sleep, reuse of memory. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,22 @@ Test(commit_log, several_effects_are_a_transaction) {
                "*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
                "*2\r\n$6\r\nSELECT\r\n$2\r\n12\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"
                "*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n*1\r\n$4\r\nEXEC\r\n");
+}
+
+Test(commit_log, lengths_of_every_number_of_digits) {
+    static const size_t lengths[] = {0,    9,    10,   99,    100,   101,    998,    999,
+                                     1000, 1001, 9999, 10000, 99999, 100000, 1000000};
+    char *value = calloc(1, 1000001), expected[64];
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct commit_entry entry;
+        commit_set(0, value, lengths[i]);
+        cr_assert(commit_log_next(commit_log, &entry));
+        int n = snprintf(expected, sizeof expected, "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$%zu\r\n",
+                         lengths[i]);
+        cr_assert_eq(entry.length, (size_t)n + lengths[i] + 2);
+        cr_assert_eq(memcmp(entry.data, expected, (size_t)n), 0);
+    }
+    free(value);
 }
 
 Test(commit_log, entries_of_every_size_around_a_chunk) {
