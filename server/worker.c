@@ -313,12 +313,39 @@ static void turn(struct worker *worker) {
     run_timers(worker);
 }
 
-static void close_all(struct worker *worker) {
-    struct loop *loop = &worker->loop;
+static void close_connections(struct loop *loop, bool replicas_too) {
     for (struct conn *conn = loop->connections, *next; conn; conn = next) {
         next = conn->next;
-        conn_close(conn);
+        if (replicas_too || !conn_is_replica(conn))
+            conn_close(conn);
     }
+}
+
+/* Replicas get what there is, for most of the time that the end may take. */
+static void let_replicas_catch_up(struct worker *worker) {
+    struct server *server = worker->loop.server;
+    uint64_t limit_us = (uint64_t)atomic_load(&server->shutdown_timeout_s) * 1000000 / 4 * 3;
+    uint64_t deadline_us = clock_monotonic_us() + limit_us;
+    unsigned replicas, in_step;
+    if (atomic_load(&server->shutdown_now))
+        return;
+    for (;;) {
+        primary_last_words(&server->primary, &replicas, &in_step);
+        if (in_step == replicas || clock_monotonic_us() >= deadline_us)
+            break;
+        turn(worker);
+    }
+    if (replicas > 0)
+        log_write(LOG_LEVEL_NOTICE, "%u of %u replicas are in sync when shutting down.", in_step,
+                  replicas);
+}
+
+static void close_all(struct worker *worker) {
+    struct loop *loop = &worker->loop;
+    close_connections(loop, false);
+    if (loop->number == 0)
+        let_replicas_catch_up(worker);
+    close_connections(loop, true);
     uint64_t deadline_us = clock_monotonic_us() + CLOSE_ALL_US;
     while ((loop->connections || conn_any_moving(loop->server)) &&
            clock_monotonic_us() < deadline_us)

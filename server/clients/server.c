@@ -66,6 +66,7 @@ bool server_shut_down(struct server *server, unsigned flags) {
         /* What would be done from now on would be lost. */
         pause_begin(&server->pause, clock_monotonic_us() + LONGER_THAN_A_SHUTDOWN_US, true);
     }
+    atomic_store(&server->shutdown_now, (flags & CONFIG_SHUTDOWN_NOW) != 0);
     request_shutdown(server);
     return true;
 }

@@ -204,6 +204,12 @@ struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsi
     return wait;
 }
 
+static void ask_for_acknowledgements(struct primary *primary) {
+    primary_append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n", false);
+    primary->acknowledge_asked = true;
+    primary_publish_offset(primary);
+}
+
 /* Ends the waits that are over. Asks for acknowledgements for the others. */
 static void look_after_waits(struct primary *primary) {
     uint64_t now_us = clock_monotonic_us();
@@ -225,10 +231,7 @@ static void look_after_waits(struct primary *primary) {
     pthread_mutex_unlock(&primary->lock);
     if (ask && primary->on && !primary_is_replica(primary) && !primary->acknowledge_asked &&
         primary->links) {
-        primary_append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n",
-                               false);
-        primary->acknowledge_asked = true;
-        primary_publish_offset(primary);
+        ask_for_acknowledgements(primary);
     }
 }
 
@@ -323,6 +326,23 @@ void primary_init(struct primary *primary, const struct primary_surroundings *ar
     primary->log = commit_log_make(around->wake, around->context);
     around->replication->serving =
         (struct replication_serving){feed, drop_replicas, list_replicas, role_changed, primary};
+}
+
+void primary_last_words(struct primary *primary, unsigned *replicas, unsigned *in_step) {
+    *replicas = *in_step = 0;
+    if (!primary->on || primary_is_replica(primary))
+        return;
+    primary_merge(primary, SIZE_MAX);
+    uint64_t offset = atomic_load(&primary->merged_offset);
+    for (const struct replica_link *link = primary->links; link; link = link->next) {
+        if (replica_link_state(link) != LINK_ONLINE || link->snapshot_only || link->asked_by_sync ||
+            atomic_load(&link->ended))
+            continue;
+        ++*replicas;
+        *in_step += atomic_load(&link->acknowledged_offset) >= offset;
+    }
+    if (*in_step < *replicas && !primary->acknowledge_asked)
+        ask_for_acknowledgements(primary);
 }
 
 void primary_stop(struct primary *primary) {

@@ -313,3 +313,23 @@ def test_a_replica_that_takes_nothing_of_its_snapshot_is_closed(start):
     wait_until(lambda: info(primary)["connected_slaves"] == 0, what="its end")
     assert "Disconnecting timedout replica (full sync)" in primary.log()
     silent.close()
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_replicas_have_all_that_was_acknowledged_when_the_primary_ends(start, replica_of, backend):
+    primary = start(NO_DELAY, threads=2, backend=backend)
+    ours = start({"replicaof": ("127.0.0.1", primary.port)}, threads=2, backend=backend)
+    stock = replica_of(primary)
+    for one in (ours, stock):
+        wait_for_link(one)
+    with client_of(primary) as client:
+        pipeline = client.pipeline(transaction=False)
+        for i in range(20000):
+            pipeline.set(f"key:{i}", b"v" * 200)
+        pipeline.execute()
+        last = digest(primary)
+    assert primary.terminate() == 0
+    assert "2 of 2 replicas are in sync when shutting down." in primary.log()
+    for one in (ours, stock):
+        wait_until(lambda one=one: digest(one) == last, what="all of it")
