@@ -38,7 +38,8 @@
 #include "server/worker.h"
 #include "slotwise_version.h"
 
-#define STALL_MS 10000
+#define LAST_SECONDS 2 /* for what is torn down, beyond shutdown-timeout */
+#define STALL_MS     10000
 
 /* Main's only; everybody else is passed a pointer. */
 static struct server the_server;
@@ -488,6 +489,22 @@ static int serve(struct server *server) {
     return error;
 }
 
+static void end_at_once(struct server *server) {
+    listen_close(server);
+    process_remove_pid_file(server);
+    _exit(1);
+}
+
+/* What is to be torn down may wait for what nobody gives back. */
+static void *limit_end(void *context) {
+    struct server *server = context;
+    sleep(atomic_load(&server->shutdown_timeout_s) + LAST_SECONDS);
+    log_write(LOG_LEVEL_WARNING,
+              "The end took longer than shutdown-timeout: the process ends now.");
+    end_at_once(server);
+    return NULL;
+}
+
 int main(int argc, char **argv) {
     struct server *server = &the_server;
     if (argc == 2 && (strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "--version") == 0))
@@ -496,11 +513,11 @@ int main(int argc, char **argv) {
         return process_print_help(argv[0]);
     if (set_up_process(server, argc, argv) < 0 || set_up_server(server) < 0 || serve(server) != 0)
         return 1;
-    if (!watchdog_run(server, workers)) {
-        listen_close(server);
-        process_remove_pid_file(server);
-        _exit(1);
-    }
+    if (!watchdog_run(server, workers))
+        end_at_once(server);
+    pthread_t limit;
+    if (pthread_create(&limit, NULL, limit_end, server) == 0)
+        pthread_detach(limit);
     tear_down(server);
     return 0;
 }

@@ -59,7 +59,7 @@ struct server {
     _Atomic unsigned sigint_shutdown, sigterm_shutdown;      /* likewise: CONFIG_SHUTDOWN_ flags */
     _Atomic bool save_points;                                /* likewise: whether there are any */
     sem_t wake_watchdog;                  /* posted when it has to look at once */
-    _Atomic bool shutdown_now; /* nobody waits for replicas */
+    _Atomic bool shutdown_now;            /* nobody waits for replicas */
     _Atomic bool stopping;                /* all workers leave their loops */
     _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
     _Atomic uint64_t input_bytes_base, output_bytes_base;
