@@ -7,6 +7,7 @@ that made it; a Relay's own threads only add to `bytes` and read the rest.
 import contextlib
 import ctypes
 import os
+import random
 import socket
 import subprocess
 import threading
@@ -139,8 +140,14 @@ class LoopbackNet:
         return None
 
     def port(self, index):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            return probe.getsockname()[1]
+        """One that is free, and that no outgoing connection takes while the server of it is down."""
+        while True:
+            port = random.SystemRandom().randrange(15000, 32000)
+            try:
+                with socket.create_server(("127.0.0.1", port)):
+                    return port
+            except OSError:
+                continue
 
     def way(self, follower, leader):
         relay = self.relays[follower.index]
