@@ -184,6 +184,8 @@ static void batch_finish(struct conn *members) {
         if (UNLIKELY(conn->session.replica != NULL))
             replica_conn_settle(conn);
         conn_mark_dirty(conn);
+        if (UNLIKELY(conn->end_of_input)) /* it came with the command */
+            conn_end_waiting(conn);
     }
 }
 

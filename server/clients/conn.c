@@ -264,6 +264,13 @@ void conn_close(struct conn *conn) {
     io_close(conn->loop->io, &conn->io);
 }
 
+void conn_end_waiting(struct conn *conn) {
+    const struct unfinished *unfinished = conn->session.unfinished;
+    if (conn->state == CONN_PARKED && conn->end_of_input && unfinished &&
+        unfinished->ends_with_input)
+        conn_close(conn);
+}
+
 void conn_closed(struct conn *conn) {
     conn_become(conn, CONN_CLOSED);
     conn_free_if_done(conn);

@@ -114,6 +114,8 @@ void conn_flush(struct conn *conn);
 void conn_mark_dirty(struct conn *conn);
 /* Keeps bytes for later; may close it. */
 void conn_keep_input(struct conn *conn, const char *data, size_t length);
+/* Closes it if it waits for what may never come, and its peer has ended. */
+void conn_end_waiting(struct conn *conn);
 /* The batch has run: drops what was executed, keeps what was not (conn->unexecuted). */
 void conn_batch_done(struct conn *conn);
 /* Forgets a command of many arguments in progress. */

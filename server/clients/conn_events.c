@@ -109,6 +109,8 @@ static void received_end(struct conn *conn, int64_t length) {
     /* Half-closed: whatever was sent before is still answered. */
     if (conn->state == CONN_IDLE)
         conn_close_after_reply(conn);
+    else
+        conn_end_waiting(conn);
 }
 
 void conn_receive(struct conn *conn, const char *data, int64_t length) {

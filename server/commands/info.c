@@ -90,7 +90,8 @@ void info_write_clients(struct text *text, const struct info *info) {
     info_number(text, "maxclients", (uint64_t)config_current()->maxclients);
     info_number(text, "client_recent_max_input_buffer", info->sum.input_buffer_max);
     info_number(text, "client_recent_max_output_buffer", info->sum.output_buffer_max);
-    info_number(text, "blocked_clients", info->sum.paused);
+    info_number(text, "blocked_clients",
+                info->sum.paused + atomic_load(&info->server->primary.wait_count));
     INFO_ZEROS(text, "tracking_clients", "clients_in_timeout_table", "total_blocking_keys",
                "total_blocking_keys_on_nokey");
 }
@@ -157,8 +158,12 @@ void info_write_memory(struct text *text, const struct info *info) {
     write_fragmentation(text, &report);
     info_number(text, "mem_not_counted_for_evict", 0);
     info_number(text, "mem_retired", memory_retired_bytes()); /* in used_memory above a bound */
-    INFO_ZEROS(text, "mem_replication_backlog", "mem_total_replication_buffers",
-               "mem_clients_slaves");
+    struct backlog_statistics backlog;
+    primary_figures(&info->server->primary, &backlog);
+    info_number(text, "mem_replication_backlog", backlog.retained_bytes);
+    info_number(text, "mem_total_replication_buffers",
+                backlog.retained_bytes + backlog.pinned_bytes);
+    info_number(text, "mem_clients_slaves", 0);
     info_number(text, "mem_clients_normal", info->sum.connection_bytes);
     INFO_ZEROS(text, "mem_cluster_links", "mem_aof_buffer");
 #if defined(SLOTWISE_JEMALLOC)

@@ -53,7 +53,7 @@ static bool run_apart(struct background_work *work) {
 }
 
 struct unfinished *background_work_begin(struct background_work *work) {
-    work->unfinished = (struct unfinished){drop, &work->queue, &work->done};
+    work->unfinished = (struct unfinished){drop, &work->queue, &work->done, false};
     work->queue = (struct waiter_queue){0};
     work->done = false;
     atomic_init(&work->users, 2);

@@ -40,6 +40,8 @@ struct unfinished {
     void (*drop)(struct unfinished *unfinished);
     struct waiter_queue *queue; /* ended when it can go on; NULL: in the next turn */
     const bool *done;           /* under the queue's lock: it can */
+    /* It may wait for ever: who sends no more is not answered, but closed, as in Redis. */
+    bool ends_with_input;
 };
 
 enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIPPING };

@@ -84,8 +84,12 @@ void primary_sync(struct primary *primary, struct replica_link *link, const char
     if (primary->on && !primary_is_replica(primary))
         primary_merge(primary, SIZE_MAX);
     decide(primary, link, id, offset, &decision);
-    if (!primary->on)
+    if (!primary->on) {
         primary_turn_on(primary);
+        log_write(LOG_LEVEL_NOTICE,
+                  "Replication backlog created, my new replication IDs are '%s' and '%s'",
+                  primary_history(primary)->id, primary_history(primary)->second_id);
+    }
     attach(primary, link);
     link->waiting_since_ms = now_ms;
     link->frames =
@@ -190,7 +194,7 @@ struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsi
                                   .offset = offset,
                                   .replicas = replicas,
                                   .due_us = due_us ? due_us : UINT64_MAX};
-    wait->unfinished = (struct unfinished){wait_drop, &wait->queue, &wait->done};
+    wait->unfinished = (struct unfinished){wait_drop, &wait->queue, &wait->done, true};
     pthread_mutex_init(&wait->queue.lock, NULL);
     pthread_mutex_lock(&primary->lock);
     wait->next = primary->waits;
@@ -239,8 +243,8 @@ static void look_after_waits(struct primary *primary) {
 
 static void feed(void *context, const char *bytes, size_t length) {
     struct primary *primary = context;
-    if (!primary->on)
-        return;
+    if (UNLIKELY(!primary->on))
+        primary_turn_on(primary); /* whoever is promoted has what its siblings miss */
     backlog_append(primary->backlog, bytes, length, false);
     primary->flush_wanted = true;
     atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
@@ -495,7 +499,6 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
             link->connection->close(link->session);
         }
     }
-    atomic_store(&primary->online, online);
     if (online > 0 && !primary_is_replica(primary) &&
         now_ms - primary->last_ping_ms >= (uint64_t)config->repl_ping_replica_period * 1000) {
         primary->last_ping_ms = now_ms;

@@ -14,7 +14,8 @@
  *   OFF --the first PSYNC--> ON --no replica for repl-backlog-ttl--> OFF (another id)
  *
  * On a replica the stream is that of its own primary, byte for byte as it applies it: nothing is
- * logged, and nothing is added (no PING, no GETACK, no SELECT).
+ * logged, and nothing is added (no PING, no GETACK, no SELECT). Its backlog begins with the first
+ * bytes and stays: when it is promoted, the other replicas of its primary go on from it.
  *
  * Snapshots. A round (sync_round.h) serves all that wait when it begins. It is begun by a thread of
  * its own, in an exclusive section; the offset at the cut is that of the stream when all that was

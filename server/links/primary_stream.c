@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/clock.h"
 #include "engine/exclusive.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
@@ -76,11 +77,9 @@ void primary_turn_on(struct primary *primary) {
     primary->backlog = backlog_create((size_t)config_current()->repl_backlog_size, offset);
     primary->stream_database = -1;
     primary->on = true;
-    primary_set_logging(primary);
-    log_write(LOG_LEVEL_NOTICE,
-              "Replication backlog created, my new replication IDs are '%s' and "
-              "'%s'",
-              primary_history(primary)->id, primary_history(primary)->second_id);
+    primary->last_ping_ms = clock_monotonic_us() / 1000; /* the first comes after a period */
+    if (!primary_is_replica(primary)) /* else it is off, and others may look at it now */
+        primary_set_logging(primary);
     publish_merged(primary);
 }
 
@@ -109,11 +108,10 @@ void primary_drop_backlog(struct primary *primary) {
 static void turn_off(void *context) {
     struct primary *primary = context;
     primary->turning_off = false;
-    if (primary->links)
-        return; /* somebody came in between */
+    if (primary->links || primary_is_replica(primary))
+        return; /* somebody came in between, or the role changed */
     primary_drop_backlog(primary);
-    if (!primary_is_replica(primary))
-        history_new_id(primary_history(primary));
+    history_new_id(primary_history(primary));
     log_write(LOG_LEVEL_NOTICE,
               "Replication backlog freed after %lld seconds without connected replicas.",
               (long long)config_current()->repl_backlog_ttl);
@@ -126,7 +124,7 @@ static void *turn_off_main(void *context) {
 
 void primary_turn_off_when_unused(struct primary *primary, uint64_t now_ms) {
     int64_t ttl_s = config_current()->repl_backlog_ttl;
-    if (primary->links) {
+    if (primary->links || primary_is_replica(primary)) { /* a replica keeps it for its promotion */
         primary->no_replica_since_ms = 0;
     } else if (primary->no_replica_since_ms == 0) {
         primary->no_replica_since_ms = now_ms;

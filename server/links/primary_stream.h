@@ -12,7 +12,7 @@ static inline bool primary_is_replica(const struct primary *primary) {
     return replication_is_replica(primary->around.replication);
 }
 
-/* The backlog, and the log behind the door. In a section. */
+/* The backlog; on a primary also the log behind the door, and then in a section. */
 void primary_turn_on(struct primary *primary);
 /* What was committed and not merged is lost: there is nobody to send it to. In a section. */
 void primary_drop_backlog(struct primary *primary);

@@ -65,7 +65,7 @@ struct primary {
     /* By worker 0, read by others. */
     _Atomic uint64_t merged_number, merged_offset, backlog_first_offset;
     _Atomic bool backlog_active;
-    _Atomic unsigned online, good_replicas;
+    _Atomic unsigned good_replicas;
     _Atomic uint64_t full_syncs, partial_syncs, partial_syncs_refused;
     pthread_mutex_t lock;
     struct replica_link *links; /* under the lock, written by worker 0 or in exclusive sections */

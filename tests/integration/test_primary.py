@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -298,6 +299,8 @@ def test_compression_saves_bytes_on_the_wire(start, compression):
     if compression == "yes":
         wait_until(lambda: info(primary)["repl_stream_plain_bytes"] > 0.9 * plain, what="the figures")
         assert 0 < info(primary)["repl_stream_compression_ratio"] < 0.6
+        assert info(primary, "memory")["mem_replication_backlog"] > 0
+        assert info(primary, "memory")["mem_total_replication_buffers"] > 0
     assert wire < 0.6 * plain if compression == "yes" else wire >= plain - 1000
 
 
@@ -333,3 +336,46 @@ def test_replicas_have_all_that_was_acknowledged_when_the_primary_ends(start, re
     assert "2 of 2 replicas are in sync when shutting down." in primary.log()
     for one in (ours, stock):
         wait_until(lambda one=one: digest(one) == last, what="all of it")
+
+
+@pytest.mark.slotwise
+def test_siblings_of_a_promoted_replica_go_on_from_it(start, replica_of):
+    """It had no replicas itself."""
+    primary = start(NO_DELAY, threads=2)
+    promoted = start({**NO_DELAY, "replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    siblings = [start({"replicaof": ("127.0.0.1", primary.port)}), replica_of(primary)]
+    for one in (promoted, *siblings):
+        wait_for_link(one)
+    Load(primary, range(60, 62), 200).join()
+    for one in (promoted, *siblings):
+        assert_same_data(primary, one)
+    with client_of(promoted) as client:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        client.set("after", "promotion")
+    for one in (primary, *siblings):
+        with client_of(one) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", promoted.port)
+        wait_for_link(one)
+        assert_same_data(promoted, one)
+    stats = info(promoted, "stats")
+    assert (stats["sync_full"], stats["sync_partial_ok"]) == (0, 3)
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_who_waits_counts_as_blocked_and_goes_when_he_hangs_up(start, backend, at_once):
+    """A WAIT without a limit, whose client ends while it waits or in the moment in which it sends it."""
+    server = start(threads=2, backend=backend)
+    with client_of(server) as client:
+        client.ping()
+        for _ in range(20):
+            waiting = RawClient(port=server.port)
+            waiting.send_command("WAIT", 1, 0)
+            if not at_once:
+                wait_until(lambda: client.info("clients")["blocked_clients"] == 1, what="the blocked client")
+            waiting.socket.shutdown(socket.SHUT_WR)
+            if not at_once:
+                waiting.close()
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 0, what="its end")
+        wait_until(lambda: client.info("clients")["connected_clients"] == 1, what="the end of its connection")

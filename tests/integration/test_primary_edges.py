@@ -216,3 +216,17 @@ def test_sync_brings_the_stream_and_rdb_only_does_not(start):
         commands = [command for command in iter(tool.read, [b"SET", b"a", b"2"]) if command != [b"PING"]]
         assert commands == [[b"SELECT", b"0"], [b"SET", b"a", b"1"]]
         assert info(primary)["connected_slaves"] == 1
+
+
+@pytest.mark.slotwise
+def test_the_first_ping_comes_after_a_period(start):
+    primary = start({**NO_DELAY, "repl-ping-replica-period": "3600"}, threads=2)
+    with client_of(primary) as client, Stub(port=primary.port) as replica:
+        replica.synchronise()
+        wait_until(lambda: info(primary)["slave0"]["state"] == "online", what="the stream")
+        client.set("a", 1)
+        # The figures are of the same look, once a second, that sends PING.
+        before = info(primary)["repl_backlog_memory"]
+        wait_until(lambda: info(primary)["repl_backlog_memory"] != before, what="the next look")
+        client.set("b", 2)
+        assert [replica.read() for _ in range(3)] == [[b"SELECT", b"0"], [b"SET", b"a", b"1"], [b"SET", b"b", b"2"]]
