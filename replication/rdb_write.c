@@ -7,18 +7,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <lzf.h>
-
 #include "engine/assert.h"
 #include "engine/memory.h"
 #include "replication/crc64.h"
+#include "replication/lzf_pack.h"
 
 #define BUFFER_BYTES          (64 * 1024)
 #define BUFFER_MEMORY_BYTES   256 /* at first, of a writer into memory */
 #define PACKED_KEPT_BYTES     (256 * 1024)
 #define INTEGER_MAX_BYTES     11 /* "-2147483648" */
 #define COMPRESSION_MIN_BYTES 21 /* shorter ones never get smaller */
-#define COMPRESSION_MAX_BYTES UINT32_MAX
 
 void rdb_writer_init(struct rdb_writer *writer, const struct rdb_sink *sink, bool compression,
                      bool checksum) {
@@ -32,7 +30,9 @@ void rdb_writer_init(struct rdb_writer *writer, const struct rdb_sink *sink, boo
 void rdb_writer_free(struct rdb_writer *writer) {
     memory_free(writer->buffer);
     memory_free(writer->packed);
+    memory_free(writer->packer);
     writer->buffer = writer->packed = NULL;
+    writer->packer = NULL;
 }
 
 uint8_t *rdb_writer_take(struct rdb_writer *writer, size_t room, size_t *length) {
@@ -163,7 +163,11 @@ static bool write_compressed(struct rdb_writer *writer, const char *data, size_t
         writer->packed = memory_alloc(room);
         writer->packed_room = room;
     }
-    size_t packed = lzf_compress(data, (unsigned)length, writer->packed, (unsigned)room);
+    if (!writer->packer) {
+        writer->packer = memory_alloc(sizeof *writer->packer);
+        lzf_packer_init(writer->packer);
+    }
+    size_t packed = lzf_pack(writer->packer, data, length, writer->packed, room);
     if (packed > 0) {
         rdb_write_byte(writer, RDB_STRING_FORM | RDB_FORM_LZF);
         rdb_write_length(writer, packed);
@@ -184,7 +188,7 @@ void rdb_write_string(struct rdb_writer *writer, const char *data, size_t length
         write_in_bytes(writer, value);
         return;
     }
-    if (writer->compression && length >= COMPRESSION_MIN_BYTES && length <= COMPRESSION_MAX_BYTES &&
+    if (writer->compression && length >= COMPRESSION_MIN_BYTES && length <= LZF_PACK_MAX_BYTES &&
         write_compressed(writer, data, length))
         return;
     write_plain(writer, data, length);

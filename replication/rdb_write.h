@@ -25,6 +25,8 @@ struct rdb_sink {
     void *context;
 };
 
+struct lzf_packer;
+
 struct rdb_writer {
     struct rdb_sink sink; /* write NULL: all stays in buffer */
     bool compression;     /* rdbcompression: LZF where it saves four bytes or more */
@@ -36,6 +38,7 @@ struct rdb_writer {
     size_t used, room;
     uint8_t *packed; /* LZF's output */
     size_t packed_room;
+    struct lzf_packer *packer; /* NULL: nothing has been packed yet */
 };
 
 /* What the AUX fields tell. */
