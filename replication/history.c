@@ -36,10 +36,17 @@ void history_new_id(struct history *history) {
     forget_second(history);
 }
 
-void history_promote(struct history *history) {
+void history_rename(struct history *history, const char *id) {
+    ASSERT(strlen(id) >= HISTORY_ID_LENGTH);
     memcpy(history->second_id, history->id, sizeof history->id);
     history->second_offset = (int64_t)atomic_load(&history->offset) + 1;
-    random_id(history->id);
+    memcpy(history->id, id, HISTORY_ID_LENGTH);
+}
+
+void history_promote(struct history *history) {
+    char id[HISTORY_ID_LENGTH + 1];
+    random_id(id);
+    history_rename(history, id);
 }
 
 void history_adopt(struct history *history, const char *id, uint64_t offset) {

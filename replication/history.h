@@ -26,7 +26,9 @@ struct history {
 void history_init(struct history *history);
 /* Another id; no second one. */
 void history_new_id(struct history *history);
-/* The stream so far was somebody else's, what follows is ours: the id becomes the second one. */
+/* The stream goes on from here under another id, and the one so far becomes the second. */
+void history_rename(struct history *history, const char *id);
+/* The same with an id of its own: the stream so far was somebody else's, what follows is ours. */
 void history_promote(struct history *history);
 /* The stream of another server from this offset on. */
 void history_adopt(struct history *history, const char *id, uint64_t offset);

@@ -23,11 +23,11 @@ void server_saving_state(const struct server *server, struct saving_state *resul
     const struct primary_surroundings *around = &server->primary.around;
     struct saving_state state = {.dirty = server_dirty(server)};
     if (replication_is_replica(&server->replication) &&
-        (replica->connected || replica->may_continue)) {
+        (replica->connected || server->replication.place.may_continue)) {
         state.replication_id = history->id;
         state.replication_offset = atomic_load(&history->offset);
-        state.database =
-            replica->connected ? around->stream_database(around->context) : replica->database;
+        state.database = replica->connected ? around->stream_database(around->context)
+                                            : server->replication.place.database;
     }
     *result = state;
 }

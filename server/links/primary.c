@@ -85,6 +85,8 @@ void primary_sync(struct primary *primary, struct replica_link *link, const char
         primary_merge(primary, SIZE_MAX);
     decide(primary, link, id, offset, &decision);
     if (!primary->on) {
+        if (!primary_is_replica(primary))
+            place_unlogged(primary_history(primary));
         primary_turn_on(primary);
         log_write(LOG_LEVEL_NOTICE,
                   "Replication backlog created, my new replication IDs are '%s' and '%s'",
@@ -245,6 +247,8 @@ static void feed(void *context, const char *bytes, size_t length) {
     struct primary *primary = context;
     if (UNLIKELY(!primary->on))
         primary_turn_on(primary); /* whoever is promoted has what its siblings miss */
+    if (length == 0)
+        return;
     backlog_append(primary->backlog, bytes, length, false);
     primary->flush_wanted = true;
     atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));

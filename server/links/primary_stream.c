@@ -111,7 +111,7 @@ static void turn_off(void *context) {
     if (primary->links || primary_is_replica(primary))
         return; /* somebody came in between, or the role changed */
     primary_drop_backlog(primary);
-    history_new_id(primary_history(primary));
+    place_unlogged(primary_history(primary));
     log_write(LOG_LEVEL_NOTICE,
               "Replication backlog freed after %lld seconds without connected replicas.",
               (long long)config_current()->repl_backlog_ttl);
@@ -128,7 +128,7 @@ void primary_turn_off_when_unused(struct primary *primary, uint64_t now_ms) {
         primary->no_replica_since_ms = 0;
     } else if (primary->no_replica_since_ms == 0) {
         primary->no_replica_since_ms = now_ms;
-    } else if (ttl_s > 0 && now_ms - primary->no_replica_since_ms > (uint64_t)ttl_s * 1000 &&
+    } else if (place_backlog_expired(now_ms - primary->no_replica_since_ms, ttl_s) &&
                !primary->turning_off && !primary->round_wanted) {
         primary->turning_off = true;
         if (!primary_start(primary, turn_off_main))

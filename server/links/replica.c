@@ -72,9 +72,9 @@ static void start(struct replica *replica) {
         .announced_port =
             (int)(config->replica_announce_port ? config->replica_announce_port : config->port),
         .timeout_ms = (int64_t)config->repl_timeout * 1000,
-        .may_continue = replica->may_continue,
+        .may_continue = replication->place.may_continue,
         .offset = atomic_load(&replication->history.offset),
-        .database = replica->database,
+        .database = replication->place.database,
         .lazy_flush = config->replica_lazy_flush,
         .checksum = config->rdbchecksum,
         .delete_file = config->rdb_del_sync_files && !config->appendonly && config->save.count == 0,
@@ -111,15 +111,14 @@ static void ended(struct sync *sync, void *context) {
     atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECT);
     if (result == SYNC_CONTINUED || result == SYNC_LOADED) {
         int fd = sync_take_socket(sync, &database, &wants_ack);
-        replica->may_continue = false;
+        place_connected(&replica->replication->place);
         atomic_store(&replica->last_io_ms, clock_monotonic_us() / 1000);
         atomic_store(&replica->received_offset, atomic_load(&replica->replication->history.offset));
         set_link(replica, REPLICATION_LINK_CONNECTED);
+        replication_feed_raw(replica->replication, NULL, 0); /* from here on siblings may go on */
         replica->connection.open(replica->connection.context, fd, database, sync_gets_frames(sync));
         if (wants_ack)
             replica_acknowledge(replica);
-    } else if (sync_was_flushed(sync)) {
-        replica->may_continue = false;
     }
     sync_free(sync);
     if (result == SYNC_BROKEN) {
@@ -145,8 +144,8 @@ static void drop_connection(struct replica *replica) {
         return;
     log_write(LOG_LEVEL_NOTICE, "Connection with master lost.");
     log_write(LOG_LEVEL_NOTICE, "Caching the disconnected master state.");
-    replica->database = replica->connection.drop(replica->connection.context);
-    replica->may_continue = true;
+    place_lost(&replica->replication->place, replica->connection.drop(replica->connection.context),
+               true);
 }
 
 void replica_set_primary(struct replica *replica, const char *host, int port) {
@@ -159,8 +158,7 @@ void replica_set_primary(struct replica *replica, const char *host, int port) {
                   "Before turning into a replica, using my own master parameters to synthesize a "
                   "cached master: I may be able to synchronize with the new master with just a "
                   "partial transfer.");
-        replica->may_continue = true;
-        replica->database = 0; /* the new primary begins with SELECT */
+        place_demoted(&replica->replication->place);
     }
     atomic_store(&replica->down_since_s, clock_now_ms() / 1000);
     set_link(replica, REPLICATION_LINK_CONNECT);
@@ -171,17 +169,21 @@ void replica_set_primary(struct replica *replica, const char *host, int port) {
 }
 
 void replica_unset_primary(struct replica *replica) {
-    if (!replication_is_replica(replica->replication))
+    struct replication *replication = replica->replication;
+    const struct history *history = &replication->history;
+    if (!replication_is_replica(replication))
         return;
     drop_connection(replica);
-    if (replica->may_continue)
+    if (replication->place.may_continue)
         log_write(LOG_LEVEL_NOTICE, "Discarding previously cached master state.");
-    replica->may_continue = false;
     cancel(replica);
     take_role(replica, NULL, 0);
-    replication_promote(replica->replication);
-    if (replica->replication->serving.drop_replicas)
-        replica->replication->serving.drop_replicas(replica->replication->serving.context, true);
+    unsigned effects = place_promoted(&replication->place, &replication->history);
+    log_write(LOG_LEVEL_NOTICE,
+              "Setting secondary replication ID to %s, valid up to offset: %lld. New replication "
+              "ID is %s",
+              history->second_id, (long long)history->second_offset, history->id);
+    replication_act(replication, effects);
     atomic_store(&replica->down_since_s, 0);
     set_link(replica, REPLICATION_LINK_NONE);
     config_set_replicaof(NULL, 0);
@@ -190,9 +192,8 @@ void replica_unset_primary(struct replica *replica) {
 
 void replica_adopt_place(struct replica *replica, const char *id, uint64_t offset,
                          unsigned database) {
-    history_adopt(&replica->replication->history, id, offset);
-    replica->database = database;
-    replica->may_continue = true;
+    place_restored(&replica->replication->place, &replica->replication->history, id, offset,
+                   database);
 }
 
 /* --- The connection --------------------------------------------------------------------------- */
@@ -202,8 +203,7 @@ void replica_lost(struct replica *replica, unsigned database, bool may_continue)
     log_write(LOG_LEVEL_NOTICE, "Connection with master lost.");
     if (may_continue)
         log_write(LOG_LEVEL_NOTICE, "Caching the disconnected master state.");
-    replica->may_continue = may_continue;
-    replica->database = database;
+    place_lost(&replication->place, database, may_continue);
     atomic_store(&replica->down_since_s, clock_now_ms() / 1000);
     set_link(replica, REPLICATION_LINK_CONNECT);
     log_write(LOG_LEVEL_NOTICE, "Reconnecting to MASTER %s:%d", replication->host,

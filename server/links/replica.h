@@ -43,10 +43,6 @@ struct replica {
     struct sync *sync; /* the attempt under way; worker 0 or exclusive */
     bool connected;    /* worker 0 or exclusive, and read in handlers through atomics below */
     _Atomic int link;  /* enum replication_link without what an attempt does */
-    /* What is left of a connection: the stream may go on from replication's id and offset. Worker 0
-     * or exclusive. */
-    bool may_continue;
-    unsigned database;
     _Atomic int64_t down_since_s; /* unix time; 0: it is up, or never was */
     /* Monotonic: when something came over the connection. Written by worker 0. */
     _Atomic uint64_t last_io_ms;

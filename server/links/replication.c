@@ -1,10 +1,7 @@
 /* See replication.h. */
 #include "server/links/replication.h"
 
-#include <string.h>
-
 #include "engine/memory.h"
-#include "server/base/log.h"
 
 void replication_init(struct replication *replication) {
     *replication = (struct replication){.host = NULL};
@@ -16,20 +13,10 @@ void replication_destroy(struct replication *replication) {
     replication->host = NULL;
 }
 
-void replication_rename(struct replication *replication, const char *id) {
-    struct history *history = &replication->history;
-    memcpy(history->second_id, history->id, sizeof history->id);
-    history->second_offset = (int64_t)atomic_load(&history->offset) + 1;
-    memcpy(history->id, id, HISTORY_ID_LENGTH);
-}
-
-void replication_promote(struct replication *replication) {
-    struct history *history = &replication->history;
-    history_promote(history);
-    log_write(LOG_LEVEL_NOTICE,
-              "Setting secondary replication ID to %s, valid up to offset: %lld. New replication "
-              "ID is %s",
-              history->second_id, (long long)history->second_offset, history->id);
+void replication_act(struct replication *replication, unsigned effects) {
+    const struct replication_serving *serving = &replication->serving;
+    if ((effects & PLACE_DROP_REPLICAS) && serving->drop_replicas)
+        serving->drop_replicas(serving->context, !(effects & PLACE_DROP_BACKLOG));
 }
 
 void replication_feed_raw(struct replication *replication, const char *bytes, size_t length) {

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "replication/history.h"
+#include "replication/place.h"
 
 /* Of a replica to its primary: Redis's states, for INFO and ROLE. */
 enum replication_link {
@@ -33,7 +34,7 @@ struct reply;
  * nobody is served. */
 struct replication_serving {
     /* The stream goes on, from the history's offset, by these bytes of our own primary: whole
-     * commands and whole transactions. Worker 0. */
+     * commands and whole transactions; none when it is about to begin. Worker 0. */
     void (*feed)(void *context, const char *bytes, size_t length);
     /* Replicas must ask anew: the id has changed, and with keep_backlog false their history has
      * ended. Exclusive section. */
@@ -50,6 +51,9 @@ struct replication {
     /* Exclusive, but for its offset: a replica's is written by worker 0 as it applies the stream,
      * before the next command boundary; a primary's as its side says. */
     struct history history;
+    /* From where the stream of a primary may go on while there is no connection to it. Worker 0 or
+     * exclusive. */
+    struct place place;
     char *host;                         /* exclusive; of the primary, NULL: this is one */
     int port;                           /* exclusive */
     struct replication_serving serving; /* before the workers start */
@@ -63,11 +67,8 @@ static inline bool replication_is_replica(const struct replication *replication)
 void replication_init(struct replication *replication);
 void replication_destroy(struct replication *replication);
 
-/* Others go on with it from here, under another id: the history so far becomes the second one.
- * Exclusive. */
-void replication_rename(struct replication *replication, const char *id);
-/* The same for a primary to be, with an id of its own. Says so in the log. Exclusive. */
-void replication_promote(struct replication *replication);
+/* What replication/place.h says is to be done to our own replicas. Exclusive. */
+void replication_act(struct replication *replication, unsigned effects);
 
 /* What was applied of our primary's stream goes on to our own replicas, and the offset with it.
  * Whole commands and whole transactions. Worker 0. */

@@ -144,12 +144,11 @@ static enum psync_outcome psync(struct sync *sync) {
 static void adopt_id(void *context) {
     struct sync *sync = context;
     struct replication *replication = sync->environment.replication;
-    if (sync_is_cancelled(sync) || strcmp(replication->history.id, sync->id) == 0)
+    if (sync_is_cancelled(sync))
         return;
-    replication_rename(replication, sync->id);
-    if (replication->serving.drop_replicas)
-        replication->serving.drop_replicas(replication->serving.context, true);
-    if (replication->serving.changed)
+    unsigned effects = place_continued(&replication->place, &replication->history, sync->id);
+    replication_act(replication, effects);
+    if (effects && replication->serving.changed)
         replication->serving.changed(replication->serving.context);
 }
 
@@ -319,10 +318,6 @@ int sync_take_socket(struct sync *sync, unsigned *database, bool *wants_ack) {
 
 bool sync_gets_frames(const struct sync *sync) {
     return sync->frames;
-}
-
-bool sync_was_flushed(const struct sync *sync) {
-    return sync->flushed;
 }
 
 void sync_free(struct sync *sync) {

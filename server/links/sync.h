@@ -27,8 +27,6 @@ enum sync_result sync_result(const struct sync *sync);
 int sync_take_socket(struct sync *sync, unsigned *database, bool *wants_ack);
 /* The stream comes in frames (replication/frame.h). */
 bool sync_gets_frames(const struct sync *sync);
-/* The data set that was there is gone. */
-bool sync_was_flushed(const struct sync *sync);
 void sync_free(struct sync *sync); /* after ended */
 
 #endif

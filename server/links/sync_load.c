@@ -47,8 +47,7 @@ static void begin(void *context) {
     load->cancelled = sync_is_cancelled(load->sync);
     if (load->cancelled)
         return;
-    if (replication->serving.drop_replicas)
-        replication->serving.drop_replicas(replication->serving.context, false);
+    replication_act(replication, place_flushed(&replication->place));
     log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Flushing old data");
     service_set(environment->service, SERVICE_LOADING, true);
     atomic_store(&progress->total_bytes, 0);
@@ -57,7 +56,6 @@ static void begin(void *context) {
     atomic_store(&progress->keys_loaded, 0);
     atomic_store(&progress->keys_expired, 0);
     atomic_store(&persistence->loading_since_s, clock_now_ms() / 1000);
-    load->sync->flushed = true;
     load->garbage = keyspace_clear(&load->change, -1);
     change_commit(&load->change);
 }
@@ -70,8 +68,10 @@ static void end(void *context) {
     if (!load->loaded || load->cancelled) {
         load->garbage = keyspace_clear(&load->change, -1);
         change_commit(&load->change);
+        place_emptied(&replication->place, &replication->history);
     } else {
-        history_adopt(&replication->history, sync->id, sync->offset);
+        place_loaded(&replication->place, &replication->history, sync->id, sync->offset,
+                     sync->database);
     }
     atomic_store(&sync->environment.persistence->loading_since_s, 0);
     service_set(sync->environment.service, SERVICE_LOADING, false);

@@ -23,7 +23,6 @@ struct sync {
     uint64_t offset;
     bool frames; /* the stream comes in frames */
     unsigned database;
-    bool flushed; /* the old data are gone */
     bool by_mark; /* the transfer ends with mark instead of after size bytes */
     int64_t size; /* of the transfer */
     char mark[HISTORY_ID_LENGTH];

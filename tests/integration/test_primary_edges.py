@@ -230,3 +230,53 @@ def test_the_first_ping_comes_after_a_period(start):
         wait_until(lambda: info(primary)["repl_backlog_memory"] != before, what="the next look")
         client.set("b", 2)
         assert [replica.read() for _ in range(3)] == [[b"SELECT", b"0"], [b"SET", b"a", b"1"], [b"SET", b"b", b"2"]]
+
+
+@pytest.mark.slotwise
+def test_what_was_written_without_a_backlog_is_not_passed_over(start, tmp_path):
+    """Promoted at its start it has no backlog, and what it writes is in no stream until somebody asks."""
+    primary = start(NO_DELAY, threads=1)
+    options = {**NO_DELAY, "replicaof": ("127.0.0.1", primary.port)}
+    promoted = start({**options, "save": "3600 1"}, directory=tmp_path, threads=1)
+    siblings = [start(options, threads=1) for _ in range(2)]
+    for one in (promoted, *siblings):
+        wait_for_link(one)
+    with client_of(primary) as client:
+        client.set("a", 1)
+        for one in (promoted, *siblings):
+            assert_same_data(primary, one)
+    primary.stop()
+    for one in siblings:  # its last words come to all of them
+        wait_until(lambda one=one: info(one)["slave_repl_offset"] == info(promoted)["slave_repl_offset"], what="one place")
+    assert promoted.terminate() == 0
+    promoted = start({**options, "save": "3600 1"}, directory=tmp_path, threads=1)
+    with client_of(promoted) as client:
+        assert client.get("a") == b"1"
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        client.set("b", 2)
+    for one in siblings:
+        with client_of(one) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", promoted.port)
+        wait_for_link(one)
+        assert_same_data(promoted, one)
+
+
+@pytest.mark.slotwise
+def test_siblings_go_on_from_a_promoted_replica_that_got_nothing(start):
+    primary = start({**NO_DELAY, "repl-ping-replica-period": "3600"}, threads=1)
+    with client_of(primary) as client:
+        client.set("a", 1)
+    options = {**NO_DELAY, "replicaof": ("127.0.0.1", primary.port)}
+    promoted, sibling = (start(options, threads=1) for _ in range(2))
+    for one in (promoted, sibling):
+        wait_for_link(one)
+    assert info(sibling)["slave_repl_offset"] == info(promoted)["slave_repl_offset"] == 0
+    with client_of(promoted) as client:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        client.set("b", 2)
+    with client_of(sibling) as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", promoted.port)
+    wait_for_link(sibling)
+    assert_same_data(promoted, sibling)
+    stats = info(promoted, "stats")
+    assert (stats["sync_full"], stats["sync_partial_ok"]) == (0, 1)
