@@ -80,9 +80,10 @@ struct loop {
     struct client_eviction client_eviction;
     _Atomic bool attention; /* set by anybody: something was asked, or the pause is over */
     /* Balance (balance.c). */
-    _Atomic uint64_t busy_ns;       /* thread CPU time at the last sample; read by others */
-    _Atomic unsigned load_permille; /* read by worker 0 */
-    uint64_t load_sampled_ns;
+    _Atomic uint64_t busy_ns;          /* thread CPU time at the last sample; read by others */
+    _Atomic unsigned load_permille;    /* read by worker 0 */
+    _Atomic unsigned waiting_permille; /* for a core; read by worker 0 */
+    uint64_t load_sampled_ns, waited_ns;
     struct message control; /* worker 0 asks for connections */
     _Atomic bool control_pending;
     unsigned give_away; /* how many to hand to give_target; written before control is posted */
