@@ -208,6 +208,7 @@ static void seal(struct backlog *backlog) {
     open_block(backlog);
     block->sealed = true;
     backlog->plain_blocks++;
+    backlog->work_is_possible = true;
     look_whether_compressed(backlog, block);
     backlog_account(backlog, block);
     for (struct backlog_cursor *cursor = backlog->cursors; cursor; cursor = cursor->next)
@@ -280,6 +281,7 @@ static void leave(struct backlog_cursor *cursor) {
     if (cursor->alone != NULL)
         stop_being_alone(cursor);
     cursor->block = NULL;
+    backlog->work_is_possible = true;
     if (block->sealed && !block->compressed && block->frame_readers == 0 &&
         block_is_finely_cut(block)) {
         if (backlog->encoding == block)
@@ -319,15 +321,27 @@ uint64_t backlog_pinned_from(const struct backlog *backlog, const struct backlog
 
 /* --- Jobs ------------------------------------------------------------------------------------- */
 
-struct backlog_job *backlog_job_take(struct backlog *backlog) {
-    struct backlog_block *found = NULL, *block = backlog->last->previous;
+/* Not one that a reader of frames is in, since it makes them, and not the next one, since that
+ * reader would wait for the job. */
+static bool is_work(const struct backlog_block *block) {
+    return !block->compressed && block->job == NULL && block->frame_readers == 0 &&
+           (block->previous == NULL || block->previous->frame_readers == 0);
+}
+
+/* The newest first: a reader that catches up comes to it last. */
+static struct backlog_block *find_work(const struct backlog *backlog) {
+    struct backlog_block *block = backlog->last->previous;
     for (size_t left = backlog->plain_blocks; left > 0; block = block->previous) {
-        if (block->compressed)
-            continue;
-        left--;
-        if (block->frame_readers == 0 && block->job == NULL)
-            found = block;
+        if (is_work(block))
+            return block;
+        left -= !block->compressed;
     }
+    return NULL;
+}
+
+struct backlog_job *backlog_job_take(struct backlog *backlog) {
+    struct backlog_block *found = backlog->work_is_possible ? find_work(backlog) : NULL;
+    backlog->work_is_possible = found != NULL;
     if (found == NULL)
         return NULL;
     if (backlog->encoding == found)
@@ -354,6 +368,7 @@ void backlog_job_give(struct backlog_job *job) {
         look_whether_compressed(backlog, block);
         ASSERT(block->compressed);
     }
+    backlog->work_is_possible = true;
     backlog_account(backlog, block);
     backlog_trim(backlog);
 }
@@ -364,7 +379,7 @@ struct backlog *backlog_create(size_t size_bytes, uint64_t offset) {
     struct backlog *backlog = memory_calloc(1, sizeof *backlog);
     backlog->size = size_bytes;
     backlog->block_bytes = block_bytes_for(size_bytes);
-    backlog->end = backlog->valid_from = offset;
+    backlog->end = offset;
     backlog->encoder = frame_encoder_create();
     open_block(backlog);
     return backlog;
@@ -405,18 +420,11 @@ void backlog_resize(struct backlog *backlog, size_t size_bytes) {
 }
 
 uint64_t backlog_first_offset(const struct backlog *backlog) {
-    uint64_t first = backlog->first->offset;
-    return first > backlog->valid_from ? first : backlog->valid_from;
+    return backlog->first->offset;
 }
 
 uint64_t backlog_end_offset(const struct backlog *backlog) {
     return backlog->end;
-}
-
-void backlog_set_valid_from(struct backlog *backlog, uint64_t offset) {
-    ASSERT(offset <= backlog->end);
-    if (offset > backlog->valid_from)
-        backlog->valid_from = offset;
 }
 
 void backlog_get_statistics(const struct backlog *backlog, struct backlog_statistics *statistics) {

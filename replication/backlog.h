@@ -4,7 +4,7 @@
  * since the history began; PSYNC asks for offset + 1). It lies in blocks, each of which restarts
  * the history of its frames (frame.h). The last block is open: it is plain bytes that grow. The
  * others are sealed, and are compressed as soon as somebody has time: a reader that wants frames,
- * or any thread that takes a job. Then their plain bytes go.
+ * or any thread that takes a job (backlog_compressor.h). Then their plain bytes go.
  *
  * repl-backlog-size bounds what is *retained*: blocks count as what they take in memory, so a
  * backlog of compressed blocks bridges more plain bytes than its size. The oldest block goes once
@@ -59,10 +59,6 @@ void backlog_flush(struct backlog *backlog);
 /* The first offset that can be read, and the one behind the last. Reading at the end is fine. */
 uint64_t backlog_first_offset(const struct backlog *backlog);
 uint64_t backlog_end_offset(const struct backlog *backlog);
-/* What lies before this offset (at most the end) belongs to a history that is not ours any more: it
- * is not offered for reading, though it stays in its blocks. Never goes back. Cursors that are open
- * read on. */
-void backlog_set_valid_from(struct backlog *backlog, uint64_t offset);
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
@@ -95,8 +91,8 @@ uint64_t backlog_cursor_pinned_bytes(const struct backlog_cursor *cursor);
 
 /* --- Compression by others -------------------------------------------------------------------- */
 
-/* Hands out the oldest sealed block that is not compressed and that no frames cursor is in; NULL:
- * there is none. */
+/* Hands out the newest sealed block that is not compressed and that no frames cursor is in or comes
+ * to next; NULL: there is none. Costs next to nothing while nothing has changed since. */
 struct backlog_job *backlog_job_take(struct backlog *backlog);
 /* Compresses it: about half a millisecond. Any one thread, without the owner's knowledge: the job
  * refers only to bytes that nobody changes or frees while it is out. */

@@ -15,7 +15,6 @@ struct backlog {
     struct backlog_block *first, *last; /* last is the open one */
     struct backlog_block *retained;     /* the first retained one; those before it are kept by
                                          * cursors, or wait to be freed */
-    uint64_t valid_from;
     uint64_t end;
     uint64_t flushed; /* offset: bytes before it may end a frame */
     bool in_entry;    /* what was appended last goes on */
@@ -23,6 +22,7 @@ struct backlog {
     uint64_t retained_plain_bytes;
     size_t restored_bytes; /* plain bytes of compressed blocks */
     size_t blocks, plain_blocks;
+    bool work_is_possible; /* false: backlog_job_take would find nothing */
     struct backlog_cursor *cursors;
     struct frame_encoder *encoder;  /* for the frames that all share */
     struct backlog_block *encoding; /* the block whose history it has; NULL: none */

@@ -94,11 +94,13 @@ static void write_backlog(struct text *text, const struct primary *primary, uint
     info_number(text, "repl_backlog_histlen", active && end > first ? end - first : 0);
 }
 
-/* Our own: what the compression of the stream does. */
+/* Our own: what the compression of the stream does. The bytes that the memory bridges are of the
+ * same moment; repl_backlog_histlen is newer. */
 static void write_compression(struct text *text, const struct primary *primary) {
     struct backlog_statistics figures;
     primary_figures(primary, &figures);
     info_number(text, "repl_backlog_memory", figures.retained_bytes);
+    info_number(text, "repl_backlog_bridged_bytes", figures.retained_plain_bytes);
     info_number(text, "repl_backlog_pinned_memory", figures.pinned_bytes);
     info_number(text, "repl_stream_plain_bytes", figures.frames_plain_bytes);
     info_number(text, "repl_stream_wire_bytes", figures.frames_wire_bytes);

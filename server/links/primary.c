@@ -16,7 +16,7 @@
 #define MERGE_MAX_BYTES ((size_t)1024 * 1024) /* of a turn */
 #define FLUSH_US        500                   /* a frame that is not full goes out after so long */
 #define MERGE_PERIOD_US 500   /* while others commit, they are not to wake worker 0 */
-#define LIMITS_MS       100   /* how often output limits are looked at */
+#define LIMITS_MS       100   /* how often output limits are looked at, and figures kept */
 #define ACTIVE_US       10000 /* that long after the last commit */
 
 /* --- Links ------------------------------------------------------------------------------------ */
@@ -332,6 +332,7 @@ void primary_init(struct primary *primary, const struct primary_surroundings *ar
     *primary = (struct primary){.around = *around, .stream_database = -1};
     pthread_mutex_init(&primary->lock, NULL);
     primary->log = commit_log_make(around->wake, around->context);
+    primary->compressor = backlog_compressor_create(around->wake, around->context);
     around->replication->serving =
         (struct replication_serving){feed, drop_replicas, list_replicas, role_changed, primary};
 }
@@ -358,6 +359,8 @@ void primary_stop(struct primary *primary) {
     if (primary->starter_runs)
         pthread_join(primary->starter, NULL);
     primary->starter_runs = false;
+    backlog_compressor_destroy(primary->compressor);
+    primary->compressor = NULL;
 }
 
 void primary_destroy(struct primary *primary) {
@@ -432,6 +435,9 @@ static bool over_output_limit(struct replica_link *link, uint64_t now_ms) {
 
 static void enforce_limits(struct primary *primary, uint64_t now_ms) {
     primary->last_limits_ms = now_ms;
+    pthread_mutex_lock(&primary->lock);
+    backlog_get_statistics(primary->backlog, &primary->figures);
+    pthread_mutex_unlock(&primary->lock);
     for (struct replica_link *link = primary->links; link; link = link->next) {
         if (replica_link_state(link) == LINK_DROPPED || atomic_load(&link->ended) ||
             !over_output_limit(link, now_ms))
@@ -511,9 +517,6 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
         primary_publish_offset(primary);
     }
     backlog_trim(primary->backlog);
-    pthread_mutex_lock(&primary->lock);
-    backlog_get_statistics(primary->backlog, &primary->figures);
-    pthread_mutex_unlock(&primary->lock);
     primary_turn_off_when_unused(primary, now_ms);
     primary_round_tick(primary, now_ms);
 }
@@ -547,6 +550,8 @@ void primary_turn(struct primary *primary) {
         primary->last_flush_us = now_us;
         backlog_flush(primary->backlog);
     }
+    backlog_compressor_turn(primary->compressor, primary->backlog,
+                            config_current()->repl_compression);
     wake_links(primary);
 }
 

@@ -66,7 +66,7 @@ unsigned primary_acknowledged_number(struct primary *primary, uint64_t number);
 struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsigned replicas,
                                   uint64_t due_us, unsigned *count);
 
-/* What the backlog and its compression do, as of the last second; zeros without a backlog. Any
+/* What the backlog and its compression do, some 100 ms old; zeros without a backlog. Any
  * thread. */
 void primary_figures(const struct primary *primary, struct backlog_statistics *figures);
 /* Lines of INFO replication and of ROLE: visit is called for each link under the lock. Any thread.

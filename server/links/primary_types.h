@@ -7,6 +7,7 @@
 
 #include "engine/keyspace.h"
 #include "engine/waiter.h"
+#include "replication/backlog_compressor.h"
 #include "replication/commit_log.h"
 #include "replication/snapshot_walk.h"
 #include "server/dispatch/service.h"
@@ -47,6 +48,7 @@ struct primary {
     /* Worker 0, or an exclusive section. */
     bool on;
     struct backlog *backlog;
+    struct backlog_compressor *compressor;
     int stream_database; /* that the stream has selected; -1: none, or not what everybody knows */
     bool flush_wanted;   /* something was appended since the last flush of frames */
     uint64_t last_flush_us;
@@ -70,7 +72,7 @@ struct primary {
     pthread_mutex_t lock;
     struct replica_link *links; /* under the lock, written by worker 0 or in exclusive sections */
     struct replica_wait *waits; /* under the lock */
-    struct backlog_statistics figures; /* of the last second; under the lock */
+    struct backlog_statistics figures; /* some 100 ms old; under the lock */
     _Atomic unsigned wait_count;
 };
 

@@ -3,6 +3,7 @@
  * a job touches anything that its owner writes. */
 #include <pthread.h>
 
+#include "replication/backlog_compressor.h"
 #include "tests/unit/replication/backlog_model.h"
 
 #define HELPERS 2
@@ -95,4 +96,37 @@ Test(backlog_torture, jobs_run_beside_their_owner, .timeout = 300) {
     for (int i = 0; i < HELPERS; i++)
         pthread_join(helpers[i], NULL);
     cr_assert_eq(exchange(NULL, out), 0);
+}
+
+static void wake_nobody(void *unused) {
+    (void)unused;
+}
+
+/* The thread of the server: the owner appends, reads and replaces the backlog beside it. */
+Test(backlog_torture, the_compressor_runs_beside_its_owner, .timeout = 300) {
+    struct backlog_compressor *compressor = backlog_compressor_create(wake_nobody, NULL);
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct model model;
+        struct reader frames, plain;
+        uint64_t state = seed;
+        model_begin(&model, seed % 2 ? 64 * 1024 : 1024 * 1024, 8 * 1024 * 1024);
+        cr_assert(reader_begin(&frames, &model, BACKLOG_FRAMES, FIRST_OFFSET));
+        cr_assert(reader_begin(&plain, &model, BACKLOG_PLAIN, FIRST_OFFSET));
+        for (int round = 0; round < 200; round++) {
+            model_append_json(&model, random_below(&state, 20000), &state);
+            backlog_compressor_turn(compressor, model.backlog, round % 50 > 4);
+            if (round % 8 == 0)
+                backlog_flush(model.backlog);
+            struct reader *reader = round % 3 ? &frames : &plain;
+            size_t bytes = reader_look(reader, PIECES);
+            if (round % 5 != 0)
+                reader_take(reader, bytes);
+            if (round % 16 == 0)
+                model_check(&model);
+        }
+        reader_end(&frames);
+        reader_end(&plain);
+        model_end(&model);
+    }
+    backlog_compressor_destroy(compressor);
 }
