@@ -44,6 +44,13 @@ enum cluster_log_level {
     CLUSTER_LOG_WARNING
 };
 
+/* By what clients are told to reach a node. */
+enum cluster_endpoint {
+    CLUSTER_ENDPOINT_IP,
+    CLUSTER_ENDPOINT_HOSTNAME, /* "?" of a node that has none */
+    CLUSTER_ENDPOINT_UNKNOWN,  /* "": where they are connected to now */
+};
+
 /* What the configuration says; may be given anew at any time (cluster_configure). Texts: NULL or
  * empty: not set; they live until the next configuration. */
 struct cluster_config {
@@ -54,8 +61,9 @@ struct cluster_config {
     bool allow_replica_migration, require_full_coverage, replica_no_failover;
     bool allow_reads_when_down, allow_pubsubshard_when_down;
     uint64_t link_sendbuf_limit_bytes; /* 0: none */
-    uint16_t port, bus_port;           /* on which we listen */
-    const char *bind_address;          /* the first of `bind`, for outgoing links */
+    enum cluster_endpoint preferred_endpoint;
+    uint16_t port, bus_port;  /* on which we listen */
+    const char *bind_address; /* the first of `bind`, for outgoing links */
     const char *announce_ip, *announce_hostname, *announce_human_nodename;
     uint16_t announce_port, announce_bus_port, announce_tls_port; /* 0: not set */
     bool drop_incoming;                                           /* DEBUG CLUSTERLINK and tests */
