@@ -94,6 +94,16 @@ def child_write(port, keys, length, bytes_per_s, seed, kind):
     return {"bytes": sent}
 
 
+def half_seconds(latencies):
+    """Of each half second when it ended, p99 and the worst, in ms."""
+    count = PROBES_PER_SECOND // 2
+    series = []
+    for begin in range(0, len(latencies), count):
+        part = sorted(latencies[begin:begin + count])
+        series.append(((begin + len(part)) / PROBES_PER_SECOND, part[int(0.99 * (len(part) - 1))] * 1000, part[-1] * 1000))
+    return series
+
+
 def child_probe(port, keys):
     """GET and SET at fixed times; latency counts from when each was due."""
     choose = random.Random(7)
@@ -109,9 +119,11 @@ def child_probe(port, keys):
         else:
             connection.call("GET", f"key:{choose.randrange(keys)}")
         latencies.append(time.monotonic() - due)
+    series = half_seconds(latencies)
     latencies.sort()
     pick = lambda share: latencies[min(len(latencies) - 1, int(share * len(latencies)))] * 1000 if latencies else 0.0
-    return {"probes": len(latencies), "p50_ms": pick(0.5), "p99_ms": pick(0.99), "p999_ms": pick(0.999), "worst_ms": pick(1)}
+    return {"probes": len(latencies), "p50_ms": pick(0.5), "p99_ms": pick(0.99), "p999_ms": pick(0.999), "worst_ms": pick(1),
+            "began": begin, "series": series}
 
 
 TASKS = {"load": child_load, "write": child_write, "probe": child_probe}

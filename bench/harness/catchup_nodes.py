@@ -1,7 +1,7 @@
 """The processes of bench/catchup: servers as nodes, and the script itself again as writer or probe.
 
 Each is a session of its own, killed as a whole by its own id, and dies with the script. A node's figures are read by the main
-thread; sample_memory may be called by one thread beside it, which alone writes peak_bytes while it runs.
+thread; sample_memory may be called by one thread beside it, which alone writes peak_bytes and resident_bytes while it runs.
 """
 
 import contextlib
@@ -30,6 +30,8 @@ class Node:
 
     def __init__(self, bed, index, command):
         self.bed, self.index, self.command = bed, index, shlex.split(command)
+        if "/" in self.command[0]:
+            self.command[0] = os.path.abspath(self.command[0])  # the server starts in a folder of its own
         self.namespace = bed.net.namespace(index)
         self.port = bed.net.port(index)
         self.directory = os.path.join(bed.directory, f"node{index}")
@@ -37,6 +39,7 @@ class Node:
         self.connection = None
         self.counted = {}
         self.peak_bytes = 0
+        self.resident_bytes = 0
 
     def start(self, leader=None):
         os.makedirs(self.directory, exist_ok=True)
@@ -127,14 +130,17 @@ class Node:
 
     def sample_memory(self):
         process = self.process
+        self.resident_bytes = 0
         with contextlib.suppress(OSError, AttributeError, ValueError):
             with open(f"/proc/{process.pid}/status") as file:
-                peak = next((int(line.split()[1]) for line in file if line.startswith("VmHWM")), 0)  # 0: it is ending
+                sizes = {line.split(":")[0]: int(line.split()[1]) for line in file if line.startswith(("VmHWM", "VmRSS"))}
             with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
                 children = file.read().split()
+            peak, resident = sizes.get("VmHWM", 0), sizes.get("VmRSS", 0)  # none: it is ending
             if children:
-                peak = max(peak, sum(proportional_kb(pid) for pid in (process.pid, *children)))
-            self.peak_bytes = max(self.peak_bytes, peak * 1024)
+                resident = sum(proportional_kb(pid) for pid in (process.pid, *children))
+            self.resident_bytes = resident * 1024
+            self.peak_bytes = max(self.peak_bytes, peak * 1024, self.resident_bytes)
 
 
 def proportional_kb(pid):

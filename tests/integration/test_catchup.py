@@ -16,12 +16,12 @@ PHASES = {"join", "kill", "stop", "cut-short", "cut-long", "cut-over", "random",
 
 
 def test_replicas_catch_up_in_every_phase(tmp_path):
-    report = tmp_path / "report.json"
+    report, page = tmp_path / "report.json", tmp_path / "page.html"
     folders = tmp_path / "servers"
     folders.mkdir()
     done = subprocess.run(
         [sys.executable, str(harness.REPOSITORY / "bench/catchup"), "--short", "--loopback", "--server", harness.SERVER,
-         "--directory", str(folders), "--json", str(report)],
+         "--directory", str(folders), "--json", str(report), "--html", str(page)],
         capture_output=True, text=True, timeout=LIMIT_SECONDS * min(harness.SLOWNESS, 4), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(report.read_text())["results"]
@@ -30,4 +30,11 @@ def test_replicas_catch_up_in_every_phase(tmp_path):
     by_phase = {result["phase"]: result for result in results}
     assert by_phase["join"]["sync_full"] == 1
     assert by_phase["many"]["sync_full"] == 3
+    assert by_phase["cut-long"]["missed_bytes"] > 1.6 * (4 << 20)
+    assert by_phase["cut-long"]["sync_full"] == 0, "more than the backlog is bridged"
+    assert by_phase["cut-over"]["sync_full"] == 1
+    assert all(result["points"] and result["probe_points"] for result in results)
+    html = page.read_text()
+    assert all(f"<h2>{phase}</h2>" in html for phase in PHASES)
+    assert html.count("<svg") >= 4 * len(PHASES)
     assert os.listdir(folders) == []
