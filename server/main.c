@@ -247,6 +247,7 @@ static int create_workers(struct server *server) {
         server->loops[i] = &worker->loop;
     }
     server->replica.environment.mailbox = &workers[0]->loop.mailbox;
+    failover_attach(&server->failover, &workers[0]->loop.mailbox);
     for (unsigned i = server->loop_count; i-- > 0;) { /* worker 0 last: it accepts at once */
         int error = worker_start(workers[i], server, i);
         if (error) {
@@ -298,6 +299,10 @@ static void wake_workers(void *context) {
 static void wake_first_worker(void *context) {
     const struct server *server = context;
     loop_wake(server->loops[0]);
+}
+
+static void resume_paused(void *context) {
+    server_call_attention(context);
 }
 
 static unsigned stream_database(void *context) {
@@ -366,6 +371,9 @@ static void set_up_replication(struct server *server) {
                  threads, threads);
     server->replica.connection = primary_conn_for(server);
     set_up_serving(server);
+    const struct failover_surroundings roles = {&server->primary, &server->replica, &server->pause,
+                                                resume_paused, server};
+    failover_init(&server->failover, &roles);
 }
 
 /* All that the workers find when they start. */
@@ -433,6 +441,7 @@ static void tear_down(struct server *server) {
     evictor_destroy(server->evictor); /* looks at the keyspace */
     keyspace_destroy(server->keyspace);
     replication_destroy(&server->replication);
+    failover_destroy(&server->failover);
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);
     background_work_finish();

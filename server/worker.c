@@ -174,10 +174,13 @@ static void free_retired(struct worker *worker) {
     worker->reclaim_due_us = left > 0 ? clock_monotonic_us() + RECLAIM_AGAIN_US : UINT64_MAX;
 }
 
-/* The pause may have ended early (CLIENT UNPAUSE). */
-static void paused_again(struct loop *loop) {
-    if (loop->execution.paused.count > 0 && !pause_is_on(&loop->server->pause))
+/* A pause has ended, perhaps early (CLIENT UNPAUSE); another may go on and hold some of them. */
+static void paused_again(struct worker *worker) {
+    struct loop *loop = &worker->loop;
+    unsigned ends = atomic_load_explicit(&loop->server->pause.ends, memory_order_relaxed);
+    if (worker->pause_ends != ends)
         wait_list_hurry(&loop->execution.paused);
+    worker->pause_ends = ends;
 }
 
 static void run_timers(struct worker *worker) {
@@ -200,7 +203,7 @@ static void run_timers(struct worker *worker) {
         atomic_exchange(&loop->attention, false)) {
         if (!conn_answer_asked(loop))
             atomic_store(&loop->attention, true); /* the rest in the next turn */
-        paused_again(loop);
+        paused_again(worker);
     }
     if (now_us < worker->timer_due_us)
         return;
@@ -208,7 +211,7 @@ static void run_timers(struct worker *worker) {
     access_clock_update();
     look_after_connections(loop, config_current());
     pause_tick(&loop->server->pause);
-    paused_again(loop);
+    paused_again(worker);
     balance_tick(loop);
     output_pool_trim();
     memory_thread_cache_check();
@@ -218,6 +221,8 @@ static void run_timers(struct worker *worker) {
         listen_update(loop->server, loop->io);
         primary_count_good(&loop->server->primary, config_current());
         housekeeping_tick(loop->server);
+        if (!loop->leaving)
+            failover_tick(&loop->server->failover);
         replica_tick(&loop->server->replica, loop->now_ms);
     }
 }
@@ -347,7 +352,8 @@ static void close_all(struct worker *worker) {
         let_replicas_catch_up(worker);
     close_connections(loop, true);
     uint64_t deadline_us = clock_monotonic_us() + CLOSE_ALL_US;
-    while ((loop->connections || conn_any_moving(loop->server)) &&
+    while ((loop->connections || conn_any_moving(loop->server) ||
+            (loop->number == 0 && failover_is_waiting(&loop->server->failover))) &&
            clock_monotonic_us() < deadline_us)
         turn(worker);
 }

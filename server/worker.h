@@ -27,6 +27,7 @@ struct worker {
     struct expiry_cursor expiry;
     bool expiry_hurry;
     unsigned connection_samples;
+    unsigned pause_ends; /* as it was when those who wait were looked at last */
 };
 
 int worker_start(struct worker *worker, struct server *server, unsigned number);

@@ -1,12 +1,9 @@
 /* What anybody may ask of the process as a whole; main.c sets it up and waits for its end. */
 #include "server/clients/server.h"
 
-#include "engine/clock.h"
 #include "server/base/log.h"
 #include "server/clients/loop.h"
 #include "server/config/config.h"
-
-#define LONGER_THAN_A_SHUTDOWN_US ((uint64_t)3600 * 1000000)
 
 uint64_t server_dirty(const struct server *server) {
     uint64_t dirty = 0;
@@ -38,6 +35,11 @@ int server_save(struct server *server) {
     return saver_save_now(&server->saver, &state);
 }
 
+void server_call_attention(struct server *server) {
+    for (unsigned i = 0; i < server->loop_count; i++)
+        loop_call_attention(server->loops[i]);
+}
+
 static void request_shutdown(struct server *server) {
     atomic_store(&server->stopping, true);
     for (unsigned i = 0; i < server->loop_count; i++)
@@ -64,7 +66,7 @@ bool server_shut_down(struct server *server, unsigned flags) {
         if (!saved)
             log_write(LOG_LEVEL_WARNING, "Error trying to save the DB. Exit anyway.");
         /* What would be done from now on would be lost. */
-        pause_begin(&server->pause, clock_monotonic_us() + LONGER_THAN_A_SHUTDOWN_US, true);
+        pause_begin(&server->pause, PAUSE_FOR_SHUTDOWN, PAUSE_WITHOUT_END, true);
     }
     atomic_store(&server->shutdown_now, (flags & CONFIG_SHUTDOWN_NOW) != 0);
     request_shutdown(server);

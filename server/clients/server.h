@@ -14,6 +14,7 @@
 #include "server/dispatch/latency_monitor.h"
 #include "server/dispatch/pause.h"
 #include "server/dispatch/service.h"
+#include "server/links/failover.h"
 #include "server/links/primary.h"
 #include "server/links/replica.h"
 #include "server/persistence/saver.h"
@@ -74,7 +75,8 @@ struct server {
     struct snapshot_walker walker;  /* snapshots of the keyspace */
     struct primary primary;         /* server/links/primary.h */
     struct service service;
-    struct pause pause; /* CLIENT PAUSE */
+    struct pause pause;       /* server/dispatch/pause.h */
+    struct failover failover; /* server/links/failover.h */
     struct persistence persistence;
     struct saver saver;
     struct evictor *evictor; /* engine/eviction.h */
@@ -98,6 +100,10 @@ static inline unsigned server_load_thread_number(unsigned workers) {
 }
 /* Changes of keys so far, of all workers: exact in exclusive sections. */
 uint64_t server_dirty(const struct server *server);
+
+/* Every worker looks at once at what it is asked, and at who waits for the end of a pause. Any
+ * thread. */
+void server_call_attention(struct server *server);
 
 /* The last save, DEBUG RELOAD: in an exclusive section. 0, or a negative errno that has been
  * logged. */

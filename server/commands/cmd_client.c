@@ -151,15 +151,14 @@ enum call_result cmd_client_pause(struct call *call) {
     }
     if (!call_timeout_argument(call, 2, &until_us))
         return CALL_DONE;
-    pause_begin(&call->server->pause, until_us, all);
+    pause_begin(&call->server->pause, PAUSE_BY_CLIENT, until_us, all);
     reply_ok(call->reply);
     return CALL_DONE;
 }
 
 enum call_result cmd_client_unpause(struct call *call) {
-    pause_end(&call->server->pause);
-    for (unsigned i = 0; i < call->server->loop_count; i++)
-        loop_call_attention(call->server->loops[i]);
+    pause_end(&call->server->pause, PAUSE_BY_CLIENT);
+    server_call_attention(call->server);
     reply_ok(call->reply);
     return CALL_DONE;
 }

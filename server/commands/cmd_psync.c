@@ -122,11 +122,33 @@ static void set_address(struct call *call, struct replica_link *link) {
                  (unsigned long long)link->client_id);
 }
 
+/* PSYNC id offset FAILOVER, from the primary that gives its role to us: become one, then go on as
+ * with any PSYNC. false: *result says what is to be done instead. */
+static bool take_over(struct call *call, const char *id, enum call_result *result) {
+    const struct replication *replication = &call->server->replication;
+    const char *refusal =
+        psync_failover_refusal(replication_is_replica(replication), replication->history.id, id);
+    *result = CALL_DONE;
+    if (!refusal && !call->exclusive) {
+        *result = CALL_NEED_EXCLUSIVE;
+        return false;
+    }
+    log_write(LOG_LEVEL_NOTICE, "Failover request received for replid %s.", id);
+    if (refusal) {
+        reply_error(call->reply, refusal + 1); /* without the dash */
+        return false;
+    }
+    replica_unset_primary(&call->server->replica);
+    replication_log_change(call, "MASTER MODE enabled", "failover request");
+    return true;
+}
+
 static enum call_result synchronize(struct call *call, const char *id, int64_t offset) {
     struct session *session = call->session;
     if (is_attached(session))
         return CALL_DONE;
     const struct psync_obstacles obstacles = {
+        .failing_over = failover_is_on(&call->server->failover),
         .is_replica = replication_is_replica(&call->server->replication),
         .is_connected = replica_link(&call->server->replica) == REPLICATION_LINK_CONNECTED,
         .pending_output = call->server->primary.around.connection->unsent_bytes(session) > 0,
@@ -152,17 +174,15 @@ enum call_result cmd_psync(struct call *call) {
     char id[HISTORY_ID_LENGTH + 1] = "";
     int64_t offset;
     const struct argument *asked = &call->argv[1];
-    if (!argument_integer(call, 2, &offset))
+    enum call_result result;
+    if (is_attached(call->session))
         return CALL_DONE;
     if (asked->length < sizeof id)
         memcpy(id, asked->data, asked->length);
-    if (call->argc > 3 && argument_is(&call->argv[3], "failover")) {
-        const struct replication *replication = &call->server->replication;
-        const char *refusal = psync_failover_refusal(replication_is_replica(replication),
-                                                     replication->history.id, id);
-        reply_error(call->reply, refusal ? refusal : "ERR PSYNC FAILOVER is not supported");
+    if (call->argc > 3 && argument_is(&call->argv[3], "failover") && !take_over(call, id, &result))
+        return result;
+    if (!argument_integer(call, 2, &offset))
         return CALL_DONE;
-    }
     return synchronize(call, id, offset);
 }
 

@@ -1,6 +1,6 @@
-/* REPLICAOF (SLAVEOF), ROLE.
+/* REPLICAOF (SLAVEOF), FAILOVER, ROLE.
  *
- * REPLICAOF changes the role while all workers are stopped. */
+ * REPLICAOF and FAILOVER change roles while all workers are stopped. */
 #include <string.h>
 #include <strings.h>
 
@@ -12,15 +12,18 @@
 #include "server/config/config.h"
 #include "server/dispatch/session.h"
 
-command_handler cmd_replicaof, cmd_slaveof, cmd_role;
+command_handler cmd_replicaof, cmd_slaveof, cmd_failover, cmd_role;
 
-/* The user, as CLIENT LIST shows him. */
-static void log_change(struct call *call, const char *what) {
+void replication_log_change(struct call *call, const char *what, const char *by) {
     struct text client = {0};
     connections_describe(&client, conn_of_session(call->session), call);
-    log_write(LOG_LEVEL_NOTICE, "%s (user request from '%.*s')", what, (int)client.length - 1,
+    log_write(LOG_LEVEL_NOTICE, "%s (%s from '%.*s')", what, by, (int)client.length - 1,
               text_string(&client));
     text_free(&client);
+}
+
+static void log_change(struct call *call, const char *what) {
+    replication_log_change(call, what, "user request");
 }
 
 static enum call_result promote(struct call *call) {
@@ -58,6 +61,10 @@ static enum call_result follow(struct call *call, const char *host, int port) {
 
 enum call_result cmd_replicaof(struct call *call) {
     int port;
+    if (failover_is_on(&call->server->failover)) {
+        reply_error(call->reply, "ERR REPLICAOF not allowed while failing over.");
+        return CALL_DONE;
+    }
     if (call->session->applies) { /* a primary cannot make us somebody else's */
         reply_error(call->reply, "ERR Command is not valid when client is a replica.");
         return CALL_DONE;
@@ -79,6 +86,72 @@ enum call_result cmd_replicaof(struct call *call) {
 
 enum call_result cmd_slaveof(struct call *call) {
     return cmd_replicaof(call);
+}
+
+/* --- FAILOVER --------------------------------------------------------------------------------- */
+
+/* false: error replied. host: its argument, NULL if there is none. */
+static bool parse_failover(struct call *call, struct failover_request *request,
+                           const struct argument **host) {
+    *request = (struct failover_request){.host = NULL};
+    *host = NULL;
+    for (int i = 1; i < call->argc; i++) {
+        const struct argument *argument = &call->argv[i];
+        if (argument_is(argument, "timeout") && i + 1 < call->argc && request->timeout_ms == 0) {
+            if (!argument_integer(call, ++i, &request->timeout_ms))
+                return false;
+            if (request->timeout_ms <= 0) {
+                reply_error(call->reply, "ERR FAILOVER timeout must be greater than 0");
+                return false;
+            }
+        } else if (argument_is(argument, "to") && i + 2 < call->argc && !*host) {
+            *host = &call->argv[i + 1];
+            i += 2;
+            if (!argument_integer(call, i, &request->port))
+                return false;
+        } else if (argument_is(argument, "force") && !request->force) {
+            request->force = true;
+        } else {
+            reply_error(call->reply, ERROR_SYNTAX);
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum call_result abort_failover(struct call *call) {
+    if (!failover_is_on(&call->server->failover)) {
+        reply_error(call->reply, "ERR No failover in progress.");
+        return CALL_DONE;
+    }
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    failover_abort(&call->server->failover, "Failover manually aborted");
+    reply_ok(call->reply);
+    return CALL_DONE;
+}
+
+enum call_result cmd_failover(struct call *call) {
+    struct failover_request request;
+    const struct argument *host;
+    if (call->argc == 2 && argument_is(&call->argv[1], "abort"))
+        return abort_failover(call);
+    if (!parse_failover(call, &request, &host))
+        return CALL_DONE;
+    struct text name = {0};
+    if (host) {
+        text_append(&name, host->data, host->length);
+        request.host = text_string(&name);
+    }
+    const char *refusal = failover_refusal(&call->server->failover, &request);
+    if (refusal) {
+        reply_error(call->reply, refusal);
+    } else if (call->exclusive) {
+        failover_begin(&call->server->failover, &request);
+        reply_ok(call->reply);
+    }
+    text_free(&name);
+    return refusal || call->exclusive ? CALL_DONE : CALL_NEED_EXCLUSIVE;
 }
 
 /* --- ROLE ------------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 #include "server/config/config.h"
 #include "slotwise_version.h"
 
-command_handler cmd_time, cmd_waitaof, cmd_lolwut, cmd_shutdown, cmd_failover, cmd_bgrewriteaof;
+command_handler cmd_time, cmd_waitaof, cmd_lolwut, cmd_shutdown, cmd_bgrewriteaof;
 
 /* --- Replication and persistence -------------------------------------------------------------- */
 
@@ -37,13 +37,6 @@ enum call_result cmd_waitaof(struct call *call) {
     reply_array(call->reply, 2);
     reply_integer(call->reply, 0);
     reply_integer(call->reply, 0);
-    return CALL_DONE;
-}
-
-enum call_result cmd_failover(struct call *call) {
-    bool abort = call->argc == 2 && argument_is(&call->argv[1], "abort");
-    reply_error(call->reply, abort ? "ERR No failover in progress."
-                                   : "ERR FAILOVER requires connected replicas.");
     return CALL_DONE;
 }
 

@@ -13,6 +13,8 @@
 bool session_name_is_valid(const struct argument *name);
 /* Replaces one of session->name, library_name, library_version; an empty value removes it. */
 void session_set_text(struct shared_text **field, const struct argument *value);
+/* Logs a change of role: "what (by from 'the client, as CLIENT LIST shows it')". */
+void replication_log_change(struct call *call, const char *what, const char *by);
 /* A timeout in ms as a monotonic time in us; 0 stays 0. false: error replied. */
 bool call_timeout_argument(struct call *call, int index, uint64_t *until_us);
 

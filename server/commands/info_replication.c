@@ -120,7 +120,7 @@ void info_write_replication(struct text *text, const struct info *info) {
     if (is_replica)
         write_link(text, info->server);
     write_replicas(text, &info->server->primary);
-    info_word(text, "master_failover_state", "no-failover");
+    info_word(text, "master_failover_state", failover_state_name(&info->server->failover));
     info_word(text, "master_replid", history->id);
     info_word(text, "master_replid2", history->second_id);
     info_number(text, "master_repl_offset", atomic_load(&history->offset));

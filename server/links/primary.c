@@ -235,8 +235,9 @@ static void look_after_waits(struct primary *primary) {
         }
     }
     pthread_mutex_unlock(&primary->lock);
+    /* Not during a pause: who waits for replicas to be in step would never see it. */
     if (ask && primary->on && !primary_is_replica(primary) && !primary->acknowledge_asked &&
-        primary->links) {
+        primary->links && !atomic_load(&primary->around.keyspace->door.view.paused)) {
         ask_for_acknowledgements(primary);
     }
 }
@@ -509,7 +510,7 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
             link->connection->close(link->session);
         }
     }
-    if (online > 0 && !primary_is_replica(primary) &&
+    if (online > 0 && !primary_is_replica(primary) && !primary->no_pings &&
         now_ms - primary->last_ping_ms >= (uint64_t)config->repl_ping_replica_period * 1000) {
         primary->last_ping_ms = now_ms;
         primary_append_command(primary, "*1\r\n$4\r\nPING\r\n", false);

@@ -53,6 +53,7 @@ struct primary {
     bool flush_wanted;   /* something was appended since the last flush of frames */
     uint64_t last_flush_us;
     uint64_t last_merge_us, last_ping_ms, last_second_ms, last_limits_ms;
+    bool no_pings;                /* nothing of our own comes into the stream; exclusive */
     uint64_t no_replica_since_ms; /* 0: there are some, or it is off */
     bool round_wanted;            /* a thread is beginning one, or a round goes on */
     uint64_t round_again_ms;      /* not before */

@@ -72,6 +72,7 @@ static void start(struct replica *replica) {
         .announced_port =
             (int)(config->replica_announce_port ? config->replica_announce_port : config->port),
         .timeout_ms = (int64_t)config->repl_timeout * 1000,
+        .failover = replica->failing_over,
         .may_continue = replication->place.may_continue,
         .offset = atomic_load(&replication->history.offset),
         .database = replication->place.database,

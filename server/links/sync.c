@@ -112,15 +112,18 @@ static bool ask(struct sync *sync, const char *cached_id) {
     psync_ask(cached_id, (int64_t)sync->request.offset, &id, &offset, &log);
     write_log(&log);
     snprintf(text, sizeof text, "%lld", (long long)offset);
-    return SEND(sync, "PSYNC", id, text);
+    return sync->request.failover ? SEND(sync, "PSYNC", id, text, "FAILOVER")
+                                  : SEND(sync, "PSYNC", id, text);
 }
 
 static enum psync_outcome psync(struct sync *sync) {
     const char *cached_id = sync->request.may_continue ? sync->request.id : NULL;
     char line[LINE_SIZE];
     struct psync_reply reply;
-    if (!ask(sync, cached_id))
+    if (!ask(sync, cached_id)) {
+        sync_set_answer(sync, SYNC_NOT_ASKED);
         return PSYNC_TRY_LATER;
+    }
     do { /* empty lines only keep the connection alive */
         bool replied = sync_read_line(sync, line, sizeof line);
         if (!replied && sync_is_cancelled(sync))
@@ -132,6 +135,11 @@ static enum psync_outcome psync(struct sync *sync) {
         psync_read_reply(replied ? line : NULL, cached_id, &reply);
     } while (reply.outcome == PSYNC_WAIT);
     write_log(&reply.log);
+    bool accepted = reply.outcome == PSYNC_CONTINUE || reply.outcome == PSYNC_FULL;
+    if (sync->request.failover && !accepted) {
+        sync_set_answer(sync, SYNC_REFUSED);
+        return PSYNC_TRY_LATER;
+    }
     sync->frames = reply.frames;
     if (reply.id[0] != '\0') /* else an id that nobody has: the next attempt is not continued */
         memcpy(sync->id, reply.id, HISTORY_ID_LENGTH);
@@ -177,11 +185,13 @@ static enum sync_result synchronize(struct sync *sync) {
     switch (psync(sync)) {
     case PSYNC_CONTINUE:
         exclusive_run_blocking(adopt_id, sync);
+        sync_set_answer(sync, SYNC_ACCEPTED);
         sync->database = sync->request.database;
         log_write(LOG_LEVEL_NOTICE,
                   "MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.");
         return SYNC_CONTINUED;
     case PSYNC_FULL:
+        sync_set_answer(sync, SYNC_ACCEPTED);
         break;
     case PSYNC_NOT_SUPPORTED:
         log_write(LOG_LEVEL_NOTICE, "Retrying with SYNC...");

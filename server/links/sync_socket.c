@@ -34,6 +34,13 @@ void sync_set_link(struct sync *sync, enum replication_link link) {
     pthread_mutex_unlock(&sync->lock);
 }
 
+void sync_set_answer(struct sync *sync, enum sync_answer answer) {
+    pthread_mutex_lock(&sync->lock);
+    if (!sync->cancelled && sync->request.failover)
+        atomic_store(&sync->environment.progress->answer, answer);
+    pthread_mutex_unlock(&sync->lock);
+}
+
 void sync_note_io(struct sync *sync) {
     atomic_store_explicit(&sync->environment.progress->last_io_ms, clock_monotonic_us() / 1000,
                           memory_order_relaxed);

@@ -10,6 +10,8 @@
 bool sync_is_cancelled(struct sync *sync);
 /* Says where the attempt is; nothing once it has been cancelled. */
 void sync_set_link(struct sync *sync, enum replication_link link);
+/* The same for what came of the request to take over. */
+void sync_set_answer(struct sync *sync, enum sync_answer answer);
 /* Something came. */
 void sync_note_io(struct sync *sync);
 

@@ -23,6 +23,7 @@ struct sync_request {
     const char *announced_address; /* NULL: what the primary sees */
     int announced_port;
     int64_t timeout_ms; /* without a byte */
+    bool failover;      /* ask it to become the primary that it is asked as */
     bool may_continue;  /* ask for the rest of the stream, from id and offset on */
     char id[HISTORY_ID_LENGTH + 1];
     uint64_t offset;   /* of the last byte that was applied */
@@ -37,6 +38,14 @@ struct sync_request {
     unsigned thread_number; /* the first of their numbers for keyspace_thread_set */
 };
 
+/* What came of the request to take over. */
+enum sync_answer {
+    SYNC_NOT_ANSWERED,
+    SYNC_ACCEPTED,
+    SYNC_REFUSED,   /* or the connection has ended instead */
+    SYNC_NOT_ASKED, /* it could not be sent */
+};
+
 /* Where it is, for INFO and ROLE: written by the attempt until it is cancelled, read by anybody. */
 struct sync_progress {
     _Atomic int link;               /* enum replication_link, up to TRANSFER */
@@ -44,6 +53,7 @@ struct sync_progress {
     _Atomic int64_t received_bytes; /* of the transfer */
     _Atomic uint64_t all_bytes;     /* of all transfers so far */
     _Atomic uint64_t last_io_ms;    /* monotonic */
+    _Atomic int answer;             /* enum sync_answer */
 };
 
 /* What it works on. */

@@ -45,13 +45,15 @@ def assert_equal_data(primary, replica):
 
 
 class Proxy:
-    """Passes bytes between whoever connects and a port, until it is told to break all links."""
+    """Passes bytes between whoever connects and a port, until it is told to break all links, or to hold what comes."""
 
     def __init__(self, port):
         self.target = port
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.refusing = False
+        self.passing = threading.Event()  # clear: bytes are held on their way
+        self.passing.set()
         self.pairs = []
         self.lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -75,10 +77,10 @@ class Proxy:
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-    @staticmethod
-    def _pump(source, sink):
+    def _pump(self, source, sink):
         try:
             while data := source.recv(65536):
+                self.passing.wait()
                 sink.sendall(data)
         except OSError:
             pass
@@ -101,6 +103,7 @@ class Proxy:
 
     def close(self):
         self.listener.close()
+        self.passing.set()
         self.cut()
 
 
