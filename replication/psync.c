@@ -27,6 +27,8 @@ unsigned psync_capability(const char *name) {
         return PSYNC_CAPABILITY_PSYNC2;
     if (strcasecmp(name, PSYNC_FRAMES_NAME) == 0)
         return PSYNC_CAPABILITY_FRAMES;
+    if (strcasecmp(name, PSYNC_BLOCKS_NAME) == 0)
+        return PSYNC_CAPABILITY_BLOCKS;
     return 0;
 }
 

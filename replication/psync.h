@@ -16,7 +16,11 @@
  *
  * Frames. A replica that reads frames says so (REPLCONF capa PSYNC_FRAMES_NAME); a primary that
  * then sends the stream as frames ends its +FULLRESYNC or +CONTINUE with that name, and with
- * nothing otherwise. Stock replicas never ask, and stock primaries never answer so. */
+ * nothing otherwise. Stock replicas never ask, and stock primaries never answer so.
+ *
+ * Blocks. Likewise a replica that reads RDB blocks (rdb_block.h) says PSYNC_BLOCKS_NAME. Its
+ * snapshot may then begin with the line "$" PSYNC_BLOCKS_NAME where others get "$length" or
+ * "$EOF:mark", and consists of blocks; what comes behind the last one is the stream. */
 #ifndef SLOTWISE_REPLICATION_PSYNC_H
 #define SLOTWISE_REPLICATION_PSYNC_H
 
@@ -27,12 +31,14 @@
 #include "replication/history.h"
 
 #define PSYNC_FRAMES_NAME "slotwise-lz4-1"
+#define PSYNC_BLOCKS_NAME "slotwise-blocks-1"
 
 /* What a replica said with REPLCONF capa. */
 enum psync_capability {
     PSYNC_CAPABILITY_EOF = 1,    /* reads a snapshot of unknown length from the socket */
     PSYNC_CAPABILITY_PSYNC2 = 2, /* understands an id behind +CONTINUE */
     PSYNC_CAPABILITY_FRAMES = 4, /* reads frames (frame.h) */
+    PSYNC_CAPABILITY_BLOCKS = 8, /* reads a snapshot in blocks (rdb_block.h) */
 };
 /* 0: unknown, which is no error. In any case of letters, as stock servers compare it. */
 unsigned psync_capability(const char *name);

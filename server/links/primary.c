@@ -96,6 +96,8 @@ void primary_sync(struct primary *primary, struct replica_link *link, const char
     link->waiting_since_ms = now_ms;
     link->frames =
         (link->capabilities & PSYNC_CAPABILITY_FRAMES) && config_current()->repl_compression;
+    link->blocks =
+        (link->capabilities & PSYNC_CAPABILITY_BLOCKS) && config_current()->repl_compression;
     primary->last_second_ms = 0; /* a round may be due at once */
     atomic_store(&link->acknowledged_ms, now_ms);
     if (!decision.continues) {

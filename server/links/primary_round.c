@@ -1,5 +1,9 @@
 /* See primary_round.h. A round begins when a replica has waited for repl-diskless-sync-delay,
- * or as many wait as repl-diskless-sync-max-replicas says, and no other walk goes on. */
+ * or as many wait as repl-diskless-sync-max-replicas says, and no other walk goes on.
+ *
+ * A round is one walk with up to two sinks: an RDB as it is for replicas that can read nothing
+ * else, and one in blocks for the others. Which of them there are is decided by who waits when the
+ * walk begins; who comes later and has none waits for the next. */
 #include "server/links/primary_round.h"
 
 #include <errno.h>
@@ -14,13 +18,18 @@
 #include "server/base/log.h"
 #include "server/config/config.h"
 #include "server/links/primary_stream.h"
+#include "server/links/round_packer.h"
 
 #define RETRY_MS 1000 /* after a round that failed */
 
-/* One round as the sink of its walk. */
+enum round_form { ROUND_PLAIN, ROUND_BLOCKS, ROUND_FORMS };
+
+/* One form of a round as a sink of its walk. */
 struct round_sink {
     struct primary *primary;
     struct sync_round *round;
+    enum round_form form;
+    struct round_packer *packer; /* of ROUND_BLOCKS */
     struct rdb_writer writer;
     char id[HISTORY_ID_LENGTH + 1];
     uint64_t offset;
@@ -30,7 +39,15 @@ struct round_sink {
 
 /* --- The sink --------------------------------------------------------------------------------- */
 
-/* In the section of the cut: all that wait get this round, and the stream from here on. */
+static enum round_form form_for(const struct replica_link *link) {
+    return link->blocks ? ROUND_BLOCKS : ROUND_PLAIN;
+}
+
+static bool waits(const struct replica_link *link) {
+    return replica_link_state(link) == LINK_WAITING && !atomic_load(&link->ended);
+}
+
+/* In the section of the cut: all that wait for this form get it, and the stream from here on. */
 static void on_cut(void *context, const struct snapshot_cut *cut) {
     struct round_sink *sink = context;
     struct primary *primary = sink->primary;
@@ -42,13 +59,13 @@ static void on_cut(void *context, const struct snapshot_cut *cut) {
     if (replication_is_replica(primary->around.replication))
         sink->database = primary->around.stream_database(primary->around.context);
     for (struct replica_link *link = primary->links; link; link = link->next) {
-        if (replica_link_state(link) != LINK_WAITING || atomic_load(&link->ended))
+        if (!waits(link) || form_for(link) != sink->form)
             continue;
         link->round = sync_round_use(sink->round);
         link->round_sent = link->round_sent_seen = 0;
         link->round_sent_ms = clock_monotonic_us() / 1000;
-        link->round_marked =
-            (link->capabilities & PSYNC_CAPABILITY_EOF) && config_current()->repl_diskless_sync;
+        link->round_marked = !link->blocks && (link->capabilities & PSYNC_CAPABILITY_EOF) &&
+                             config_current()->repl_diskless_sync;
         link->cursor = backlog_cursor_open(
             primary->backlog, link->frames ? BACKLOG_FRAMES : BACKLOG_PLAIN, sink->offset);
         ASSERT(link->cursor);
@@ -63,7 +80,8 @@ static void on_cut(void *context, const struct snapshot_cut *cut) {
 
 static int write_to_round(void *context, const void *data, size_t length) {
     struct round_sink *sink = context;
-    return sync_round_write(sink->round, data, length);
+    return sink->packer ? round_packer_write(sink->packer, data, length)
+                        : sync_round_write(sink->round, data, length);
 }
 
 static int on_open(void *context, const struct snapshot_cut *cut) {
@@ -89,13 +107,23 @@ static int on_write(void *context, const void *data, size_t length) {
 
 static int on_close(void *context) {
     struct round_sink *sink = context;
-    return rdb_write_end(&sink->writer);
+    int error = rdb_write_end(&sink->writer);
+    return error || !sink->packer ? error : round_packer_end(sink->packer);
 }
 
 static void end_round(struct primary *primary, bool failed) {
-    atomic_store(&primary->round_failed, failed);
+    if (failed)
+        atomic_store(&primary->round_failed, true);
     atomic_store(&primary->round_over, true);
     primary->around.wake(primary->around.context);
+}
+
+static void sink_free(struct round_sink *sink) {
+    if (!sink)
+        return;
+    round_packer_free(sink->packer);
+    sync_round_leave(sink->round);
+    memory_free(sink);
 }
 
 static void on_done(void *context, int error) {
@@ -107,51 +135,91 @@ static void on_done(void *context, int error) {
         log_write(LOG_LEVEL_NOTICE, "Background RDB transfer terminated with success");
     rdb_writer_free(&sink->writer);
     sync_round_end(sink->round, error == 0);
-    sync_round_leave(sink->round);
-    memory_free(sink);
-    end_round(primary, error != 0);
+    sink_free(sink);
+    if (error)
+        atomic_store(&primary->round_failed, true);
+    if (atomic_fetch_sub(&primary->round_sinks, 1) == 1)
+        end_round(primary, false);
 }
 
 /* --- Beginning -------------------------------------------------------------------------------- */
 
 struct beginning {
-    struct round_sink *sink;
+    struct primary *primary;
+    struct round_sink
+        *sinks[ROUND_FORMS]; /* NULL: nobody waits for it, or it belongs to the walk */
     int error;
 };
 
+/* 0 or an errno. */
+static int sink_make(struct primary *primary, enum round_form form, struct round_sink **sink) {
+    int error = 0;
+    struct sync_round *round = sync_round_make(".", &error); /* dir: the process is in it */
+    if (!round)
+        return error;
+    *sink = memory_calloc(1, sizeof **sink);
+    (*sink)->primary = primary;
+    (*sink)->round = round;
+    (*sink)->form = form;
+    if (form == ROUND_BLOCKS)
+        (*sink)->packer = round_packer_make(round);
+    return 0;
+}
+
+/* The sinks that somebody waits for; how many. */
+static unsigned choose_sinks(struct beginning *beginning, struct snapshot_sink *chosen) {
+    bool wanted[ROUND_FORMS] = {false};
+    unsigned count = 0;
+    for (struct replica_link *link = beginning->primary->links; link; link = link->next)
+        if (waits(link))
+            wanted[form_for(link)] = true;
+    for (unsigned form = 0; form < ROUND_FORMS; form++) {
+        struct round_sink *sink = beginning->sinks[form];
+        /* LZF would only hide from LZ4 what repeats. */
+        sink->compression = config_current()->rdbcompression && form == ROUND_PLAIN;
+        sink->checksum = config_current()->rdbchecksum;
+        if (wanted[form])
+            chosen[count++] =
+                (struct snapshot_sink){&snapshot_rdb_form, sink->compression, on_cut,  on_open,
+                                       on_write,           on_close,          on_done, sink};
+    }
+    return count;
+}
+
 static void begin_in_section(void *context) {
     struct beginning *beginning = context;
-    struct round_sink *sink = beginning->sink;
-    struct snapshot_walker *walker = sink->primary->around.walker;
-    sink->compression = config_current()->rdbcompression;
-    sink->checksum = config_current()->rdbchecksum;
-    const struct snapshot_sink sinks = {&snapshot_rdb_form, sink->compression, on_cut,  on_open,
-                                        on_write,           on_close,          on_done, sink};
-    if (!sink->primary->on || atomic_load(&sink->primary->stopped))
+    struct primary *primary = beginning->primary;
+    struct snapshot_walker *walker = primary->around.walker;
+    struct snapshot_sink sinks[ROUND_FORMS];
+    _Static_assert(ROUND_FORMS <= SNAPSHOT_SINKS_MAX, "a walk has room for all forms");
+    unsigned count = choose_sinks(beginning, sinks);
+    if (count == 0 || !primary->on || atomic_load(&primary->stopped))
         beginning->error = -ECANCELED; /* nobody waits any more */
     else if (snapshot_walk_is_on(walker))
         beginning->error = -EBUSY;
-    else
-        beginning->error = snapshot_walk_begin(walker, &sinks, 1);
+    if (beginning->error)
+        return;
+    atomic_store(&primary->round_sinks, count);
+    beginning->error = snapshot_walk_begin(walker, sinks, count);
+    for (unsigned i = 0; i < count && !beginning->error; i++)
+        beginning->sinks[((struct round_sink *)sinks[i].context)->form] = NULL;
 }
 
 static void *starter_main(void *context) {
-    struct primary *primary = context;
+    struct beginning beginning = {.primary = context};
     int error = 0;
-    struct beginning beginning = {.sink = memory_calloc(1, sizeof *beginning.sink)};
-    beginning.sink->primary = primary;
-    beginning.sink->round = sync_round_make(".", &error); /* dir: the process is in it */
-    if (beginning.sink->round) {
+    for (unsigned form = 0; form < ROUND_FORMS && !error; form++)
+        error = sink_make(context, form, &beginning.sinks[form]);
+    if (!error) {
         exclusive_run_blocking(begin_in_section, &beginning);
         error = -beginning.error;
     }
-    if (error) {
-        if (error != EBUSY && error != ECANCELED)
-            log_write(LOG_LEVEL_WARNING, "BGSAVE for replication failed: %s", strerror(error));
-        sync_round_leave(beginning.sink->round);
-        memory_free(beginning.sink);
-        end_round(primary, true);
-    }
+    for (unsigned form = 0; form < ROUND_FORMS; form++)
+        sink_free(beginning.sinks[form]);
+    if (error && error != EBUSY && error != ECANCELED)
+        log_write(LOG_LEVEL_WARNING, "BGSAVE for replication failed: %s", strerror(error));
+    if (error)
+        end_round(context, true);
     return NULL;
 }
 
@@ -174,7 +242,7 @@ void primary_round_tick(struct primary *primary, uint64_t now_ms) {
     if (primary->round_wanted || primary->turning_off || now_ms < primary->round_again_ms)
         return;
     for (const struct replica_link *link = primary->links; link; link = link->next) {
-        if (replica_link_state(link) != LINK_WAITING || atomic_load(&link->ended))
+        if (!waits(link))
             continue;
         waiting++;
         if (now_ms - link->waiting_since_ms > longest_ms)

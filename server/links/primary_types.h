@@ -59,6 +59,7 @@ struct primary {
     uint64_t round_again_ms;      /* not before */
     _Atomic bool round_over;      /* set by any thread: round_wanted is to be cleared */
     _Atomic bool round_failed;    /* before round_over */
+    _Atomic unsigned round_sinks; /* of the round that goes on, which have not ended */
     /* Of what needs an exclusive section: a round, the end of the backlog. */
     pthread_t starter;
     bool starter_runs; /* to be joined */

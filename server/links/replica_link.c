@@ -40,10 +40,12 @@ static void become_online(struct replica_link *link) {
     atomic_store(&link->state, LINK_ONLINE);
 }
 
-/* "$EOF:mark" or "$length". */
+/* "$slotwise-blocks-1", "$EOF:mark" or "$length". */
 static void tell_length(struct replica_link *link, struct reply *reply, uint64_t length) {
     char text[32];
-    if (link->round_marked) {
+    if (link->blocks) {
+        reply_literal(reply, "$" PSYNC_BLOCKS_NAME "\r\n");
+    } else if (link->round_marked) {
         reply_literal(reply, "$EOF:");
         reply_raw(reply, link->round->mark, SYNC_ROUND_MARK_BYTES);
         reply_literal(reply, "\r\n");
@@ -54,6 +56,11 @@ static void tell_length(struct replica_link *link, struct reply *reply, uint64_t
     link->length_told = true;
 }
 
+/* Its end is seen when it comes, so its length need not be known first. */
+static bool goes_out_early(const struct replica_link *link) {
+    return link->round_marked || link->blocks;
+}
+
 /* The file of the round. false: it failed. */
 static bool fill_snapshot(struct replica_link *link, struct reply *reply, size_t room) {
     enum sync_round_state state = sync_round_state(link->round);
@@ -61,7 +68,7 @@ static bool fill_snapshot(struct replica_link *link, struct reply *reply, size_t
     if (state == SYNC_ROUND_FAILED)
         return false;
     if (!link->length_told) {
-        if (!link->round_marked && state != SYNC_ROUND_WHOLE)
+        if (!goes_out_early(link) && state != SYNC_ROUND_WHOLE)
             return true;
         tell_length(link, reply, written);
     }
@@ -74,6 +81,7 @@ static bool fill_snapshot(struct replica_link *link, struct reply *reply, size_t
         link->round_sent += (uint64_t)n;
         room -= (size_t)n < room ? (size_t)n : room;
     }
+    sync_round_note_read(link->round, link->round_sent);
     if (state == SYNC_ROUND_WHOLE && link->round_sent == written) {
         if (link->round_marked)
             reply_raw(reply, link->round->mark, SYNC_ROUND_MARK_BYTES);
@@ -133,7 +141,7 @@ bool replica_link_is_due(const struct replica_link *link) {
     case LINK_SNAPSHOT: {
         enum sync_round_state state = sync_round_state(link->round);
         return state != SYNC_ROUND_WRITING ||
-               (link->round_marked &&
+               (goes_out_early(link) &&
                 atomic_load_explicit(&link->round->written, memory_order_acquire) >
                     link->round_sent);
     }

@@ -77,6 +77,7 @@ struct replica_link {
     uint64_t round_sent;
     uint64_t round_sent_seen, round_sent_ms; /* that it had grown to, and when (monotonic) */
     bool round_marked; /* the snapshot ends with a mark, its length is not told before */
+    bool blocks;       /* the snapshot goes out in LZ4 blocks */
     uint64_t output_soft_since_ms; /* over the soft limit since then; 0: it is not */
     bool frames;                   /* the stream goes out in LZ4 frames */
     struct backlog_cursor *cursor; /* where the stream goes on; from SNAPSHOT on */

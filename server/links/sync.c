@@ -80,8 +80,8 @@ static bool introduce(struct sync *sync) {
     sent = sent && SEND(sync, "REPLCONF", "listening-port", port);
     if (request->announced_address)
         sent = sent && SEND(sync, "REPLCONF", "ip-address", request->announced_address);
-    if (!sent ||
-        !SEND(sync, "REPLCONF", "capa", "eof", "capa", "psync2", "capa", PSYNC_FRAMES_NAME))
+    if (!sent || !SEND(sync, "REPLCONF", "capa", "eof", "capa", "psync2", "capa", PSYNC_FRAMES_NAME,
+                       "capa", PSYNC_BLOCKS_NAME))
         return false;
     if (request->password) {
         if (!receive_reply(sync, line))

@@ -125,7 +125,8 @@ static bool read_all(struct load *load, uint64_t bytes) {
                                              .threads = request->threads,
                                              .thread_number = request->thread_number,
                                              .keep_expired = true,
-                                             .checksum = request->checksum,
+                                             /* blocks have checksums */
+                                             .checksum = request->checksum && !sync->blocks,
                                              .string_bytes = request->string_bytes,
                                              .note = note};
     struct rdb_load_info info;
@@ -180,5 +181,5 @@ enum sync_result sync_load_file(struct sync *sync, const char *path) {
 enum sync_result sync_load_transfer(struct sync *sync, struct transfer *transfer) {
     struct load load = {.sync = sync, .source = {transfer_read, transfer}, .file = -1};
     run(&load, transfer_bytes(transfer), transfer);
-    return load.loaded && !load.cancelled ? SYNC_LOADED : SYNC_BROKEN;
+    return load.loaded && !load.cancelled ? SYNC_LOADED : transfer_failure(transfer);
 }

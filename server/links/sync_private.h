@@ -24,7 +24,8 @@ struct sync {
     bool frames; /* the stream comes in frames */
     unsigned database;
     bool by_mark; /* the transfer ends with mark instead of after size bytes */
-    int64_t size; /* of the transfer */
+    bool blocks;  /* it comes in blocks (replication/rdb_block.h) */
+    int64_t size; /* of the transfer, unless by_mark or blocks */
     char mark[HISTORY_ID_LENGTH];
     char error[256]; /* why the last call failed */
     bool timed_out;  /* because nothing came for too long */

@@ -21,6 +21,7 @@ struct sync_round {
     _Atomic unsigned users;
     int fd;
     _Atomic uint64_t written; /* bytes of the file that can be read; by the sink's thread */
+    _Atomic uint64_t read;    /* by whoever is furthest; by worker 0 */
     _Atomic int state;        /* enum sync_round_state; by the sink's thread */
     char mark[SYNC_ROUND_MARK_BYTES + 1];
 };
@@ -36,6 +37,12 @@ void sync_round_end(struct sync_round *round, bool whole);
 
 /* Up to length bytes from position on; 0: none yet; negative errno. */
 ssize_t sync_round_read(struct sync_round *round, uint64_t position, char *data, size_t length);
+
+/* One of its readers has read so far. Worker 0. */
+static inline void sync_round_note_read(struct sync_round *round, uint64_t position) {
+    if (position > atomic_load_explicit(&round->read, memory_order_relaxed))
+        atomic_store_explicit(&round->read, position, memory_order_relaxed);
+}
 
 static inline enum sync_round_state sync_round_state(const struct sync_round *round) {
     return (enum sync_round_state)atomic_load_explicit(&round->state, memory_order_acquire);

@@ -1,7 +1,9 @@
 /* See sync_transfer.h: the data set comes over the socket.
  *
  * It comes as $length and so many bytes, or, when the primary does not know how long it will be, as
- * $EOF:mark and bytes up to that mark of 40 random characters. */
+ * $EOF:mark and bytes up to that mark of 40 random characters. From a primary of the same make it
+ * comes in LZ4 blocks (replication/rdb_block.h), of which nobody else sees anything: what is handed
+ * on is the RDB. Nothing behind the last block is taken from the socket. */
 #include "server/links/sync_transfer.h"
 
 #include <errno.h>
@@ -14,6 +16,8 @@
 #include <unistd.h>
 
 #include "engine/memory.h"
+#include "replication/psync.h"
+#include "replication/rdb_block.h"
 #include "server/base/log.h"
 #include "server/links/sync_private.h"
 #include "server/links/sync_socket.h"
@@ -27,9 +31,12 @@ struct transfer {
     struct sync *sync;
     int64_t received; /* without what is held back */
     bool over;
+    bool corrupt; /* it is not what a primary sends */
     /* What has come and is not handed on: [begin, end). What may be the mark is held back. */
     size_t begin, end;
-    char buffer[BUFFER_BYTES];
+    char *buffer;    /* BUFFER_BYTES, or one block opened */
+    char *payload;   /* of a block */
+    uint64_t opened; /* plain bytes of the blocks so far */
 };
 
 static void tell_failure(struct sync *sync, const char *what) {
@@ -64,7 +71,13 @@ static bool read_head(struct sync *sync, const char *destination) {
         return false;
     }
     sync->by_mark = strncmp(line + 1, "EOF:", 4) == 0 && strlen(line + 5) >= HISTORY_ID_LENGTH;
-    if (sync->by_mark) {
+    sync->blocks = strcmp(line + 1, PSYNC_BLOCKS_NAME) == 0;
+    if (sync->blocks) {
+        sync->size = 0;
+        log_write(LOG_LEVEL_NOTICE,
+                  "MASTER <-> REPLICA sync: receiving streamed RDB from master in LZ4 blocks to %s",
+                  destination);
+    } else if (sync->by_mark) {
         memcpy(sync->mark, line + 5, HISTORY_ID_LENGTH);
         sync->size = 0;
         log_write(LOG_LEVEL_NOTICE,
@@ -83,23 +96,45 @@ struct transfer *transfer_begin(struct sync *sync, const char *destination) {
     struct sync_progress *progress = sync->environment.progress;
     if (!read_head(sync, destination))
         return NULL;
-    struct transfer *transfer = memory_alloc(sizeof *transfer);
+    struct transfer *transfer = memory_calloc(1, sizeof *transfer);
     transfer->sync = sync;
-    transfer->received = 0;
-    transfer->begin = transfer->end = 0;
-    transfer->over = !sync->by_mark && sync->size <= 0;
+    transfer->buffer = memory_alloc(sync->blocks ? RDB_BLOCK_PLAIN_MAX : BUFFER_BYTES);
+    if (sync->blocks)
+        transfer->payload = memory_alloc(RDB_BLOCK_PLAIN_MAX);
+    else
+        transfer->over = !sync->by_mark && sync->size <= 0;
     atomic_store(&progress->total_bytes, sync->size);
     atomic_store(&progress->received_bytes, 0);
     return transfer;
 }
 
 void transfer_free(struct transfer *transfer) {
+    memory_free(transfer->buffer);
+    memory_free(transfer->payload);
     memory_free(transfer);
 }
 
 uint64_t transfer_bytes(const struct transfer *transfer) {
-    return transfer->sync->by_mark ? RDB_SIZE_UNKNOWN : (uint64_t)transfer->sync->size;
+    const struct sync *sync = transfer->sync;
+    return sync->by_mark || sync->blocks ? RDB_SIZE_UNKNOWN : (uint64_t)sync->size;
 }
+
+static bool receive(struct transfer *transfer, void *data, size_t length, size_t *count) {
+    struct sync *sync = transfer->sync;
+    struct sync_progress *progress = sync->environment.progress;
+    ssize_t n = sync_read(sync, data, length);
+    if (n <= 0) {
+        tell_failure(sync, "I/O error trying to sync with MASTER");
+        return false;
+    }
+    *count = (size_t)n;
+    transfer->received += n;
+    atomic_store_explicit(&progress->received_bytes, transfer->received, memory_order_relaxed);
+    atomic_fetch_add_explicit(&progress->all_bytes, (uint64_t)n, memory_order_relaxed);
+    return true;
+}
+
+/* --- Bytes as they are ------------------------------------------------------------------------ */
 
 /* What may be handed on now. */
 static size_t ready_bytes(const struct transfer *transfer) {
@@ -111,23 +146,17 @@ static size_t ready_bytes(const struct transfer *transfer) {
 
 /* More bytes. false: they do not come, which is in the log. */
 static bool fill(struct transfer *transfer) {
-    struct sync *sync = transfer->sync;
-    struct sync_progress *progress = sync->environment.progress;
+    const struct sync *sync = transfer->sync;
+    size_t count;
     memmove(transfer->buffer, transfer->buffer + transfer->begin, transfer->end - transfer->begin);
     transfer->end -= transfer->begin;
     transfer->begin = 0;
     size_t wanted = BUFFER_BYTES - transfer->end;
     if (!sync->by_mark && sync->size - transfer->received < (int64_t)wanted)
         wanted = (size_t)(sync->size - transfer->received);
-    ssize_t n = sync_read(sync, transfer->buffer + transfer->end, wanted);
-    if (n <= 0) {
-        tell_failure(sync, "I/O error trying to sync with MASTER");
+    if (!receive(transfer, transfer->buffer + transfer->end, wanted, &count))
         return false;
-    }
-    transfer->end += (size_t)n;
-    transfer->received += n;
-    atomic_store_explicit(&progress->received_bytes, transfer->received, memory_order_relaxed);
-    atomic_fetch_add_explicit(&progress->all_bytes, (uint64_t)n, memory_order_relaxed);
+    transfer->end += count;
     if (sync->by_mark)
         transfer->over = transfer->end >= HISTORY_ID_LENGTH &&
                          memcmp(transfer->buffer + transfer->end - HISTORY_ID_LENGTH, sync->mark,
@@ -137,12 +166,52 @@ static bool fill(struct transfer *transfer) {
     return true;
 }
 
+/* --- Blocks ----------------------------------------------------------------------------------- */
+
+static bool receive_all(struct transfer *transfer, char *data, size_t length) {
+    size_t count;
+    for (size_t done = 0; done < length; done += count)
+        if (!receive(transfer, data + done, length - done, &count))
+            return false;
+    return true;
+}
+
+static bool tell_corrupt(struct transfer *transfer, int error) {
+    transfer->corrupt = true;
+    log_write(LOG_LEVEL_WARNING, "Corrupt snapshot from MASTER, at byte %lld: %s",
+              (long long)transfer->received, rdb_block_error_text(error));
+    return false;
+}
+
+/* The next block, opened. All of the one before has been handed on. */
+static bool fill_block(struct transfer *transfer) {
+    char header[RDB_BLOCK_HEADER_BYTES];
+    struct rdb_block block;
+    if (!receive_all(transfer, header, sizeof header))
+        return false;
+    int error = rdb_block_read_header(header, &block);
+    if (error)
+        return tell_corrupt(transfer, error);
+    if (!receive_all(transfer, transfer->payload, block.payload_bytes))
+        return false;
+    error = rdb_block_open(&block, transfer->payload, transfer->opened, transfer->buffer);
+    if (error)
+        return tell_corrupt(transfer, error);
+    transfer->begin = 0;
+    transfer->end = block.plain_bytes;
+    transfer->opened += block.plain_bytes;
+    transfer->over = block.flags & RDB_BLOCK_LAST;
+    return true;
+}
+
+/* --- What is handed on ------------------------------------------------------------------------ */
+
 ssize_t transfer_read(void *context, void *data, size_t room) {
     struct transfer *transfer = context;
     while (ready_bytes(transfer) == 0) {
         if (transfer->over)
             return 0;
-        if (!fill(transfer))
+        if (!(transfer->payload ? fill_block(transfer) : fill(transfer)))
             return -EIO;
     }
     size_t n = ready_bytes(transfer);
@@ -150,6 +219,10 @@ ssize_t transfer_read(void *context, void *data, size_t room) {
     memcpy(data, transfer->buffer + transfer->begin, n);
     transfer->begin += n;
     return (ssize_t)n;
+}
+
+enum sync_result transfer_failure(const struct transfer *transfer) {
+    return transfer->corrupt ? SYNC_FAILED : SYNC_BROKEN;
 }
 
 bool transfer_finish(struct transfer *transfer) {
@@ -255,5 +328,5 @@ enum sync_result transfer_to_file(struct transfer *transfer, const char *name) {
     close(file.fd);
     if (file.path[0])
         unlink(file.path);
-    return received ? SYNC_LOADED : SYNC_BROKEN;
+    return received ? SYNC_LOADED : transfer_failure(transfer);
 }

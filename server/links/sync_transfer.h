@@ -18,6 +18,9 @@ uint64_t transfer_bytes(const struct transfer *transfer);
 ssize_t transfer_read(void *transfer, void *data, size_t room);
 /* All that is wanted has been read: goes on to the end. false: that does not come. */
 bool transfer_finish(struct transfer *transfer);
+/* What an attempt comes to whose transfer failed: a primary that sends what it should not is not
+ * asked again at once. */
+enum sync_result transfer_failure(const struct transfer *transfer);
 /* All of it into a file of this name: SYNC_LOADED (it can be), SYNC_BROKEN or SYNC_FAILED. */
 enum sync_result transfer_to_file(struct transfer *transfer, const char *name);
 

@@ -150,6 +150,7 @@ Test(psync, capabilities_are_known_by_name_and_others_ignored) {
     cr_assert_eq(psync_capability("eof"), PSYNC_CAPABILITY_EOF);
     cr_assert_eq(psync_capability("PSYNC2"), PSYNC_CAPABILITY_PSYNC2);
     cr_assert_eq(psync_capability("slotwise-lz4-1"), PSYNC_CAPABILITY_FRAMES);
+    cr_assert_eq(psync_capability("slotwise-blocks-1"), PSYNC_CAPABILITY_BLOCKS);
     cr_assert_eq(psync_capability("lz4"), 0, "another server's compression");
     cr_assert_eq(psync_capability(""), 0);
 }

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "replication/psync.h"
+#include "replication/rdb_block.h"
 #include "server/base/log.h"
 #include "server/links/sync_private.h"
 
@@ -126,6 +128,67 @@ Test(sync_transfer, what_breaks_off) {
     hang_up();
     cr_assert_eq(read_all(transfer, got, sizeof got), -1);
     cr_assert_not(transfer_finish(transfer));
+    transfer_free(transfer);
+}
+
+/* Two blocks and the end, on the wire; returns their length. */
+static size_t make_blocks(char *wire) {
+    struct rdb_block_packer *packer = rdb_block_packer_create();
+    size_t length =
+        rdb_block_pack(packer, "hello hello hello hello hello ", 30, RDB_BLOCK_FAST, wire);
+    length += rdb_block_pack(packer, "world", 5, RDB_BLOCK_FAST, wire + length);
+    length += rdb_block_pack_last(packer, wire + length);
+    rdb_block_packer_destroy(packer);
+    return length;
+}
+
+Test(sync_transfer, in_blocks) {
+    char wire[256], got[64];
+    say_text("\n$" PSYNC_BLOCKS_NAME "\r\n");
+    size_t length = make_blocks(wire);
+    say(wire, length);
+    say_text("STREAM");
+    struct transfer *transfer = transfer_begin(&sync_attempt, "disk");
+    cr_assert_not_null(transfer);
+    cr_assert_eq(transfer_bytes(transfer), RDB_SIZE_UNKNOWN);
+    cr_assert_eq(read_all(transfer, got, 7), 35);
+    cr_assert_arr_eq(got, "hello hello hello hello hello world", 35);
+    cr_assert(transfer_finish(transfer));
+    cr_assert_eq(atomic_load(&progress.received_bytes), (int64_t)length);
+    transfer_free(transfer);
+    /* Nothing of what follows was taken. */
+    cr_assert_eq(recv(sync_attempt.fd, got, sizeof got, 0), 6);
+    cr_assert_arr_eq(got, "STREAM", 6);
+}
+
+Test(sync_transfer, blocks_that_break_off) {
+    char wire[256], got[64];
+    size_t length = make_blocks(wire);
+    for (size_t cut = 0; cut < length; cut++) {
+        int ends[2];
+        say_text("$" PSYNC_BLOCKS_NAME "\r\n");
+        say(wire, cut);
+        hang_up();
+        struct transfer *transfer = transfer_begin(&sync_attempt, "disk");
+        cr_assert_eq(read_all(transfer, got, sizeof got), -1);
+        cr_assert_eq(transfer_failure(transfer), SYNC_BROKEN, "to be tried at once");
+        transfer_free(transfer);
+        close(sync_attempt.fd);
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        sync_attempt.fd = ends[0];
+        primary = ends[1];
+    }
+}
+
+Test(sync_transfer, blocks_that_are_none) {
+    char wire[256], got[64];
+    size_t length = make_blocks(wire);
+    wire[length / 2] ^= 1;
+    say_text("$" PSYNC_BLOCKS_NAME "\r\n");
+    say(wire, length);
+    struct transfer *transfer = transfer_begin(&sync_attempt, "disk");
+    cr_assert_eq(read_all(transfer, got, sizeof got), -1);
+    cr_assert_eq(transfer_failure(transfer), SYNC_FAILED, "to be tried in a while");
     transfer_free(transfer);
 }
 
