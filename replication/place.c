@@ -53,6 +53,11 @@ void place_restored(struct place *place, struct history *history, const char *id
     place_loaded(place, history, id, offset, database);
 }
 
+void place_resumed(struct history *history, const char *id, uint64_t offset) {
+    history_adopt(history, id, offset);
+    history_promote(history);
+}
+
 void place_unlogged(struct history *history) {
     history_new_id(history);
 }

@@ -18,6 +18,8 @@
  *   place_promoted   REPLICAOF NO ONE   the id becomes the    no            are dropped, stays
  *                                       second, another id
  *   place_restored   from a file        the file's            yes           there are none
+ *   place_resumed    the same, but it is another id, the      no            there are none
+ *                    a primary           file's is the second
  *   place_unlogged   a primary begins   another id, no        no            there are none
  *                    a backlog, or has  second
  *                    lost the last one
@@ -57,6 +59,7 @@ void place_loaded(struct place *place, struct history *history, const char *id, 
 void place_emptied(struct place *place, struct history *history);
 void place_restored(struct place *place, struct history *history, const char *id, uint64_t offset,
                     unsigned database);
+void place_resumed(struct history *history, const char *id, uint64_t offset);
 void place_unlogged(struct history *history);
 
 /* Whether a backlog that nobody has read for so long is to go: repl-backlog-ttl, 0: never. */

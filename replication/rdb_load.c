@@ -341,10 +341,13 @@ static int load_key(void *context, struct rdb_reader *reader, const struct rdb_e
     int delay_us = atomic_load_explicit(&loader->progress->key_delay_us, memory_order_relaxed);
     if (UNLIKELY(delay_us != 0))
         delay(loader, delay_us);
-    if (is_over(loader, entry))
-        loader->expired++;
-    else
+    if (!is_over(loader, entry)) {
         hand_over(loader, entry, value, length);
+        return 0;
+    }
+    loader->expired++;
+    if (loader->options->expired)
+        loader->options->expired(loader->options->context, loader->info, entry);
     return 0;
 }
 

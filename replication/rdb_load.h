@@ -19,6 +19,13 @@ struct rdb_load_progress {
     _Atomic int key_delay_us;
 };
 
+/* What the file says of the stream of effects that it is a state of. */
+struct rdb_load_info {
+    char replication_id[41]; /* "": it says nothing */
+    int64_t replication_offset;
+    int stream_database; /* -1: none */
+};
+
 struct rdb_load_options {
     struct keyspace *keyspace;
     unsigned threads; /* that insert; at least 1 */
@@ -31,16 +38,12 @@ struct rdb_load_options {
     bool replace;      /* a key that is there already gives way; else it is an error */
     bool checksum;
     uint64_t string_bytes; /* the longest string */
+    /* A key that is not loaded since it is over; on the calling thread. info is what the file has
+     * said so far, which it says before any key. NULL: nobody wants to know. */
+    void (*expired)(void *context, const struct rdb_load_info *info, const struct rdb_entry *key);
     /* A line for the log. */
     void (*note)(void *context, bool warning, const char *text);
     void *context;
-};
-
-/* What the file says of the stream of effects that it is a state of. */
-struct rdb_load_info {
-    char replication_id[41]; /* "": it says nothing */
-    int64_t replication_offset;
-    int stream_database; /* -1: none */
 };
 
 enum rdb_load_result {

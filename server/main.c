@@ -32,6 +32,7 @@
 #include "server/crash.h"
 #include "server/dispatch/background_work.h"
 #include "server/dispatch/slowlog.h"
+#include "server/links/primary_stream.h"
 #include "server/persistence/loading.h"
 #include "server/process.h"
 #include "server/watchdog.h"
@@ -462,8 +463,13 @@ static void announce(struct server *server) {
     process_notify_systemd(server, "STATUS=Ready to accept connections\nREADY=1\n");
 }
 
-/* The file's place in a history is where a replica goes on. A server that cannot load its data must
- * not go on without it. */
+/* Some old versions write a database of -1 where they have no place. */
+static bool has_place(const struct rdb_load_info *info) {
+    return info->replication_id[0] && info->stream_database >= 0 && info->replication_offset >= 0;
+}
+
+/* The file's place in a history is where a replica goes on, and from where the replicas of a
+ * primary may. A server that cannot load its data must not go on without it. */
 static void loaded(void *context, const struct rdb_load_info *info) {
     struct server *server = context;
     if (!info) {
@@ -471,11 +477,21 @@ static void loaded(void *context, const struct rdb_load_info *info) {
         process_remove_pid_file(server);
         _exit(1);
     }
-    if (replication_is_replica(&server->replication) && info->replication_id[0] &&
-        info->stream_database >= 0 && info->replication_offset >= 0)
+    if (has_place(info) && replication_is_replica(&server->replication))
         replica_adopt_place(&server->replica, info->replication_id,
                             (uint64_t)info->replication_offset, (unsigned)info->stream_database);
+    else if (has_place(info))
+        primary_resume(&server->primary, info->replication_id, (uint64_t)info->replication_offset);
     announce(server);
+}
+
+/* Only a primary leaves out what has expired. */
+static void expired_in_file(void *context, const struct rdb_load_info *info,
+                            const struct rdb_entry *key) {
+    struct server *server = context;
+    if (has_place(info))
+        primary_load_expired(&server->primary, (uint64_t)info->replication_offset, key->database,
+                             key->key, key->key_length);
 }
 
 /* Workers answer while the data set is being loaded. */
@@ -488,7 +504,7 @@ static int serve(struct server *server) {
     int error = create_workers(server);
     atomic_store(&server->startup_bytes, memory_used_bytes());
     if (error == 0 && to_load)
-        error = loading_start(&server->persistence, loaded, server);
+        error = loading_start(&server->persistence, expired_in_file, loaded, server);
     else if (error == 0)
         announce(server);
     if (error)

@@ -4,6 +4,7 @@
 #include "server/base/log.h"
 #include "server/clients/loop.h"
 #include "server/config/config.h"
+#include "server/links/primary_stream.h"
 
 uint64_t server_dirty(const struct server *server) {
     uint64_t dirty = 0;
@@ -13,8 +14,8 @@ uint64_t server_dirty(const struct server *server) {
     return dirty;
 }
 
-/* A replica's place is that of what it has applied. */
-void server_saving_state(const struct server *server, struct saving_state *result) {
+/* A replica's place is that of what it has applied, a primary's that of what it has written. */
+void server_saving_state(struct server *server, struct saving_state *result) {
     const struct replica *replica = &server->replica;
     const struct history *history = &server->replication.history;
     const struct primary_surroundings *around = &server->primary.around;
@@ -25,6 +26,9 @@ void server_saving_state(const struct server *server, struct saving_state *resul
         state.replication_offset = atomic_load(&history->offset);
         state.database = replica->connected ? around->stream_database(around->context)
                                             : server->replication.place.database;
+    } else if (!replication_is_replica(&server->replication) && server->primary.on) {
+        state.replication_id = history->id;
+        state.replication_offset = primary_stream_place(&server->primary, &state.database);
     }
     *result = state;
 }
@@ -57,6 +61,10 @@ bool server_shutdown_saves(const struct server *server, unsigned flags) {
 
 bool server_shut_down(struct server *server, unsigned flags) {
     if (server_shutdown_saves(server, flags)) {
+        unsigned replicas, in_step;
+        /* What is saved is where replicas stop: nothing of our own comes into the stream later. */
+        if (!(flags & CONFIG_SHUTDOWN_NOW))
+            primary_last_words(&server->primary, &replicas, &in_step);
         log_write(LOG_LEVEL_NOTICE, "Saving the final RDB snapshot before exiting.");
         bool saved = server_save(server) == 0;
         if (!saved && !(flags & CONFIG_SHUTDOWN_FORCE)) {
@@ -66,6 +74,7 @@ bool server_shut_down(struct server *server, unsigned flags) {
         if (!saved)
             log_write(LOG_LEVEL_WARNING, "Error trying to save the DB. Exit anyway.");
         /* What would be done from now on would be lost. */
+        server->primary.no_pings = true;
         pause_begin(&server->pause, PAUSE_FOR_SHUTDOWN, PAUSE_WITHOUT_END, true);
     }
     atomic_store(&server->shutdown_now, (flags & CONFIG_SHUTDOWN_NOW) != 0);

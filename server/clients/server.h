@@ -109,7 +109,7 @@ void server_call_attention(struct server *server);
  * logged. */
 int server_save(struct server *server);
 /* In an exclusive section: what a save of now is the state of. */
-void server_saving_state(const struct server *server, struct saving_state *result);
+void server_saving_state(struct server *server, struct saving_state *result);
 /* Whether a shutdown with these CONFIG_SHUTDOWN_ flags writes the RDB file first. Any thread. */
 bool server_shutdown_saves(const struct server *server, unsigned flags);
 /* Saves, if so, and stops accepting and ends the process in order. In an exclusive section if it

@@ -372,6 +372,7 @@ void primary_destroy(struct primary *primary) {
         link_remove(primary, link);
     }
     backlog_destroy(primary->backlog);
+    backlog_destroy(primary->load_backlog);
     commit_log_free(primary->log);
     pthread_mutex_destroy(&primary->lock);
 }

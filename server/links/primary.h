@@ -29,7 +29,7 @@ struct config;
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around);
 /* The process ends, and no client writes any more: how many replicas get the stream, and how many
- * of them have acknowledged all of it; asks them to. In turns of worker 0. */
+ * of them have acknowledged all of it; asks them to. In turns of worker 0, or in a section. */
 void primary_last_words(struct primary *primary, unsigned *replicas, unsigned *in_step);
 /* No worker runs any more: no round begins from here on. Before the walker ends. */
 void primary_stop(struct primary *primary);

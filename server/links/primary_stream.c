@@ -16,11 +16,11 @@ void primary_append_command(struct primary *primary, const char *text, bool cont
     backlog_append(primary->backlog, text, strlen(text), continued);
 }
 
-static void append_select(struct primary *primary, unsigned database) {
+static void append_select(struct backlog *backlog, unsigned database) {
     char number[12], text[64];
     int digits = snprintf(number, sizeof number, "%u", database);
-    snprintf(text, sizeof text, "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, number);
-    primary_append_command(primary, text, true);
+    int length = snprintf(text, sizeof text, "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, number);
+    backlog_append(backlog, text, (size_t)length, true);
 }
 
 void primary_publish_offset(struct primary *primary) {
@@ -43,7 +43,7 @@ bool primary_merge(struct primary *primary, size_t max_bytes) {
     size_t bytes = 0;
     while (bytes < max_bytes && commit_log_next(primary->log, &entry)) {
         if ((int)entry.first_database != primary->stream_database)
-            append_select(primary, entry.first_database);
+            append_select(primary->backlog, entry.first_database);
         backlog_append(primary->backlog, entry.data, entry.length, false);
         primary->stream_database = (int)entry.last_database;
         bytes += entry.length;
@@ -60,6 +60,12 @@ uint64_t primary_stream_cut(struct primary *primary) {
     if (!primary_is_replica(primary))
         primary_merge(primary, SIZE_MAX);
     primary->stream_database = -1;
+    return backlog_end_offset(primary->backlog);
+}
+
+uint64_t primary_stream_place(struct primary *primary, unsigned *database) {
+    primary_merge(primary, SIZE_MAX);
+    *database = primary->stream_database < 0 ? 0 : (unsigned)primary->stream_database;
     return backlog_end_offset(primary->backlog);
 }
 
@@ -80,6 +86,40 @@ void primary_turn_on(struct primary *primary) {
     primary->last_ping_ms = clock_monotonic_us() / 1000; /* the first comes after a period */
     if (!primary_is_replica(primary)) /* else it is off, and others may look at it now */
         primary_set_logging(primary);
+    publish_merged(primary);
+}
+
+/* --- What a file begins with ------------------------------------------------------------------ */
+
+void primary_load_expired(struct primary *primary, uint64_t offset, unsigned database,
+                          const char *key, size_t length) {
+    char text[64];
+    if (!primary->load_backlog) {
+        primary->load_backlog = backlog_create((size_t)config_current()->repl_backlog_size, offset);
+        primary->load_database = -1;
+    }
+    struct backlog *backlog = primary->load_backlog;
+    if (primary->load_database != (int)database)
+        append_select(backlog, database);
+    primary->load_database = (int)database;
+    bool unlink = atomic_load(&primary->around.keyspace->door.unlink_expired);
+    int head = snprintf(text, sizeof text, "*2\r\n%s\r\n$%zu\r\n",
+                        unlink ? "$6\r\nUNLINK" : "$3\r\nDEL", length);
+    backlog_append(backlog, text, (size_t)head, true);
+    backlog_append(backlog, key, length, true);
+    backlog_append(backlog, "\r\n", 2, false);
+}
+
+void primary_resume(struct primary *primary, const char *id, uint64_t offset) {
+    struct backlog *loaded = primary->load_backlog;
+    primary->load_backlog = NULL;
+    place_resumed(primary_history(primary), id, offset);
+    primary_turn_on(primary);
+    if (!loaded)
+        return;
+    backlog_destroy(primary->backlog);
+    primary->backlog = loaded;
+    backlog_resize(loaded, (size_t)config_current()->repl_backlog_size); /* as it is by now */
     publish_merged(primary);
 }
 

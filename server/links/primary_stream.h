@@ -30,6 +30,16 @@ void primary_publish_offset(struct primary *primary);
 /* The offset of the stream with all that has been committed; the next entry selects its database
  * anew. In a section. */
 uint64_t primary_stream_cut(struct primary *primary);
+/* The same, but who goes on from there knows the database. It is on, and a primary. */
+uint64_t primary_stream_place(struct primary *primary, unsigned *database);
+
+/* The process begins with what a file has, and the file has a place in a history. */
+/* A key in it was over already: replicas that go on from it have to hear of that. On the thread
+ * that loads, before primary_resume. */
+void primary_load_expired(struct primary *primary, uint64_t offset, unsigned database,
+                          const char *key, size_t length);
+/* All has been loaded. On that thread, in a section. */
+void primary_resume(struct primary *primary, const char *id, uint64_t offset);
 
 /* Runs function(primary) on a thread of its own, for what needs an exclusive section; the one
  * before has done its work. false: no thread. */

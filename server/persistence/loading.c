@@ -90,7 +90,10 @@ static void *load_main(void *context) {
     return NULL;
 }
 
-int loading_start(struct persistence *persistence, loading_done *done, void *context) {
+int loading_start(struct persistence *persistence, loading_expired *expired, loading_done *done,
+                  void *context) {
+    persistence->load_options.expired = expired;
+    persistence->load_options.context = context;
     persistence->load_done = done;
     persistence->load_context = context;
     int error = pthread_create(&persistence->load_thread, NULL, load_main, persistence);

@@ -14,6 +14,9 @@
 /* On the load's own thread, when it has ended otherwise than by being stopped: in an exclusive
  * section if it has loaded (info NULL: it has not), before anybody is served. */
 typedef void loading_done(void *context, const struct rdb_load_info *info);
+/* On the same thread before that, for each key that is over (rdb_load.h). */
+typedef void loading_expired(void *context, const struct rdb_load_info *info,
+                             const struct rdb_entry *key);
 
 struct persistence {
     /* Set once before threads exist. */

@@ -80,6 +80,12 @@ Test(place, a_promotion_keeps_the_old_id_as_the_second) {
     expect(NULL, ID_A, 301, 300, false, 3);
 }
 
+Test(place, a_primary_that_begins_again_goes_on_from_its_file) {
+    begin(false);
+    place_resumed(&history, ID_C, 1000);
+    expect(NULL, ID_C, 1001, 1000, false, 3);
+}
+
 Test(place, what_is_in_no_stream_has_an_id_of_its_own) {
     begin(false);
     place_unlogged(&history);
