@@ -34,6 +34,7 @@ static const char usage[] =
     "      --key-prefix TEXT    (key:)\n"
     "      --hash-tag TEXT      prefix {TEXT}: all keys in one slot\n"
     "  -v, --value-bytes N[-M]  length of a value, fixed or uniform in a range (64)\n"
+    "      --incompressible     values of random bytes that hardly ever repeat, not of letters\n"
     "  -r, --ratio S:G          S SETs to G GETs\n"
     "  -o, --op NAME[:WEIGHT[:COMMAND]]\n"
     "                           adds to the mix: get, set, incr, mgetN, msetN, or any name with a "
@@ -58,6 +59,7 @@ enum long_only {
     OPT_KEY_BYTES = 1000,
     OPT_KEY_PREFIX,
     OPT_HASH_TAG,
+    OPT_INCOMPRESSIBLE,
     OPT_LOAD,
     OPT_SETUP,
     OPT_VERIFY,
@@ -89,6 +91,7 @@ static const struct option long_options[] = {
     {"value-bytes", required_argument, NULL, 'v'},
     {"ratio", required_argument, NULL, 'r'},
     {"op", required_argument, NULL, 'o'},
+    {"incompressible", no_argument, NULL, OPT_INCOMPRESSIBLE},
     {"load", required_argument, NULL, OPT_LOAD},
     {"setup", required_argument, NULL, OPT_SETUP},
     {"verify", no_argument, NULL, OPT_VERIFY},
@@ -283,6 +286,9 @@ static void parse_text_option(struct options *options, int option, char *text) {
             die("more than %d --setup", OPTIONS_MAX_SETUP);
         }
         options->setup[options->setup_count++] = text;
+        break;
+    case OPT_INCOMPRESSIBLE:
+        options->incompressible = true;
         break;
     case OPT_VERIFY:
         options->verify = true;

@@ -47,6 +47,7 @@ struct options {
     const char *setup[OPTIONS_MAX_SETUP]; /* commands sent once on each connection */
     unsigned setup_count;
     bool verify;
+    bool incompressible;
     uint64_t seed;
     int server_pid;         /* 0: CPU use is not measured */
     unsigned timeline_ms;   /* 0: no timeline */

@@ -10,11 +10,14 @@
 #include "bench/client/zipf.h"
 #include "bench/common/net.h"
 
-#define NUMBER_DIGITS     12
-#define POOL_START_COUNT  (1U << 16) /* places at which a value may start in the pool */
-#define ZIPF_SAMPLE_COUNT (1ULL << 22)
-#define MAX_PATCHES       1024
-#define MAX_BATCH_BYTES   (1ULL << 31)
+#define NUMBER_DIGITS      12
+/* Places at which a value may start in the pool; of incompressible values so many that those of
+ * the last 64 KB, which LZ4 looks at, hardly ever overlap. */
+#define POOL_START_COUNT   (1U << 16)
+#define POOL_RANDOM_STARTS (1U << 24)
+#define ZIPF_SAMPLE_COUNT  (1ULL << 22)
+#define MAX_PATCHES        1024
+#define MAX_BATCH_BYTES    (1ULL << 31)
 
 static char four_digits[10000][4];
 
@@ -43,7 +46,7 @@ static inline void write_digits(char *end, uint64_t number, unsigned digits) {
 void workload_value(const struct workload *workload, uint64_t key, const char **data,
                     size_t *length) {
     uint64_t random = random_mix(~key);
-    *data = workload->pool + (random & (POOL_START_COUNT - 1));
+    *data = workload->pool + (random & (workload->pool_starts - 1));
     *length = workload->value_bytes_min;
     if (workload->value_bytes_spread > 1) {
         *length += random_below(random, workload->value_bytes_spread);
@@ -262,13 +265,16 @@ static void compile_operation(struct compiler *compiler, const struct operation_
 }
 
 static void fill_pool(struct workload *workload, const struct options *options) {
-    size_t length = POOL_START_COUNT + (size_t)options->value_bytes_max;
+    workload->pool_starts = options->incompressible ? POOL_RANDOM_STARTS : POOL_START_COUNT;
+    size_t length = workload->pool_starts + (size_t)options->value_bytes_max;
     workload->pool = malloc(length);
     if (workload->pool == NULL) {
         die("out of memory");
     }
     for (size_t i = 0; i < length; i++) {
-        workload->pool[i] = (char)('a' + random_below(random_mix(i), 26));
+        uint64_t random = random_mix(i);
+        workload->pool[i] =
+            (char)(options->incompressible ? random & 0xff : 'a' + random_below(random, 26));
     }
 }
 

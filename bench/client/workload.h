@@ -64,7 +64,8 @@ struct workload {
     uint32_t draws_per_request;
     uint32_t *zipf_samples;
     uint64_t zipf_mask;
-    char *pool; /* random letters of which values are cut */
+    char *pool;         /* random letters, or bytes, of which values are cut */
+    size_t pool_starts; /* places at which one may start; a power of two */
     size_t max_command_bytes;
 };
 

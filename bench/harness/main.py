@@ -23,7 +23,7 @@ BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(BENCH)
 sys.path.insert(0, BENCH)
 
-from harness import bakeoff, callgrind, footprint, page, results, slowest, stages, suites  # noqa: E402
+from harness import bakeoff, callgrind, footprint, page, replication, results, slowest, stages, suites  # noqa: E402
 from harness.client import ClientError  # noqa: E402
 from harness.context import Context  # noqa: E402
 from harness.processes import Spec, Unavailable, stop_all  # noqa: E402
@@ -44,6 +44,7 @@ SUITES = {
     "stages": stages.stages,
     "backends": suites.backends,
     "bakeoff": bakeoff.bakeoff,
+    **replication.SUITES,
 }
 DEFAULT_SUITES = ["pipeline64", "pipeline1", "mget", "ttl", "values", "halfload", "memory", "idle", "connections"]
 QUICK = {"rounds": 1, "seconds": 0.2, "warmup": 0.05, "keys": 20000, "memory_keys": 100000, "idle_seconds": 0.5}

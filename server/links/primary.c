@@ -216,6 +216,7 @@ static void ask_for_acknowledgements(struct primary *primary) {
     primary_append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n", false);
     primary->acknowledge_asked = true;
     primary_publish_offset(primary);
+    backlog_flush(primary->backlog); /* somebody waits: not for a frame that is full, too */
 }
 
 /* Ends the waits that are over. Asks for acknowledgements for the others. */

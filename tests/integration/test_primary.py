@@ -130,6 +130,25 @@ def test_wait(start, replica_of):
 
 
 @pytest.mark.slotwise
+def test_wait_does_not_wait_for_a_full_frame(start):
+    """Compared with replicas that get the stream as it is."""
+    took = {"yes": [], "no": []}
+    primaries = {choice: start({**NO_DELAY, "repl-compression": choice}, threads=2) for choice in took}
+    for primary in primaries.values():
+        wait_for_link(start({"replicaof": ("127.0.0.1", primary.port)}, threads=2))
+    clients = {choice: client_of(primary) for choice, primary in primaries.items()}
+    for i in range(400):
+        for choice, client in clients.items():
+            client.set("a", i)
+            began = time.monotonic()
+            assert client.execute_command("WAIT", 1, 0) == 1
+            took[choice].append(time.monotonic() - began)
+    for client in clients.values():
+        client.close()
+    assert sorted(took["yes"])[200] < 3 * sorted(took["no"])[200]
+
+
+@pytest.mark.slotwise
 def test_a_replica_that_reads_nothing_holds_up_nobody(start, replica_of):
     primary = start({**NO_DELAY, "repl-backlog-size": "1mb"}, threads=2)
     silent = RawClient(port=primary.port)
