@@ -129,12 +129,15 @@ static void free_first(struct backlog *backlog) {
         buffer_put(backlog, buffer, capacity);
 }
 
+static inline bool may_retain_less(const struct backlog *backlog) {
+    const struct backlog_block *block = backlog->retained;
+    return block != backlog->last && backlog->retained_bytes - block->cost >= backlog->size &&
+           backlog->retained_plain_bytes - block->length >= backlog->size;
+}
+
 static void retain_less(struct backlog *backlog) {
-    while (backlog->retained != backlog->last) {
+    while (may_retain_less(backlog)) {
         struct backlog_block *block = backlog->retained;
-        if (backlog->retained_bytes - block->cost < backlog->size ||
-            backlog->retained_plain_bytes - block->length < backlog->size)
-            break;
         backlog->retained = block->next;
         backlog->retained_bytes -= block->cost;
         backlog->retained_plain_bytes -= block->length;
@@ -216,7 +219,23 @@ static void seal(struct backlog *backlog) {
             backlog_move_on(cursor);
 }
 
+/* An entry that ends no frame and no block, as most do. */
+static inline bool append_short(struct backlog *backlog, const char *data, size_t length) {
+    struct backlog_block *block = backlog->last;
+    if (!block_append_short(block, data, length))
+        return false;
+    backlog->end += length;
+    backlog->retained_plain_bytes += length;
+    backlog->retained_bytes += length; /* as backlog_account: the open block is always retained */
+    block->cost += length;
+    if (UNLIKELY(may_retain_less(backlog) || backlog->first != backlog->retained))
+        backlog_trim(backlog);
+    return true;
+}
+
 void backlog_append(struct backlog *backlog, const char *data, size_t length, bool continued) {
+    if (LIKELY(!backlog->in_entry && !continued) && LIKELY(append_short(backlog, data, length)))
+        return;
     bool starts = !backlog->in_entry;
     while (length > 0) {
         if (backlog->last->length == backlog->last->capacity)

@@ -12,6 +12,8 @@
 #include "engine/assert.h"
 #include "engine/memory.h"
 
+#define APPEND_AHEAD_BYTES 512
+
 struct backlog_job {
     struct backlog_block *block; /* NULL: it is gone, plain is ours. The owner's thread only. */
     char *plain;
@@ -43,6 +45,18 @@ static void cut(struct backlog_block *block, bool continued) {
 
 static size_t last_cut(const struct backlog_cuts *cuts) {
     return cuts->count == 0 ? 0 : cuts->at[cuts->count - 1] & ~BACKLOG_CUT_CONTINUED;
+}
+
+bool block_append_short(struct backlog_block *block, const char *data, size_t length) {
+    size_t pending = block->length - last_cut(&block->cuts);
+    if (block->capacity - block->length < length || pending + length > BACKLOG_FRAME_PLAIN_MAX)
+        return false;
+    char *to = block->plain + block->length;
+    memcpy(to, data, length);
+    __builtin_prefetch(to + APPEND_AHEAD_BYTES, 1);
+    block->length += length;
+    block->cuts.ends_in_entry = false;
+    return true;
 }
 
 size_t block_append(struct backlog_block *block, const char *data, size_t length, bool starts,

@@ -74,6 +74,8 @@ char *block_destroy(struct backlog_block *block);
  * behind all of data the entry goes on. */
 size_t block_append(struct backlog_block *block, const char *data, size_t length, bool starts,
                     bool continues);
+/* Takes a whole entry if it ends neither a frame nor the block. false: it does. */
+bool block_append_short(struct backlog_block *block, const char *data, size_t length);
 /* The end of the next frame that starts at `from`; 0: there is none yet. What lies before
  * `flushed` need not wait for a full frame: the open block then ends in a shorter one. */
 size_t block_next_cut(const struct backlog_block *block, size_t from, size_t flushed,

@@ -15,6 +15,10 @@
 #define CHUNK_BYTES      ((size_t)64 * 1024) /* with its header */
 #define LANE_CHUNKS_KEPT 64                  /* unused ones: 4 MB */
 #define CACHE_LINE       64
+#define COPY_INLINE_MAX  256
+#define ARGUMENT_EXTRA   25                /* "$18446744073709551615\r\n" and "\r\n" */
+#define EXACT_BYTES      (CHUNK_BYTES / 8) /* what may be longer is measured before it is encoded */
+#define AHEAD_LINES      3
 
 struct header {
     uint64_t number;
@@ -164,14 +168,19 @@ static char *lane_reserve(struct lane *lane, size_t length) {
     return lane->last->data + lane->used + sizeof(struct header);
 }
 
-static void lane_publish(struct lane *lane, const struct header *header) {
-    memcpy(lane->last->data + lane->used, header, sizeof *header);
+static inline void lane_publish(struct lane *lane, const struct header *header) {
+    char *data = lane->last->data + lane->used;
     size_t bytes = sizeof *header + ((header->length + 7) & ~(size_t)7);
+    memcpy(data, header, sizeof *header);
     lane->used += bytes;
     atomic_store_explicit(&lane->last->published, lane->used, memory_order_release);
     atomic_store_explicit(&lane->written_bytes,
                           atomic_load_explicit(&lane->written_bytes, memory_order_relaxed) + bytes,
                           memory_order_relaxed);
+    /* Lines of the next entry, so that they are here when it comes: taking its number waits until
+     * all that was stored before has got its line. */
+    for (size_t line = 1; line <= AHEAD_LINES; line++)
+        __builtin_prefetch(data + bytes + line * CACHE_LINE, 1);
 }
 
 /* --- Encoding --------------------------------------------------------------------------------- */
@@ -185,34 +194,57 @@ static inline size_t digits(uint64_t number) {
     return count + (number >= 10) + (number >= 100);
 }
 
-static char *put(char *to, const char *data, size_t length) {
-    memcpy(to, data, length);
+/* Two pieces that overlap. */
+#define PUT_TWICE(bytes)                                                                           \
+    do {                                                                                           \
+        memcpy(to, data, bytes);                                                                   \
+        memcpy(to + length - (bytes), data + length - (bytes), bytes);                             \
+    } while (0)
+
+/* Most of what is copied is short, and a call costs more than the copy. */
+static inline char *put(char *to, const char *data, size_t length) {
+    if (UNLIKELY(length > 64))
+        memcpy(to, data, length);
+    else if (length >= 32)
+        PUT_TWICE(32);
+    else if (length >= 16)
+        PUT_TWICE(16);
+    else if (length >= 8)
+        PUT_TWICE(8);
+    else if (length >= 4)
+        PUT_TWICE(4);
+    else if (length >= 2)
+        PUT_TWICE(2);
+    else if (length == 1)
+        *to = *data;
     return to + length;
 }
 
-/* "*12\r\n" */
+#define TEN(tens)                                                                                  \
+    tens "0\r\n", tens "1\r\n", tens "2\r\n", tens "3\r\n", tens "4\r\n", tens "5\r\n",            \
+        tens "6\r\n", tens "7\r\n", tens "8\r\n", tens "9\r\n"
+static const char numbers[100][4] = {TEN(""),  TEN("1"), TEN("2"), TEN("3"), TEN("4"),
+                                     TEN("5"), TEN("6"), TEN("7"), TEN("8"), TEN("9")};
+
+/* "*12\r\n". May write a byte more, which belongs to what follows. */
 static inline char *put_length(char *to, char kind, uint64_t number) {
     *to++ = kind;
-    if (LIKELY(number < 10)) {
-        *to++ = (char)('0' + number);
-    } else if (LIKELY(number < 100)) {
-        *to++ = (char)('0' + number / 10);
-        *to++ = (char)('0' + number % 10);
-    } else {
-        size_t count = digits(number);
-        for (size_t i = count; i > 0; i--, number /= 10)
-            to[i - 1] = (char)('0' + number % 10);
-        to += count;
+    if (LIKELY(number < 100)) {
+        memcpy(to, numbers[number], 4);
+        return to + 3 + (number >= 10);
     }
-    memcpy(to, "\r\n", 2);
-    return to + 2;
+    size_t count = digits(number);
+    for (size_t i = count; i > 0; i--, number /= 10)
+        to[i - 1] = (char)('0' + number % 10);
+    memcpy(to + count, "\r\n", 2);
+    return to + count + 2;
 }
 
 static size_t argument_bytes(size_t length) {
     return 1 + digits(length) + 2 + length + 2;
 }
 
-static char *put_argument(char *to, const char *data, size_t length) {
+static inline char *put_argument(char *to, const char *data, size_t length) {
     to = put_length(to, '$', length);
     to = put(to, data, length);
     return put(to, "\r\n", 2);
@@ -229,6 +261,19 @@ static char *put_select(char *to, unsigned database) {
     return put_argument(to, text, (size_t)snprintf(text, sizeof text, "%u", database));
 }
 
+/* At least as much as the unit takes: a sum of few terms. */
+static inline size_t unit_bytes_bound(const struct effect *effects, size_t count) {
+    size_t bytes = sizeof multi + sizeof exec;
+    for (const struct effect *effect = effects; effect < effects + count; effect++) {
+        const struct effect_argument *argument = effect->arguments, *end = argument + effect->count;
+        bytes += (size_t)ARGUMENT_EXTRA * (3 + effect->count); /* the count and a SELECT */
+        for (; argument < end; argument++)
+            bytes += argument->length;
+    }
+    return bytes;
+}
+
+/* Exactly. */
 static size_t unit_bytes(const struct effect *effects, size_t count) {
     size_t bytes = count > 1 ? sizeof multi - 1 + sizeof exec - 1 : 0;
     for (size_t i = 0; i < count; i++) {
@@ -241,36 +286,43 @@ static size_t unit_bytes(const struct effect *effects, size_t count) {
     return bytes;
 }
 
-static char *put_unit(char *to, const struct effect *effects, size_t count) {
-    if (count > 1)
-        to = put(to, multi, sizeof multi - 1);
+/* What is written may not be told from what is read by the compiler: so locals. */
+static inline char *put_effect(char *to, const struct effect *effect) {
+    const struct effect_argument *argument = effect->arguments, *end = argument + effect->count;
+    to = put_length(to, '*', effect->count);
+    for (; argument < end; argument++)
+        to = put_argument(to, argument->data, argument->length);
+    return to;
+}
+
+static char *put_transaction(char *to, const struct effect *effects, size_t count) {
+    to = put(to, multi, sizeof multi - 1);
     for (size_t i = 0; i < count; i++) {
         if (i > 0 && effects[i].database != effects[i - 1].database)
             to = put_select(to, effects[i].database);
-        to = put_length(to, '*', effects[i].count);
-        for (unsigned j = 0; j < effects[i].count; j++)
-            to = put_argument(to, effects[i].arguments[j].data, effects[i].arguments[j].length);
+        to = put_effect(to, &effects[i]);
     }
-    if (count > 1)
-        to = put(to, exec, sizeof exec - 1);
-    return to;
+    return put(to, exec, sizeof exec - 1);
 }
 
 static uint64_t commit(void *context, const struct effect *effects, size_t count) {
     struct commit_log *log = context;
     struct lane *lane = lane_of_thread(log);
     ASSERT(count > 0);
-    struct header header = {.length = unit_bytes(effects, count),
-                            .first_database = effects[0].database,
-                            .last_database = effects[count - 1].database};
-    char *data = lane_reserve(lane, header.length);
-    const char *end = put_unit(data, effects, count);
-    ASSERT((size_t)(end - data) == header.length);
-    header.number = atomic_fetch_add(&log->number, 1) + 1;
-    lane_publish(lane, &header);
+    size_t room = unit_bytes_bound(effects, count);
+    if (UNLIKELY(room > EXACT_BYTES))
+        room = unit_bytes(effects, count);
+    char *data = lane_reserve(lane, room);
+    const char *end =
+        LIKELY(count == 1) ? put_effect(data, effects) : put_transaction(data, effects, count);
+    size_t length = (size_t)(end - data);
+    ASSERT(length <= room);
+    uint64_t number = atomic_fetch_add(&log->number, 1) + 1;
+    lane_publish(
+        lane, &(struct header){number, length, effects[0].database, effects[count - 1].database});
     if (UNLIKELY(atomic_load(&log->asleep)) && atomic_exchange(&log->asleep, false))
         log->wake(log->wake_context);
-    return header.number;
+    return number;
 }
 
 static bool is_full(void *log) {
@@ -325,7 +377,7 @@ size_t commit_log_bytes(const struct commit_log *log) {
 /* --- The consumer ----------------------------------------------------------------------------- */
 
 /* The oldest entry that is visible and unread, NULL: none. */
-static const char *lane_head(struct lane *lane) {
+static const char *lane_head_slowly(struct lane *lane) {
     for (;;) {
         struct chunk *chunk = lane->first;
         if (lane->read < atomic_load_explicit(&chunk->published, memory_order_acquire))
@@ -342,8 +394,15 @@ static const char *lane_head(struct lane *lane) {
     }
 }
 
+static inline const char *lane_head(struct lane *lane) {
+    const struct chunk *chunk = lane->first;
+    if (LIKELY(lane->read < atomic_load_explicit(&chunk->published, memory_order_acquire)))
+        return chunk->data + lane->read;
+    return lane_head_slowly(lane);
+}
+
 /* The entry that was given last has been read. */
-static void release_current(struct commit_log *log) {
+static inline void release_current(struct commit_log *log) {
     struct lane *lane = log->current;
     if (log->current_bytes == 0)
         return;
@@ -356,8 +415,8 @@ static void release_current(struct commit_log *log) {
 }
 
 /* If the head of the lane is the entry that comes next. */
-static bool take_head(struct commit_log *log, struct lane *lane, uint64_t number,
-                      struct commit_entry *entry) {
+static inline bool take_head(struct commit_log *log, struct lane *lane, uint64_t number,
+                             struct commit_entry *entry) {
     struct header header;
     const char *head = lane_head(lane);
     if (!head)
