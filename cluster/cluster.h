@@ -24,17 +24,23 @@
 #define CLUSTER_BUS_PORT_STEP 10000 /* from a port to its bus port, unless cluster-port says */
 
 struct cluster;
-struct cluster_node; /* node.h */
+struct cluster_node; /* state.h */
 struct slot_map;     /* slot_map.h */
+
+struct slot_range {
+    uint16_t first, last;
+};
 
 /* A connection of the bus, made by the caller; the cluster keeps its own data with it. */
 struct cluster_link {
-    struct cluster_node *node; /* NULL: not known yet (accepted, or its node was forgotten) */
+    /* The cluster's: all zero when it is made. */
+    struct cluster_node *node; /* NULL: not known yet (accepted), or none any more */
     bool inbound;
     bool open; /* connected; false while it is being made */
     uint64_t created_ms;
-    size_t unsent_bytes; /* in the caller's queue, kept up by the caller */
-    void *owner;         /* the caller's */
+    /* The caller's. */
+    size_t unsent_bytes; /* in its queue */
+    void *owner;
 };
 
 enum cluster_log_level {
@@ -60,6 +66,7 @@ struct cluster_config {
     unsigned migration_barrier;
     bool allow_replica_migration, require_full_coverage, replica_no_failover;
     bool allow_reads_when_down, allow_pubsubshard_when_down;
+    uint64_t replica_ping_period_ms;   /* repl-ping-replica-period, for the age of data */
     uint64_t link_sendbuf_limit_bytes; /* 0: none */
     enum cluster_endpoint preferred_endpoint;
     uint16_t port, bus_port;  /* on which we listen */
@@ -135,9 +142,9 @@ void cluster_configure(struct cluster *cluster, const struct cluster_config *con
  * first. */
 int cluster_load(struct cluster *cluster, const char *text, size_t length, const char **error);
 /* Once, after cluster_load: persists, publishes the first map, follows its primary if it has one.
- * keys: slots that have keys but, by the configuration, another owner, are dealt with as Redis
- * does. */
-void cluster_start(struct cluster *cluster);
+ * Slots that have keys but, by the configuration, another owner, are dealt with as Redis does.
+ * is_new: there was no file. */
+void cluster_start(struct cluster *cluster, bool is_new);
 
 /* Ten times a second: pings, timeouts, elections; and after anything else was called, before the
  * caller waits: what was put off until then (state, persisting, elections). */

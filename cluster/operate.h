@@ -27,7 +27,7 @@ const char *cluster_meet(struct cluster *cluster, const char *address, int64_t p
 const char *cluster_add_slots(struct cluster *cluster, const uint8_t *slots);
 const char *cluster_delete_slots(struct cluster *cluster, const uint8_t *slots);
 const char *cluster_flush_slots(struct cluster *cluster, bool keys_exist);
-/* node: not for STABLE. keys: whether the slot has keys here (for NODE). */
+/* node: not for STABLE. */
 const char *cluster_set_slot(struct cluster *cluster, unsigned slot, enum cluster_slot_state state,
                              const void *node_id, size_t node_id_length);
 /* keys_exist: a primary that has keys cannot become a replica. */
@@ -39,8 +39,8 @@ const char *cluster_reset(struct cluster *cluster, bool hard, bool keys_exist);
 const char *cluster_set_config_epoch(struct cluster *cluster, int64_t epoch);
 /* *bumped: false: it was the greatest already ("STILL"). */
 void cluster_bump_epoch(struct cluster *cluster, bool *bumped, uint64_t *epoch);
-/* *ticket: of the write; told by the callbacks' persist and cluster_on_persisted. */
-void cluster_save_config(struct cluster *cluster);
+/* The ticket of the write, whose end cluster_on_persisted tells. */
+uint64_t cluster_save_config(struct cluster *cluster);
 const char *cluster_count_failure_reports(struct cluster *cluster, const void *node_id,
                                           size_t length, unsigned *count);
 

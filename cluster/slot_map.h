@@ -33,6 +33,9 @@ struct slot_map {
     struct slot_map_target targets[];
 };
 
+struct cluster;
+/* Of the state as it is; by the cluster. */
+struct slot_map *slot_map_make(const struct cluster *cluster);
 void slot_map_free(struct slot_map *map);
 
 #endif

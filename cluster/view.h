@@ -7,10 +7,6 @@
 
 #include "cluster/cluster.h"
 
-struct slot_range {
-    uint16_t first, last;
-};
-
 struct cluster_node_view {
     struct node_id id, shard, primary;               /* primary: zero if it is one */
     const char *address, *hostname, *human_nodename; /* "" where there is none */

@@ -1,0 +1,215 @@
+/* See election.h. */
+#include "cluster/election.h"
+
+#include "cluster/handover.h"
+#include "cluster/health.h"
+#include "cluster/ownership.h"
+#include "cluster/packets.h"
+#include "cluster/persist.h"
+#include "cluster/roles.h"
+
+#define FIXED_DELAY_MS   500 /* for the news of the failure to spread */
+#define RANDOM_DELAY_MS  500
+#define RANK_DELAY_MS    1000
+#define MIN_TIMEOUT_MS   2000
+#define RELOG_PERIOD_MS  10000
+#define QUIET_FAILURE_MS 5000 /* beyond the node timeout: nothing is logged about delays before */
+
+static uint64_t vote_timeout_ms(const struct cluster *cluster) {
+    uint64_t timeout_ms = cluster->config.node_timeout_ms * 2;
+    return timeout_ms < MIN_TIMEOUT_MS ? MIN_TIMEOUT_MS : timeout_ms;
+}
+
+/* --- Whether, and why not --------------------------------------------------------------------- */
+
+static bool is_manual(const struct cluster *cluster) {
+    return cluster->manual.until_ms != 0 && cluster->manual.may_start;
+}
+
+static bool is_wanted(const struct cluster *cluster) {
+    const struct cluster_node *primary = cluster->myself->primary;
+    if (node_is_primary(cluster->myself) || !primary || primary->slot_count == 0)
+        return false;
+    return is_manual(cluster) || (node_is_failed(primary) && !cluster->config.replica_no_failover);
+}
+
+/* The primary was down for a node timeout before it had failed, which nobody can be blamed for. */
+static bool data_is_too_old(const struct cluster *cluster) {
+    struct cluster_data_position position = {0};
+    uint64_t timeout_ms = cluster->config.node_timeout_ms;
+    unsigned factor = cluster->config.replica_validity_factor;
+    cluster->calls.position(cluster->context, &position);
+    uint64_t age_ms = position.knows_primary_data ? position.link_down_ms : CLUSTER_NEVER_MS;
+    if (age_ms > timeout_ms)
+        age_ms -= timeout_ms;
+    return factor != 0 && age_ms > cluster->config.replica_ping_period_ms + timeout_ms * factor;
+}
+
+static void log_obstacle(struct cluster *cluster, enum cluster_obstacle obstacle) {
+    static const char *const texts[] = {
+        [OBSTACLE_NONE] = "Unknown reason code.",
+        [OBSTACLE_DATA_AGE] = "Disconnected from master for longer than allowed. Please check the "
+                              "'cluster-replica-validity-factor' configuration option.",
+        [OBSTACLE_DELAY] = "Waiting the delay before I can start a new failover.",
+        [OBSTACLE_EXPIRED] = "Failover attempt expired.",
+        [OBSTACLE_VOTES] = "Waiting for votes, but majority still not reached.",
+    };
+    struct cluster_election *election = &cluster->election;
+    const struct cluster_node *primary = cluster->myself->primary;
+    uint64_t now_ms = cluster_now(cluster);
+    if (obstacle == election->obstacle &&
+        cluster_age(now_ms, election->obstacle_logged_ms) < RELOG_PERIOD_MS)
+        return;
+    election->obstacle = obstacle;
+    if (node_is_failed(primary) && cluster_age(now_ms, primary->failed_ms) <
+                                       cluster->config.node_timeout_ms + QUIET_FAILURE_MS)
+        return;
+    election->obstacle_logged_ms = now_ms;
+    cluster_log(cluster, CLUSTER_LOG_NOTICE, "Currently unable to failover: %s", texts[obstacle]);
+    if (obstacle == OBSTACLE_VOTES || obstacle == OBSTACLE_EXPIRED)
+        cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                    "Needed quorum: %u. Number of votes received so far: %u",
+                    cluster_quorum(cluster), election->votes);
+}
+
+/* --- When ------------------------------------------------------------------------------------- */
+
+/* How many replicas of the same primary have newer data. */
+static unsigned rank_of(const struct cluster *cluster) {
+    const struct cluster_node *primary = cluster->myself->primary;
+    uint64_t offset = cluster_offset(cluster);
+    unsigned rank = 0;
+    for (unsigned i = 0; i < primary->replica_count; i++) {
+        const struct cluster_node *sibling = primary->replicas[i];
+        rank += sibling != cluster->myself && !(sibling->flags & WIRE_NODE_NOFAILOVER) &&
+                sibling->offset > offset;
+    }
+    return rank;
+}
+
+static void schedule(struct cluster *cluster) {
+    struct cluster_election *election = &cluster->election;
+    uint64_t now_ms = cluster_now(cluster);
+    *election = (struct cluster_election){.at_ms = now_ms};
+    if (cluster->manual.until_ms == 0) {
+        election->rank = rank_of(cluster);
+        election->at_ms += FIXED_DELAY_MS + cluster_random(cluster) % RANDOM_DELAY_MS +
+                           (uint64_t)election->rank * RANK_DELAY_MS;
+    } else {
+        cluster_later(cluster, LATER_ELECTION);
+    }
+    cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                "Start of election delayed for %llu milliseconds (rank #%u, offset %llu).",
+                (unsigned long long)(election->at_ms - now_ms), election->rank,
+                (unsigned long long)cluster_offset(cluster));
+    /* So that siblings know our offset and rank themselves. */
+    packets_broadcast_pong(cluster, PACKETS_TO_SHARD);
+}
+
+static void update_rank(struct cluster *cluster) {
+    struct cluster_election *election = &cluster->election;
+    unsigned rank = rank_of(cluster);
+    if (rank <= election->rank)
+        return;
+    uint64_t added_ms = (uint64_t)(rank - election->rank) * RANK_DELAY_MS;
+    election->at_ms += added_ms;
+    election->rank = rank;
+    cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                "Replica rank updated to #%u, added %llu milliseconds of delay.", rank,
+                (unsigned long long)added_ms);
+}
+
+/* --- Asking and winning ----------------------------------------------------------------------- */
+
+static void ask(struct cluster *cluster) {
+    struct cluster_election *election = &cluster->election;
+    if (cluster->disk_failed)
+        return;
+    election->asked = true;
+    election->epoch = ++cluster->current_epoch;
+    election->ticket = persist_begin(cluster);
+    cluster_log(cluster, CLUSTER_LOG_NOTICE, "Starting a failover election for epoch %llu.",
+                (unsigned long long)election->epoch);
+}
+
+void election_persisted(struct cluster *cluster, enum cluster_persist_result result) {
+    struct cluster_election *election = &cluster->election;
+    if (!election->asked || election->sent || cluster->ended_ticket < election->ticket)
+        return;
+    /* In the meantime somebody may have gone to a later epoch, for which this would be no vote. */
+    if (result != CLUSTER_PERSISTED || cluster->current_epoch != election->epoch) {
+        election->asked = false;
+        cluster_later(cluster, LATER_ELECTION);
+        return;
+    }
+    election->sent = true;
+    packets_ask_for_votes(cluster, election->epoch, cluster->manual.until_ms != 0);
+    cluster_later(cluster, LATER_HEALTH);
+}
+
+void election_take_vote(struct cluster *cluster, struct cluster_node *voter, uint64_t epoch) {
+    struct cluster_election *election = &cluster->election;
+    if (!node_is_primary(voter) || voter->slot_count == 0 || !election->sent ||
+        epoch != election->epoch || voter->vote_epoch == epoch)
+        return;
+    voter->vote_epoch = epoch;
+    election->votes++;
+    cluster_later(cluster, LATER_ELECTION);
+}
+
+void election_take_over(struct cluster *cluster) {
+    struct cluster_node *me = cluster->myself, *primary = me->primary;
+    if (node_is_primary(me) || !primary)
+        return;
+    roles_promote(cluster);
+    for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
+        if (cluster->owners[slot] == primary)
+            ownership_set(cluster, slot, me);
+    health_update(cluster);
+    /* The others are told once that can be neither forgotten nor refused (machine.c). */
+    cluster->claim_ticket = persist_begin(cluster);
+    handover_reset(cluster);
+}
+
+static void win(struct cluster *cluster) {
+    struct cluster_node *me = cluster->myself;
+    uint64_t epoch = cluster->election.epoch;
+    cluster_log(cluster, CLUSTER_LOG_NOTICE, "Failover election won: I'm the new master.");
+    if (me->config_epoch < epoch) {
+        me->config_epoch = epoch;
+        cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                    "configEpoch set to %llu after successful failover", (unsigned long long)epoch);
+    }
+    election_take_over(cluster);
+}
+
+void election_turn(struct cluster *cluster) {
+    struct cluster_election *election = &cluster->election;
+    cluster->later &= ~(unsigned)LATER_ELECTION;
+    if (!is_wanted(cluster)) {
+        election->obstacle = OBSTACLE_NONE;
+        return;
+    }
+    if (!is_manual(cluster) && data_is_too_old(cluster)) {
+        log_obstacle(cluster, OBSTACLE_DATA_AGE);
+        return;
+    }
+    uint64_t now_ms = cluster_now(cluster);
+    uint64_t timeout_ms = vote_timeout_ms(cluster);
+    if (cluster_age(now_ms, election->at_ms) > timeout_ms * 2) {
+        schedule(cluster);
+        return;
+    }
+    if (!election->asked && cluster->manual.until_ms == 0)
+        update_rank(cluster);
+    if (now_ms < election->at_ms)
+        log_obstacle(cluster, OBSTACLE_DELAY);
+    else if (now_ms - election->at_ms > timeout_ms)
+        log_obstacle(cluster, OBSTACLE_EXPIRED);
+    else if (!election->asked)
+        ask(cluster);
+    else if (election->votes >= cluster_quorum(cluster))
+        win(cluster);
+    else
+        log_obstacle(cluster, OBSTACLE_VOTES);
+}

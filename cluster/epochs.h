@@ -1,0 +1,12 @@
+/* Configuration epochs that this node gives itself without a vote. */
+#ifndef SLOTWISE_CLUSTER_EPOCHS_H
+#define SLOTWISE_CLUSTER_EPOCHS_H
+
+#include "cluster/state.h"
+
+/* Takes the next epoch unless ours is the greatest; whether it did. */
+bool epochs_bump(struct cluster *cluster);
+/* Another primary has our epoch: the one with the smaller id takes the next. */
+void epochs_resolve_collision(struct cluster *cluster, const struct cluster_node *other);
+
+#endif

@@ -1,0 +1,65 @@
+/* See handover.h. */
+#include "cluster/handover.h"
+
+#include "cluster/packets.h"
+
+void handover_reset(struct cluster *cluster) {
+    if (cluster->manual.pausing)
+        cluster->calls.pause(cluster->context, 0);
+    cluster->manual = (struct cluster_manual){0};
+}
+
+void handover_check_time(struct cluster *cluster) {
+    if (cluster->manual.until_ms == 0 || cluster_now(cluster) <= cluster->manual.until_ms)
+        return;
+    cluster_log(cluster, CLUSTER_LOG_WARNING, "Manual failover timed out.");
+    handover_reset(cluster);
+}
+
+void handover_requested(struct cluster *cluster, struct cluster_node *replica) {
+    handover_reset(cluster);
+    cluster->manual.until_ms = cluster_now(cluster) + CLUSTER_MANUAL_MS;
+    cluster->manual.replica = replica;
+    cluster->manual.pausing = true;
+    cluster_log(cluster, CLUSTER_LOG_NOTICE, "Manual failover requested by replica %.40s (%s).",
+                replica->id.hex, replica->human_nodename);
+    cluster->calls.pause(cluster->context, CLUSTER_MANUAL_PAUSE_MS);
+}
+
+void handover_paused(struct cluster *cluster) {
+    if (!cluster->manual.pausing || cluster->manual.paused)
+        return;
+    cluster->manual.paused = true;
+    if (cluster->manual.replica)
+        packets_send_ping(cluster, cluster->manual.replica->link, WIRE_PING);
+}
+
+void handover_begin(struct cluster *cluster) {
+    handover_reset(cluster);
+    cluster->manual.until_ms = cluster_now(cluster) + CLUSTER_MANUAL_MS;
+}
+
+void handover_take_offset(struct cluster *cluster, uint64_t offset) {
+    if (cluster->manual.until_ms == 0 || cluster->manual.offset_known)
+        return;
+    cluster->manual.offset_known = true;
+    cluster->manual.offset = offset;
+    cluster_later(cluster, LATER_MANUAL);
+    cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                "Received replication offset for paused master manual failover: %llu",
+                (unsigned long long)offset);
+}
+
+void handover_turn(struct cluster *cluster) {
+    struct cluster_manual *manual = &cluster->manual;
+    if (manual->until_ms == 0 || manual->may_start || !manual->offset_known)
+        return;
+    if (cluster_offset(cluster) != manual->offset) {
+        cluster_later(cluster, LATER_MANUAL);
+        return;
+    }
+    manual->may_start = true;
+    cluster_later(cluster, LATER_ELECTION);
+    cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                "All master replication stream processed, manual failover can start.");
+}
