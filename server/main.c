@@ -307,8 +307,8 @@ static void resume_paused(void *context) {
 }
 
 static unsigned stream_database(void *context) {
-    (void)context;
-    return primary_conn_database();
+    const struct server *server = context;
+    return server->replica.connected ? primary_conn_database() : server->replication.place.database;
 }
 
 static uint64_t last_commit(void *context) {

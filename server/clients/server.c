@@ -24,8 +24,7 @@ void server_saving_state(struct server *server, struct saving_state *result) {
         (replica->connected || server->replication.place.may_continue)) {
         state.replication_id = history->id;
         state.replication_offset = atomic_load(&history->offset);
-        state.database = replica->connected ? around->stream_database(around->context)
-                                            : server->replication.place.database;
+        state.database = around->stream_database(around->context);
     } else if (!replication_is_replica(&server->replication) && server->primary.on) {
         state.replication_id = history->id;
         state.replication_offset = primary_stream_place(&server->primary, &state.database);

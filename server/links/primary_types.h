@@ -19,7 +19,8 @@ struct primary_surroundings {
     struct keyspace *keyspace;
     struct snapshot_walker *walker;
     struct replication *replication; /* its serving is filled in by primary_init */
-    /* The database that the stream of our own primary has selected; on a replica. */
+    /* The database that the stream of our own primary has selected, or had when the connection was
+     * lost; on a replica. */
     unsigned (*stream_database)(void *context);
     const struct replica_connection *connection;
     struct service *service;     /* told when there are too few replicas */

@@ -200,6 +200,32 @@ def test_links_that_break(start, backend, threads):
     proxy.close()
 
 
+def test_a_snapshot_that_is_taken_while_the_link_is_down(start, server):
+    """It tells the database that the stream has selected, since the stream does not begin anew."""
+    primary = stock_primary(start)
+    proxy = Proxy(primary.port)
+    follow(server, proxy.port)
+    wait_link_up(server)
+    client = primary.raw()
+    assert client.pipeline([("SELECT", "3"), ("SET", "a", "1")]) == ["OK", "OK"]
+    wait_until(lambda: in_step(primary, server))
+    server.call("CONFIG", "SET", "repl-diskless-sync-delay", "2")
+    chained = start()
+    follow(chained, server.port)
+    wait_until(lambda: "state=wait_bgsave" in str(server.info("replication").get("slave0")))
+    proxy.refusing = True
+    proxy.cut()
+    wait_link_up(chained)
+    assert not link_is_up(server)
+    proxy.refusing = False
+    wait_link_up(server)
+    assert client.call("SET", "b", "2") == "OK"
+    wait_until(lambda: in_step(primary, chained))
+    assert_equal_data(primary, chained)
+    assert int(primary.info("stats")["sync_full"]) == 1
+    proxy.close()
+
+
 def test_full_syncs_under_load(start, server):
     """A backlog that is too small for any break: each is a full sync, while the writers go on."""
     primary = stock_primary(start, {"repl-backlog-size": "16kb"})
