@@ -23,7 +23,7 @@ BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(BENCH)
 sys.path.insert(0, BENCH)
 
-from harness import bakeoff, callgrind, footprint, page, replicas, replication, results, slowest, stages, suites  # noqa: E402
+from harness import bakeoff, callgrind, footprint, page, replicas, replication, results, slowest, snapshot, stages, suites  # noqa: E402
 from harness.client import ClientError  # noqa: E402
 from harness.context import Context  # noqa: E402
 from harness.processes import Spec, Unavailable, stop_all  # noqa: E402
@@ -42,6 +42,7 @@ SUITES = {
     "slowest": slowest.slowest,
     "apply": replicas.apply,
     "log": replicas.log,
+    "snapshot": snapshot.snapshot,
     "callgrind": callgrind.callgrind,
     "stages": stages.stages,
     "backends": suites.backends,
