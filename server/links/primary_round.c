@@ -66,9 +66,11 @@ static void on_cut(void *context, const struct snapshot_cut *cut) {
         link->round_sent_ms = clock_monotonic_us() / 1000;
         link->round_marked = !link->blocks && (link->capabilities & PSYNC_CAPABILITY_EOF) &&
                              config_current()->repl_diskless_sync;
-        link->cursor = backlog_cursor_open(
-            primary->backlog, link->frames ? BACKLOG_FRAMES : BACKLOG_PLAIN, sink->offset);
-        ASSERT(link->cursor);
+        if (!link->snapshot_only) { /* else nothing of the stream is kept for it */
+            link->cursor = backlog_cursor_open(
+                primary->backlog, link->frames ? BACKLOG_FRAMES : BACKLOG_PLAIN, sink->offset);
+            ASSERT(link->cursor);
+        }
         if (!link->asked_by_sync) {
             size_t length =
                 psync_format_full(sink->id, (int64_t)sink->offset, link->frames, link->greeting);

@@ -32,10 +32,6 @@ void replica_link_free(struct replica_link *link) {
 static void become_online(struct replica_link *link) {
     sync_round_leave(link->round);
     link->round = NULL;
-    if (link->snapshot_only) { /* nothing of the stream is kept for it */
-        backlog_cursor_close(link->cursor);
-        link->cursor = NULL;
-    }
     atomic_store(&link->acknowledged_ms, clock_monotonic_us() / 1000); /* silent from now on */
     atomic_store(&link->state, LINK_ONLINE);
 }

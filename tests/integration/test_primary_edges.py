@@ -219,6 +219,24 @@ def test_sync_brings_the_stream_and_rdb_only_does_not(start):
 
 
 @pytest.mark.slotwise
+def test_nothing_is_kept_for_who_wants_the_snapshot_only(start):
+    """However slowly it reads, and whatever is written meanwhile: no limit of the stream ends it."""
+    primary = start({**NO_DELAY, "repl-backlog-size": "16kb", "client-output-buffer-limit": "replica 1mb 0 0"}, threads=2)
+    with client_of(primary) as client, Stub(port=primary.port) as copy:
+        for i in range(400):  # more than sockets take, incompressible
+            client.set(f"large{i}", random.Random(i).randbytes(100000))
+        assert copy.call("REPLCONF", "rdb-only", 1) == "OK"
+        copy.ask()
+        length = int(copy.line()[1:])
+        before = info(primary)["master_repl_offset"]
+        while info(primary)["master_repl_offset"] < before + 8000000:
+            client.set("large", random.randbytes(100000))
+        time.sleep(2.5)  # the limit is looked at once a second
+        copy.skip(length)
+        assert "output buffer limits" not in primary.log()
+
+
+@pytest.mark.slotwise
 def test_the_first_ping_comes_after_a_period(start):
     primary = start({**NO_DELAY, "repl-ping-replica-period": "3600"}, threads=2)
     with client_of(primary) as client, Stub(port=primary.port) as replica:
