@@ -237,6 +237,16 @@ size_t object_shell_bytes(const struct object *o) {
     return (size_t)(key - (const char *)o) + key_length + embedded_length(o);
 }
 
+/* The access clock is written by readers meanwhile. */
+void object_copy_to(void *place, const struct object *o) {
+    struct object *copy = place;
+    copy->type_encoding = o->type_encoding;
+    atomic_init(&copy->flags, object_flags(o));
+    copy->key_length = o->key_length;
+    atomic_init(&copy->access, atomic_load_explicit(&o->access, memory_order_relaxed));
+    memcpy(copy->payload, o->payload, object_shell_bytes(o) - offsetof(struct object, payload));
+}
+
 /* --- Letting go ------------------------------------------------------------------------------- */
 
 void object_free_shell(struct object *o) {

@@ -161,6 +161,9 @@ struct object *object_remake(const struct object *o, const char *key, size_t key
 
 /* Bytes of the allocation itself. */
 size_t object_shell_bytes(const struct object *o);
+/* A copy of an object without OBJECT_POINTER that is only read, at place (aligned to 8, of
+ * object_shell_bytes). Under the object's token. */
+void object_copy_to(void *place, const struct object *o);
 
 /* Frees the allocation, not what a pointer body points to (value.h: object_free). */
 void object_free_shell(struct object *o);   /* never published */

@@ -17,6 +17,7 @@
 struct spooled {
     uint32_t first_database, last_database;
     uint64_t length, stored; /* equal: as it is; else LZ4 */
+    bool copies;
 };
 
 /* --- Pieces ----------------------------------------------------------------------------------- */
@@ -28,6 +29,12 @@ struct piece *piece_make(uint32_t first_database, uint32_t last_database, uint8_
                             .last_database = last_database,
                             .data = data,
                             .length = length};
+    return piece;
+}
+
+struct piece *piece_make_copies(uint8_t *data, size_t length) {
+    struct piece *piece = piece_make(0, 0, data, length);
+    piece->copies = true;
     return piece;
 }
 
@@ -154,7 +161,7 @@ static int spool_write(struct piece_queue *queue, const struct piece *piece) {
     if (error)
         return error;
     struct spooled head = {piece->first_database, piece->last_database, piece->length,
-                           piece->length};
+                           piece->length, piece->copies};
     const void *stored = piece->data;
     if (piece->length <= LZ4_MAX_INPUT_SIZE) {
         char *packed = scratch_of(queue, piece->length);
@@ -188,6 +195,7 @@ static int spool_read(struct piece_queue *queue, struct piece **piece) {
     uint64_t offset = queue->read_offset + sizeof head;
     uint8_t *data = memory_alloc(head.length ? head.length : 1);
     *piece = piece_make(head.first_database, head.last_database, data, head.length);
+    (*piece)->copies = head.copies;
     if (head.stored == head.length) {
         error = read_all(queue->spool_fd, data, head.length, offset);
     } else {

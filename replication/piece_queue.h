@@ -20,12 +20,11 @@
 
 #include "replication/rdb_write.h"
 
-#define PIECE_NO_DATABASE UINT32_MAX
-
-/* Keys of one or more databases, encoded; or one key that is still to be. */
+/* Keys of one or more databases, encoded or still to be; or one key that shares its value. */
 struct piece {
     struct piece *next;
-    uint32_t first_database, last_database; /* those of its first and last key */
+    uint32_t first_database, last_database; /* those of its first and last key; not of copies */
+    bool copies;                            /* data are copies of objects (snapshot_encode.h) */
     uint8_t *data;                          /* memory_alloc */
     size_t length;
     struct object *object; /* not NULL: the key, a copy that shares the value; data is NULL */
@@ -34,6 +33,7 @@ struct piece {
 
 struct piece *piece_make(uint32_t first_database, uint32_t last_database, uint8_t *data,
                          size_t length);
+struct piece *piece_make_copies(uint8_t *data, size_t length);
 struct piece *piece_make_object(uint32_t database, struct object *object,
                                 const struct rdb_key_attributes *attributes);
 void piece_free(struct piece *piece);

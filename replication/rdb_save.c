@@ -160,13 +160,8 @@ void rdb_save_database(struct rdb_save *save, unsigned database, uint64_t keys, 
 }
 
 void rdb_save_key(struct rdb_save *save, const struct object *object) {
-    const struct keyspace *keyspace = save->keyspace;
-    struct rdb_key_attributes attributes = {
-        .expiry_ms = object_expiry(object), .idle_s = -1, .frequency = -1};
-    if (keyspace->access.lfu)
-        attributes.frequency = (int)access_lfu_counter(&keyspace->access, object);
-    else if (keyspace->access.tracked)
-        attributes.idle_s = (int64_t)(access_idle_ms(object) / 1000);
+    struct rdb_key_attributes attributes;
+    rdb_key_attributes_of(&save->keyspace->access, object, &attributes);
     rdb_write_key(&save->writer, object, &attributes);
     save->keys++;
 }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/access.h"
 #include "engine/object.h"
 #include "replication/rdb.h"
 
@@ -58,6 +59,11 @@ struct rdb_key_attributes {
     int64_t idle_s;    /* -1: not written */
     int frequency;     /* 0..255; -1: not written */
 };
+
+/* Of the object, under its token: with the access clock as the eviction policy keeps it, so that it
+ * outlasts a restart. */
+void rdb_key_attributes_of(const struct access_policy *policy, const struct object *object,
+                           struct rdb_key_attributes *attributes);
 
 /* sink NULL: into memory; buffer and used are the result. */
 void rdb_writer_init(struct rdb_writer *writer, const struct rdb_sink *sink, bool compression,

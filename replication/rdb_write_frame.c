@@ -46,6 +46,15 @@ void rdb_write_database(struct rdb_writer *writer, unsigned database, uint64_t k
     rdb_write_length(writer, expiring);
 }
 
+void rdb_key_attributes_of(const struct access_policy *policy, const struct object *object,
+                           struct rdb_key_attributes *attributes) {
+    *attributes = (struct rdb_key_attributes){object_expiry(object), -1, -1};
+    if (UNLIKELY(policy->lfu))
+        attributes->frequency = (int)access_lfu_counter(policy, object);
+    else if (UNLIKELY(policy->tracked))
+        attributes->idle_s = (int64_t)(access_idle_ms(object) / 1000);
+}
+
 void rdb_write_key(struct rdb_writer *writer, const struct object *object,
                    const struct rdb_key_attributes *attributes) {
     if (attributes->expiry_ms != OBJECT_NO_EXPIRY) {

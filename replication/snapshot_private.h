@@ -4,22 +4,8 @@
 
 #include <semaphore.h>
 
-#include "replication/snapshot_transfer.h"
+#include "replication/snapshot_take.h"
 #include "replication/snapshot_walk.h"
-
-/* A buffer goes to the queue when it is as full as PIECE_BYTES, and has room for a bit more. */
-#define PIECE_BYTES      (64 * 1024)
-#define PIECE_ROOM_BYTES (80 * 1024)
-
-/* The buffers of one thread: its own until the walk has ended. */
-struct taker {
-    struct {
-        struct rdb_writer writer;
-        uint32_t first_database, last_database;
-    } of[SNAPSHOT_SINKS_MAX];
-    _Atomic uint64_t keys; /* taken so far; its thread writes */
-    bool pushed;           /* since its last turn */
-};
 
 /* Where a worker is. */
 struct walk_cursor {

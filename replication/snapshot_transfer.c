@@ -15,16 +15,16 @@ void transfer_init(struct transfer *transfer, const struct transfer_surroundings
                    const struct snapshot_sink *sink) {
     transfer->around = *around;
     transfer->sink = *sink;
-    transfer->database = PIECE_NO_DATABASE;
+    transfer->database = SNAPSHOT_NO_DATABASE;
     piece_queue_init(&transfer->queue, around->spool_directory);
     sem_init(&transfer->work, 0, 0);
-    rdb_writer_init(&transfer->scratch, NULL, sink->compression, false);
+    snapshot_encoder_init(&transfer->encoder, sink->form, sink->compression);
 }
 
 void transfer_destroy(struct transfer *transfer) {
     piece_queue_destroy(&transfer->queue);
     sem_destroy(&transfer->work);
-    rdb_writer_free(&transfer->scratch);
+    snapshot_encoder_free(&transfer->encoder);
 }
 
 void transfer_fail(struct transfer *transfer, int error) {
@@ -41,32 +41,52 @@ void transfer_close(struct transfer *transfer) {
 
 /* --- Pieces ----------------------------------------------------------------------------------- */
 
-/* The bytes of a lent object, by a writer of the calling thread. */
+/* The bytes of a lent object, by an encoder of the calling thread. */
 static void encode_object(void *context, struct piece *piece) {
     const struct transfer *transfer = context;
-    struct rdb_writer writer;
-    rdb_writer_init(&writer, NULL, transfer->sink.compression, false);
-    transfer->sink.form->object(&writer, piece->object, &piece->attributes);
+    struct snapshot_encoder encoder;
+    snapshot_encoder_init(&encoder, transfer->sink.form, transfer->sink.compression);
+    snapshot_encode(&encoder, piece->first_database, piece->object, &piece->attributes);
     object_free(piece->object);
     piece->object = NULL;
-    piece->data = rdb_writer_take(&writer, 1, &piece->length);
-    rdb_writer_free(&writer);
+    piece->data = rdb_writer_take(&encoder.writer, 1, &piece->length);
+    snapshot_encoder_free(&encoder);
 }
 
-static int write_piece(struct transfer *transfer, struct piece *piece) {
+static int write_database(const struct transfer *transfer, uint32_t database) {
     const struct snapshot_sink *sink = &transfer->sink;
+    struct rdb_writer writer;
+    rdb_writer_init(&writer, NULL, false, false);
+    sink->form->database(&writer, database);
+    int error = sink->write(sink->context, writer.buffer, writer.used);
+    rdb_writer_free(&writer);
+    return error;
+}
+
+static int write_bytes(struct transfer *transfer, uint32_t first_database, uint32_t last_database,
+                       const uint8_t *data, size_t length) {
+    const struct snapshot_sink *sink = &transfer->sink;
+    int error = 0;
+    if (first_database != transfer->database)
+        error = write_database(transfer, first_database);
+    transfer->database = last_database;
+    return error ? error : sink->write(sink->context, data, length);
+}
+
+static int write_piece(struct transfer *transfer, const struct piece *piece) {
+    struct snapshot_encoder *encoder = &transfer->encoder;
+    if (!piece->object && !piece->copies)
+        return write_bytes(transfer, piece->first_database, piece->last_database, piece->data,
+                           piece->length);
+    snapshot_encoder_reset(encoder);
     if (piece->object)
-        encode_object(transfer, piece);
-    if (piece->first_database != transfer->database) {
-        struct rdb_writer *scratch = &transfer->scratch;
-        scratch->used = 0;
-        sink->form->database(scratch, piece->first_database);
-        int error = sink->write(sink->context, scratch->buffer, scratch->used);
-        if (error)
-            return error;
-    }
-    transfer->database = piece->last_database;
-    return sink->write(sink->context, piece->data, piece->length);
+        snapshot_encode(encoder, piece->first_database, piece->object, &piece->attributes);
+    else
+        snapshot_encode_copies(encoder, piece->data, piece->length);
+    int error = write_bytes(transfer, encoder->first_database, encoder->last_database,
+                            encoder->writer.buffer, encoder->writer.used);
+    snapshot_encoder_trim(encoder);
+    return error;
 }
 
 void transfer_relieve(struct transfer *transfer) {

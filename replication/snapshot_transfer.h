@@ -5,7 +5,7 @@
 #include <semaphore.h>
 
 #include "replication/piece_queue.h"
-#include "replication/snapshot_sink.h"
+#include "replication/snapshot_encode.h"
 
 /* What a transfer knows of its walk. */
 struct transfer_surroundings {
@@ -23,11 +23,11 @@ struct transfer {
     struct transfer_surroundings around;
     struct snapshot_sink sink;
     struct piece_queue queue;
-    sem_t work;                /* posted when there is a piece or the end */
-    _Atomic int error;         /* the first one; set by its thread or the walk's */
-    _Atomic bool closed;       /* no piece comes any more; written by the walk's thread */
-    uint32_t database;         /* of the last key that was written; its thread */
-    struct rdb_writer scratch; /* its thread */
+    sem_t work;                      /* posted when there is a piece or the end */
+    _Atomic int error;               /* the first one; set by its thread or the walk's */
+    _Atomic bool closed;             /* no piece comes any more; written by the walk's thread */
+    uint32_t database;               /* of the last key that was written; its thread */
+    struct snapshot_encoder encoder; /* its thread */
 };
 
 void transfer_init(struct transfer *transfer, const struct transfer_surroundings *around,

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "engine/assert.h"
 #include "engine/clock.h"
@@ -18,6 +20,10 @@
 #define TOKEN_NS_MAX      20000 /* nor after so long, */
 #define STRIDE_OBJECTS    8     /* as looked at after so many */
 #define STRIDE_BUCKETS    64    /* or so many buckets */
+
+#define MEMORY_PART        16 /* of the data set, for what a sink has not taken yet */
+#define MEMORY_LEAST_BYTES ((uint64_t)4 << 20)
+#define SINK_NICE          5
 
 /* --- Threads and the end -----------------------------------------------------------------------
  */
@@ -55,30 +61,12 @@ static int walker_thread(struct snapshot_walker *walker, void *(*main)(void *con
 
 /* --- Taking an object ------------------------------------------------------------------------- */
 
-static struct taker *taker_make(const struct snapshot_walk *walk) {
-    struct taker *taker = memory_calloc(1, sizeof *taker);
-    size_t ignored;
-    for (unsigned i = 0; i < walk->sinks; i++) {
-        struct rdb_writer *writer = &taker->of[i].writer;
-        rdb_writer_init(writer, NULL, walk->transfers[i].sink.compression, false);
-        memory_free(rdb_writer_take(writer, PIECE_ROOM_BYTES, &ignored));
-        taker->of[i].first_database = PIECE_NO_DATABASE;
-    }
-    return taker;
-}
-
-static void taker_free(struct taker *taker, unsigned sinks) {
-    for (unsigned i = 0; taker && i < sinks; i++)
-        rdb_writer_free(&taker->of[i].writer);
-    memory_free(taker);
-}
-
 static void walk_release(struct snapshot_walk *walk) {
     if (atomic_fetch_sub(&walk->references, 1) > 1)
         return;
     for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++)
-        taker_free(atomic_load_explicit(&walk->takers[i], memory_order_relaxed), walk->sinks);
-    taker_free(walk->salvager, walk->sinks);
+        taker_free(atomic_load_explicit(&walk->takers[i], memory_order_relaxed));
+    taker_free(walk->salvager);
     for (unsigned i = 0; i < walk->sinks; i++)
         transfer_destroy(&walk->transfers[i]);
     sem_destroy(&walk->work);
@@ -92,8 +80,11 @@ static void release(void *walk) {
     walk_release(walk);
 }
 
+/* A sink's thread takes what workers leave of the processors first: it can wait longer than
+ * clients. Failing is no error. */
 static void *sink_main(void *context) {
     struct transfer *transfer = context;
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + SINK_NICE);
     struct snapshot_walker *walker = ((struct snapshot_walk *)transfer->around.walk)->walker;
     transfer_run(transfer);
     walker_thread_end(walker);
@@ -106,71 +97,9 @@ static struct taker *taker_mine(struct snapshot_walk *walk) {
     struct taker *taker = atomic_load_explicit(&walk->takers[thread], memory_order_relaxed);
     if (LIKELY(taker != NULL))
         return taker;
-    taker = taker_make(walk);
+    taker = taker_make(walk->transfers, walk->sinks);
     atomic_store_explicit(&walk->takers[thread], taker, memory_order_release);
     return taker;
-}
-
-/* room: of the buffer that it goes on with. */
-static void push_buffer(struct snapshot_walk *walk, struct taker *taker, unsigned sink,
-                        size_t room) {
-    struct rdb_writer *writer = &taker->of[sink].writer;
-    if (writer->used == 0)
-        return;
-    size_t length;
-    uint8_t *data = rdb_writer_take(writer, room, &length);
-    piece_queue_push(
-        &walk->transfers[sink].queue,
-        piece_make(taker->of[sink].first_database, taker->of[sink].last_database, data, length));
-    taker->of[sink].first_database = PIECE_NO_DATABASE;
-    taker->pushed = true;
-}
-
-/* The same key with the same value, for a sink's thread: a string behind a pointer is lent, and who
- * changes it copies it first. */
-static struct object *lend_object(const struct object *object) {
-    size_t length;
-    const char *key = object_key(object, &length);
-    blob_lend(object_pointer(object));
-    return object_remake(object, key, length, object_expiry(object));
-}
-
-/* With the access clock as the eviction policy keeps it, so that it survives a restart. */
-static struct rdb_key_attributes attributes_of(const struct keyspace *keyspace,
-                                               const struct object *object) {
-    struct rdb_key_attributes attributes = {object_expiry(object), -1, -1};
-    if (UNLIKELY(keyspace->access.lfu))
-        attributes.frequency = (int)access_lfu_counter(&keyspace->access, object);
-    else if (UNLIKELY(keyspace->access.tracked))
-        attributes.idle_s = (int64_t)(access_idle_ms(object) / 1000);
-    return attributes;
-}
-
-/* Under the object's token, or nobody else has it. number: of the database at the cut. */
-static void take_object(struct snapshot_walk *walk, struct taker *taker, unsigned number,
-                        const struct object *object, const struct rdb_key_attributes *attributes) {
-    bool lend = object_needs_token(object) && object_type(object) == OBJECT_STRING;
-    for (unsigned i = 0; i < walk->sinks; i++) {
-        struct transfer *transfer = &walk->transfers[i];
-        if (transfer_has_failed(transfer))
-            continue;
-        if (lend) {
-            piece_queue_push(&transfer->queue,
-                             piece_make_object(number, lend_object(object), attributes));
-            taker->pushed = true;
-            continue;
-        }
-        struct rdb_writer *writer = &taker->of[i].writer;
-        if (taker->of[i].first_database == PIECE_NO_DATABASE)
-            taker->of[i].first_database = number;
-        else if (taker->of[i].last_database != number)
-            transfer->sink.form->database(writer, number);
-        taker->of[i].last_database = number;
-        transfer->sink.form->object(writer, object, attributes);
-        if (writer->used >= PIECE_BYTES)
-            push_buffer(walk, taker, i, PIECE_ROOM_BYTES);
-    }
-    COUNTER_ADD(taker->keys, 1);
 }
 
 /* The door's hook. */
@@ -178,25 +107,11 @@ static void take_before_change(void *context, unsigned database, const struct ke
                                const struct object *object) {
     struct snapshot_walk *walk = context;
     const struct keyspace *keyspace = walk->walker->around.keyspace;
-    struct rdb_key_attributes attributes = attributes_of(keyspace, object);
+    struct rdb_key_attributes attributes;
     (void)key;
-    take_object(walk, taker_mine(walk), walk->numbers[keyspace->database_map[database]], object,
-                &attributes);
-}
-
-/* What the thread has pushed is told to those who wait for it. */
-static void tell_pushed(struct snapshot_walk *walk, struct taker *taker) {
-    if (!taker || !taker->pushed)
-        return;
-    taker->pushed = false;
-    bool over = false;
-    for (unsigned i = 0; i < walk->sinks; i++) {
-        sem_post(&walk->transfers[i].work);
-        over |=
-            piece_queue_memory_bytes(&walk->transfers[i].queue) > walk->walker->around.memory_bytes;
-    }
-    if (over)
-        sem_post(&walk->work);
+    rdb_key_attributes_of(&keyspace->access, object, &attributes);
+    take_object(taker_mine(walk), TAKE_TO_SINKS, walk->numbers[keyspace->database_map[database]],
+                object, &attributes);
 }
 
 /* --- Salvage: tables that were taken out, before they are freed ------------------------------- */
@@ -217,7 +132,7 @@ static void salvage_object(struct object *object, uint64_t hash, void *context) 
     const struct rdb_key_attributes attributes = {object_expiry(object), -1, -1};
     (void)hash;
     if (object_snapshot_id(object) != visit->walk->id)
-        take_object(visit->walk, visit->walk->salvager, visit->number, object, &attributes);
+        take_object(visit->walk->salvager, TAKE_ENCODED, visit->number, object, &attributes);
 }
 
 static void salvage_table(struct snapshot_salvage *shown, unsigned physical,
@@ -230,10 +145,10 @@ static void salvage_table(struct snapshot_salvage *shown, unsigned physical,
             return;
         pthread_mutex_lock(&walk->salvage_lock);
         if (!walk->salvager)
-            walk->salvager = taker_make(walk);
+            walk->salvager = taker_make(walk->transfers, walk->sinks);
         table_walk(root, from, 0, TOKEN_OBJECTS_MAX, STRIDE_BUCKETS, false, salvage_object, &visit,
                    &from);
-        tell_pushed(walk, walk->salvager);
+        taker_tell(walk->salvager);
         pthread_mutex_unlock(&walk->salvage_lock);
     } while (from != 0);
 }
@@ -261,6 +176,7 @@ static struct snapshot_salvage *salvage_begin(void *context) {
 struct walk_visit {
     struct snapshot_walk *walk;
     struct taker *taker; /* NULL: objects are only stamped */
+    enum taking taking;
     const struct door *door;
     unsigned number;
     size_t objects;
@@ -273,23 +189,29 @@ static void visit_object(struct object *object, uint64_t hash, void *context) {
     if (!snapshot_is_due(visit->door, object))
         return;
     if (visit->taker) {
-        struct rdb_key_attributes attributes =
-            attributes_of(visit->walk->walker->around.keyspace, object);
-        take_object(visit->walk, visit->taker, visit->number, object, &attributes);
+        struct rdb_key_attributes attributes;
+        rdb_key_attributes_of(&visit->walk->walker->around.keyspace->access, object, &attributes);
+        take_object(visit->taker, visit->taking, visit->number, object, &attributes);
     }
     snapshot_stamp(visit->door, object);
 }
 
 /* Some of the slot's keys from *from on, under its token. false: it is in use. */
-static bool walk_piece(struct snapshot_walk *walk, uint32_t physical, uint32_t slot_number,
-                       uint64_t *from) {
+static bool walk_piece(struct snapshot_walk *walk, enum snapshot_share share, uint32_t physical,
+                       uint32_t slot_number, uint64_t *from) {
     struct keyspace *keyspace = walk->walker->around.keyspace;
     struct slot *slot = &keyspace->slots[slot_number];
     const table_root *root =
         keyspace_root(keyspace, keyspace->database_map_inverse[physical], slot_number);
-    struct walk_visit visit = {walk, NULL, &keyspace->door, walk->numbers[physical], 0};
-    if (walk->phase == WALK_TAKING)
+    struct walk_visit visit = {.walk = walk,
+                               .taking = TAKE_TO_WALK,
+                               .door = &keyspace->door,
+                               .number = walk->numbers[physical]};
+    if (walk->phase == WALK_TAKING) {
         visit.taker = taker_mine(walk);
+        if (share == SNAPSHOT_SHARE_BUSY && !visit.taker->crowded)
+            visit.taking = TAKE_TO_SINKS;
+    }
     if (!root) {
         *from = 0;
         return true;
@@ -303,6 +225,8 @@ static bool walk_piece(struct snapshot_walk *walk, uint32_t physical, uint32_t s
     while (*from != 0 && visit.objects < TOKEN_OBJECTS_MAX &&
            clock_ticks_to_ns(clock_ticks() - start) < TOKEN_NS_MAX);
     slot_release(slot);
+    if (visit.taker)
+        taker_encode_walked(visit.taker);
     return true;
 }
 
@@ -347,14 +271,14 @@ static void forget_round(struct walk_cursor *cursor, uint32_t slot, bool busy) {
 
 /* One piece. A slot in use is left for the next round if nothing of it has been walked. */
 static enum snapshot_step walk_some(struct snapshot_walk *walk, struct walk_cursor *cursor,
-                                    unsigned worker) {
+                                    unsigned worker, enum snapshot_share share) {
     uint32_t slot;
     if (!next_slot(walk, cursor, worker, &slot)) {
         if (next_round(walk, cursor))
             return cursor->again ? SNAPSHOT_STEP_BUSY : SNAPSHOT_STEP_MORE;
         return SNAPSHOT_STEP_NONE;
     }
-    if (!walk_piece(walk, cursor->physical, slot, &cursor->from)) {
+    if (!walk_piece(walk, share, cursor->physical, slot, &cursor->from)) {
         if (cursor->from != 0)
             return SNAPSHOT_STEP_BUSY;
         forget_round(cursor, slot, true);
@@ -369,7 +293,7 @@ static enum snapshot_step walk_some(struct snapshot_walk *walk, struct walk_curs
 }
 
 enum snapshot_step snapshot_walk_step(struct snapshot_walker *walker, unsigned worker,
-                                      uint64_t budget_us) {
+                                      enum snapshot_share share, uint64_t budget_us) {
     struct snapshot_walk *walk = walker->walk;
     if (!walk)
         return SNAPSHOT_STEP_NONE;
@@ -379,7 +303,7 @@ enum snapshot_step snapshot_walk_step(struct snapshot_walker *walker, unsigned w
     uint64_t start = clock_ticks();
     if (!cursor->done) {
         do
-            step = walk_some(walk, cursor, worker);
+            step = walk_some(walk, cursor, worker, share);
         while (step == SNAPSHOT_STEP_MORE &&
                clock_ticks_to_ns(clock_ticks() - start) < budget_us * 1000);
     }
@@ -395,7 +319,7 @@ enum snapshot_step snapshot_walk_step(struct snapshot_walker *walker, unsigned w
 void snapshot_walk_tell(struct snapshot_walker *walker) {
     struct snapshot_walk *walk = walker->walk;
     if (walk && walk->phase == WALK_TAKING)
-        tell_pushed(walk, taker_mine(walk));
+        taker_tell(taker_mine(walk));
 }
 
 void snapshot_walk_progress(const struct snapshot_walker *walker,
@@ -461,13 +385,10 @@ static void finish(struct snapshot_walk *walk, bool whole) {
     struct door *door = &walk->walker->around.keyspace->door;
     if (walk->phase == WALK_TAKING)
         snapshot_end(door, whole);
-    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX && whole; i++) {
-        struct taker *taker = atomic_load_explicit(&walk->takers[i], memory_order_relaxed);
-        for (unsigned k = 0; taker && k < walk->sinks; k++)
-            push_buffer(walk, taker, k, 1);
-    }
-    for (unsigned k = 0; whole && walk->salvager && k < walk->sinks; k++)
-        push_buffer(walk, walk->salvager, k, 1);
+    for (unsigned i = 0; i < KEYSPACE_THREADS_MAX && whole; i++)
+        taker_push_rest(atomic_load_explicit(&walk->takers[i], memory_order_relaxed));
+    if (whole)
+        taker_push_rest(walk->salvager);
     walk->ended = true;
     walk->walker->walk = NULL;
     if (!whole)
@@ -557,6 +478,14 @@ static void *walk_main(void *context) {
     return NULL;
 }
 
+/* A small part of what there is anyway, so that a small server does not grow by half. */
+static uint64_t memory_bound(const struct snapshot_walker *walker) {
+    uint64_t part = memory_counted_bytes() / MEMORY_PART;
+    if (part < MEMORY_LEAST_BYTES)
+        part = MEMORY_LEAST_BYTES;
+    return part < walker->around.memory_bytes ? part : walker->around.memory_bytes;
+}
+
 static struct snapshot_walk *walk_make(struct snapshot_walker *walker,
                                        const struct snapshot_sink *sinks, unsigned count) {
     const struct keyspace *keyspace = walker->around.keyspace;
@@ -576,7 +505,7 @@ static struct snapshot_walk *walk_make(struct snapshot_walker *walker,
     for (unsigned i = 0; i < count; i++)
         transfer_init(&walk->transfers[i],
                       &(struct transfer_surroundings){walker->around.spool_directory,
-                                                      walker->around.memory_bytes, &walk->cut,
+                                                      memory_bound(walker), &walk->cut,
                                                       &walk->aborted, &walk->work, release, walk},
                       &sinks[i]);
     return walk;

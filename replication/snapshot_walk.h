@@ -6,15 +6,18 @@
  * as long however much data there is. From then on whoever is about to change an object that has
  * not been taken yet takes it first (the hook behind the door), and each worker walks over the
  * tables of its home slots in its turns and takes the rest, a few objects per token. To take an
- * object is to encode it at once into a buffer of the thread's own; full buffers go to each sink's
- * queue (piece_queue.h). A string that lies outside of its object (more than 16 KB) is not encoded
- * there but lent, and put into bytes by the sink's thread: who holds the token never handles more
- * than that, and who changes it meanwhile copies it. Tables that FLUSHDB or FLUSHALL took out are
- * gone through before they are freed, by whoever frees them (salvage). SWAPDB exchanges numbers
- * only, and the walk goes by the physical databases with the numbers of the cut. When all workers
- * are through and nothing is left to salvage, another exclusive section ends the snapshot and
- * gathers what is in the threads' buffers. The order of keys in a snapshot is free, so pieces are
- * written as they come.
+ * object is to copy it into a buffer of the thread's own (snapshot_encode.h). What changes, and
+ * what busy workers walk over, is encoded by the threads of the sinks, to whose queues full buffers
+ * go (piece_queue.h); a worker without commands encodes what it walks over itself, when it has
+ * released the token. When a sink has more before it than half of what its queue may take, workers
+ * encode all that they take, which slows those down who would make the queue longer. A string that
+ * lies outside of its object (more than 16 KB) is lent to the sink's thread: who holds the token
+ * never handles more than that, and who changes it meanwhile copies it. Tables that FLUSHDB or
+ * FLUSHALL took out are gone through before they are freed, by whoever frees them (salvage). SWAPDB
+ * exchanges numbers only, and the walk goes by the physical databases with the numbers of the cut.
+ * When all workers are through and nothing is left to salvage, another exclusive section ends the
+ * snapshot and gathers what is in the threads' buffers. The order of keys in a snapshot is free, so
+ * pieces are written as they come.
  *
  * Each object is taken exactly once: it is stamped with the new id under the same token, and
  * objects made after the cut have that id from the beginning. A table that is being rebuilt step by
@@ -91,6 +94,11 @@ static inline bool snapshot_walk_is_on(const struct snapshot_walker *walker) {
  * changes keys, while a walk is on. No token is held. */
 void snapshot_walk_tell(struct snapshot_walker *walker);
 
+/* Who encodes what a worker takes in its walk. */
+enum snapshot_share {
+    SNAPSHOT_SHARE_IDLE, /* the worker, which has time */
+    SNAPSHOT_SHARE_BUSY, /* the sinks' threads, as long as they keep up */
+};
 /* A worker's part of the walk, for about so long, at least one piece of about 20 us; tells as well.
  * No token is held; a registered reader, online, joined. */
 enum snapshot_step {
@@ -99,7 +107,7 @@ enum snapshot_step {
     SNAPSHOT_STEP_BUSY, /* of what is left, all is in use: again in a moment */
 };
 enum snapshot_step snapshot_walk_step(struct snapshot_walker *walker, unsigned worker,
-                                      uint64_t budget_us);
+                                      enum snapshot_share share, uint64_t budget_us);
 
 struct snapshot_progress {
     bool on;

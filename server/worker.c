@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/assert.h"
@@ -30,6 +31,8 @@
 #define FREE_STEP_US            50
 #define REBUILD_STEP_US         50 /* under the token */
 #define SNAPSHOT_STEP_US        100
+#define SNAPSHOT_BUSY_STEP_US   50
+#define SNAPSHOT_BUSY_PAUSES    7    /* as long as a step */
 #define SNAPSHOT_IDLE_US        3000 /* without a command */
 #define SNAPSHOT_AGAIN_US       1000 /* until slots in use are looked at again */
 #define RECLAIM_AGAIN_US        1000
@@ -145,8 +148,15 @@ static void rebuild_some(struct worker *worker) {
     worker->rebuild_due_us = clock_monotonic_us() + (more ? REBUILD_STEP_US * 3 : TIMER_MS * 1000);
 }
 
-/* The walk of a snapshot: all of the time of a worker that has run no command for a while, else a
- * quarter of it. */
+static uint64_t thread_cpu_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* The walk of a snapshot: all of the time of a worker that has run no command for a while, else an
+ * eighth of it. A worker without commands that had to wait for its processor takes it from one
+ * that has some: it stays away for longer than it was kept waiting. */
 static void snapshot_some(struct worker *worker) {
     struct snapshot_walker *walker = &worker->loop.server->walker;
     uint64_t start_us = clock_monotonic_us();
@@ -159,10 +169,19 @@ static void snapshot_some(struct worker *worker) {
         snapshot_walk_tell(walker);
         return;
     }
-    enum snapshot_step step = snapshot_walk_step(walker, worker->loop.number, SNAPSHOT_STEP_US);
-    uint64_t now_us = clock_monotonic_us();
+    uint64_t start_cpu_us = thread_cpu_us();
     bool busy = start_us - worker->snapshot_busy_us < SNAPSHOT_IDLE_US;
-    worker->snapshot_due_us = now_us + (busy ? (now_us - start_us) * 3 : 0);
+    enum snapshot_step step = snapshot_walk_step(walker, worker->loop.number,
+                                                 busy ? SNAPSHOT_SHARE_BUSY : SNAPSHOT_SHARE_IDLE,
+                                                 busy ? SNAPSHOT_BUSY_STEP_US : SNAPSHOT_STEP_US);
+    uint64_t now_us = clock_monotonic_us(), took_us = now_us - start_us,
+             ran_us = thread_cpu_us() - start_cpu_us;
+    if (busy)
+        worker->snapshot_due_us = now_us + took_us * SNAPSHOT_BUSY_PAUSES;
+    else if (took_us > ran_us + SNAPSHOT_STEP_US)
+        worker->snapshot_due_us = now_us + (took_us - ran_us) * 4;
+    else
+        worker->snapshot_due_us = now_us;
     if (step != SNAPSHOT_STEP_MORE)
         worker->snapshot_due_us = now_us + SNAPSHOT_AGAIN_US;
 }

@@ -110,7 +110,8 @@ static void *write_keys(void *context) {
         for (int i = 0; i < 8; i++)
             random_unit(&random);
         if (snapshot_walk_is_on(&walker))
-            snapshot_walk_step(&walker, number - 1, STEP_US);
+            snapshot_walk_step(&walker, number - 1,
+                               random & 1 ? SNAPSHOT_SHARE_BUSY : SNAPSHOT_SHARE_IDLE, STEP_US);
         boundary();
     }
     leave();

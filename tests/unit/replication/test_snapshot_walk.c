@@ -83,7 +83,7 @@ static void start(struct image *images, unsigned count, struct lines *expected) 
 /* A turn of each worker: one piece. */
 static void turns(void) {
     for (unsigned i = 0; i < WORKERS; i++)
-        snapshot_walk_step(&walker, i, 0);
+        snapshot_walk_step(&walker, i, SNAPSHOT_SHARE_IDLE, 0);
     epoch_quiescent();
     epoch_reclaim(100);
     exclusive_point();
@@ -92,7 +92,7 @@ static void turns(void) {
 static void wait_for(const struct image *image) {
     while (!atomic_load(&image->done)) {
         for (unsigned i = 0; i < WORKERS; i++)
-            snapshot_walk_step(&walker, i, 1000);
+            snapshot_walk_step(&walker, i, i & 1 ? SNAPSHOT_SHARE_BUSY : SNAPSHOT_SHARE_IDLE, 1000);
         turns();
     }
 }
@@ -282,7 +282,7 @@ Test(snapshot_walk, is_exact_whatever_changes_while_it_is_taken) {
         for (unsigned i = 0; snapshot_walk_is_on(&walker); i++) {
             random_change();
             if (i % (1 + round % 5) == 0)
-                snapshot_walk_step(&walker, below(WORKERS), 0);
+                snapshot_walk_step(&walker, below(WORKERS), SNAPSHOT_SHARE_BUSY, 0);
             if (i > 1000)
                 turns();
             exclusive_point();
@@ -306,13 +306,14 @@ Test(snapshot_walk, a_slot_in_use_is_come_back_to) {
     struct slot *slot = token_of(&key);
     for (unsigned i = 0; i < 1000; i++)
         for (unsigned w = 0; w < WORKERS; w++)
-            snapshot_walk_step(&walker, w, 100);
+            snapshot_walk_step(&walker, w, SNAPSHOT_SHARE_IDLE, 100);
     struct snapshot_progress progress;
     snapshot_walk_progress(&walker, &progress);
     cr_assert(progress.on);
     cr_assert_eq(progress.keys, 1000);
     cr_assert(progress.keys_taken >= 900 && progress.keys_taken < 1000);
-    cr_assert_eq(snapshot_walk_step(&walker, key.slot % WORKERS, 100), SNAPSHOT_STEP_BUSY);
+    cr_assert_eq(snapshot_walk_step(&walker, key.slot % WORKERS, SNAPSHOT_SHARE_IDLE, 100),
+                 SNAPSHOT_STEP_BUSY);
     slot_release(slot);
     wait_for(&image);
     holds(&image, &expected);
@@ -368,6 +369,35 @@ Test(snapshot_walk, a_slow_sink_does_not_keep_the_walk) {
     holds(&image, &expected);
     lines_free(&expected);
     image_free(&image);
+    sem_destroy(&slow);
+}
+
+/* What is copied when it changes is encoded later, by each sink, in memory or from the file. */
+Test(snapshot_walk, changed_keys_reach_all_sinks_by_way_of_the_file_too) {
+    struct image images[2] = {0};
+    struct lines expected = {0};
+    sem_t slow;
+    sem_init(&slow, 0, 0);
+    walker.around.memory_bytes = 1000;
+    images[0].slow = &slow;
+    put_many(0, "k", 20000, NEVER);
+    put_many(1, "of another database ", 3000, NEVER + 1);
+    start(images, 2, &expected);
+    for (unsigned from = 0; from < 4; from++) {
+        put_many(from & 1, from & 1 ? "of another database " : "k", from < 2 ? 1500 : 20000,
+                 NEVER + 2);
+        turns();
+    }
+    wait_for(&images[1]);
+    holds(&images[1], &expected);
+    while (!atomic_load(&images[0].done)) {
+        sem_post(&slow);
+        turns();
+    }
+    holds(&images[0], &expected);
+    for (unsigned i = 0; i < 2; i++)
+        image_free(&images[i]);
+    lines_free(&expected);
     sem_destroy(&slow);
 }
 
@@ -496,7 +526,7 @@ Test(snapshot_walk, given_up_while_the_sink_is_busy_is_not_whole) {
 Test(snapshot_walk, giving_up_nothing_is_nothing) {
     in_section(abort_walk, NULL);
     cr_assert_not(snapshot_walk_is_on(&walker));
-    cr_assert_eq(snapshot_walk_step(&walker, 0, 100), SNAPSHOT_STEP_NONE);
+    cr_assert_eq(snapshot_walk_step(&walker, 0, SNAPSHOT_SHARE_IDLE, 100), SNAPSHOT_STEP_NONE);
 }
 
 /* Freed on another thread, and after the walk was given up. */

@@ -1,0 +1,156 @@
+/* See snapshot_take.h. Run by whoever has the object. */
+#include "replication/snapshot_take.h"
+
+#include <string.h>
+
+#include "engine/assert.h"
+#include "engine/keyspace.h"
+#include "engine/memory.h"
+#include "engine/value.h"
+
+/* A buffer goes to the queue when it is as full as PIECE_BYTES, and has room for a bit more. */
+#define PIECE_BYTES      (64 * 1024)
+#define PIECE_ROOM_BYTES (80 * 1024)
+
+struct taker *taker_make(struct transfer *transfers, unsigned sinks) {
+    struct taker *taker = memory_calloc(1, sizeof *taker);
+    taker->transfers = transfers;
+    taker->sinks = sinks;
+    size_t ignored;
+    for (unsigned i = 0; i < taker->sinks; i++) {
+        struct snapshot_encoder *encoder = &taker->encoders[i];
+        const struct snapshot_sink *sink = &taker->transfers[i].sink;
+        snapshot_encoder_init(encoder, sink->form, sink->compression);
+        memory_free(rdb_writer_take(&encoder->writer, PIECE_ROOM_BYTES, &ignored));
+    }
+    return taker;
+}
+
+void taker_free(struct taker *taker) {
+    if (!taker)
+        return;
+    for (unsigned i = 0; i < taker->sinks; i++)
+        snapshot_encoder_free(&taker->encoders[i]);
+    memory_free(taker->changed.data);
+    memory_free(taker->walked.data);
+    memory_free(taker);
+}
+
+/* --- To the sinks ----------------------------------------------------------------------------- */
+
+static void push(struct taker *taker, unsigned sink, struct piece *piece) {
+    struct transfer *transfer = &taker->transfers[sink];
+    piece_queue_push(&transfer->queue, piece);
+    taker->pushed = true;
+    taker->crowded |=
+        piece_queue_memory_bytes(&transfer->queue) > transfer->around.memory_bytes / 2;
+}
+
+/* room: of the buffer that it goes on with. */
+static void push_encoded(struct taker *taker, unsigned sink, size_t room) {
+    struct snapshot_encoder *encoder = &taker->encoders[sink];
+    size_t length;
+    if (encoder->writer.used == 0)
+        return;
+    uint8_t *data = rdb_writer_take(&encoder->writer, room, &length);
+    push(taker, sink, piece_make(encoder->first_database, encoder->last_database, data, length));
+    snapshot_encoder_reset(encoder);
+}
+
+/* Each sink gets a copy of the copies, the last one these. */
+static void push_changed(struct taker *taker) {
+    struct snapshot_copies *changed = &taker->changed;
+    if (changed->used == 0)
+        return;
+    for (unsigned i = 1; i < taker->sinks; i++) {
+        uint8_t *data = memory_alloc(changed->used);
+        memcpy(data, changed->data, changed->used);
+        push(taker, i, piece_make_copies(data, changed->used));
+    }
+    push(taker, 0, piece_make_copies(changed->data, changed->used));
+    *changed = (struct snapshot_copies){0};
+}
+
+void taker_push_rest(struct taker *taker) {
+    if (!taker)
+        return;
+    ASSERT(taker->walked.used == 0);
+    push_changed(taker);
+    for (unsigned i = 0; i < taker->sinks; i++)
+        push_encoded(taker, i, 1);
+}
+
+void taker_tell(struct taker *taker) {
+    bool crowded = false;
+    for (unsigned i = 0; i < taker->sinks; i++) {
+        struct transfer *transfer = &taker->transfers[i];
+        uint64_t bytes = piece_queue_memory_bytes(&transfer->queue),
+                 bound = transfer->around.memory_bytes;
+        crowded |= bytes > bound / 2;
+        if (!taker->pushed)
+            continue;
+        sem_post(&transfer->work);
+        if (bytes > bound)
+            sem_post(transfer->around.look_again);
+    }
+    taker->pushed = false;
+    taker->crowded = crowded;
+}
+
+/* --- Objects ---------------------------------------------------------------------------------- */
+
+/* The same key with the same value, for a sink's thread: a string behind a pointer is lent, and who
+ * changes it copies it first. */
+static struct object *lend_object(const struct object *object) {
+    size_t length;
+    const char *key = object_key(object, &length);
+    blob_lend(object_pointer(object));
+    return object_remake(object, key, length, object_expiry(object));
+}
+
+static void lend(struct taker *taker, unsigned number, const struct object *object,
+                 const struct rdb_key_attributes *attributes) {
+    for (unsigned i = 0; i < taker->sinks; i++)
+        if (!transfer_has_failed(&taker->transfers[i]))
+            push(taker, i, piece_make_object(number, lend_object(object), attributes));
+}
+
+static void encode(struct taker *taker, unsigned number, const struct object *object,
+                   const struct rdb_key_attributes *attributes) {
+    for (unsigned i = 0; i < taker->sinks; i++) {
+        if (transfer_has_failed(&taker->transfers[i]))
+            continue;
+        snapshot_encode(&taker->encoders[i], number, object, attributes);
+        if (taker->encoders[i].writer.used >= PIECE_BYTES)
+            push_encoded(taker, i, PIECE_ROOM_BYTES);
+    }
+}
+
+void take_object(struct taker *taker, enum taking taking, unsigned number,
+                 const struct object *object, const struct rdb_key_attributes *attributes) {
+    COUNTER_ADD(taker->keys, 1);
+    if (!snapshot_is_copied(object) && object_type(object) == OBJECT_STRING) {
+        lend(taker, number, object, attributes);
+    } else if (!snapshot_is_copied(object) || taking == TAKE_ENCODED ||
+               (taking == TAKE_TO_SINKS && taker->crowded)) {
+        encode(taker, number, object, attributes);
+    } else if (taking == TAKE_TO_WALK) {
+        snapshot_copy(&taker->walked, number, object, attributes);
+    } else {
+        snapshot_copy(&taker->changed, number, object, attributes);
+        if (taker->changed.used >= PIECE_BYTES)
+            push_changed(taker);
+    }
+}
+
+void taker_encode_walked(struct taker *taker) {
+    struct snapshot_copies *walked = &taker->walked;
+    for (unsigned i = 0; i < taker->sinks && walked->used > 0; i++) {
+        if (transfer_has_failed(&taker->transfers[i]))
+            continue;
+        snapshot_encode_copies(&taker->encoders[i], walked->data, walked->used);
+        if (taker->encoders[i].writer.used >= PIECE_BYTES)
+            push_encoded(taker, i, PIECE_ROOM_BYTES);
+    }
+    walked->used = 0;
+}
