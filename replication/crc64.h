@@ -1,5 +1,5 @@
 /* CRC64 of RDB files and DUMP payloads: the Jones polynomial (0xad93d23594c935a9), bits reflected,
- * neither inverted at the beginning nor at the end, by slicing. Pure functions, any thread. */
+ * neither inverted at the beginning nor at the end. Pure functions, any thread. */
 #ifndef SLOTWISE_REPLICATION_CRC64_H
 #define SLOTWISE_REPLICATION_CRC64_H
 

@@ -21,8 +21,8 @@ Test(crc64, the_published_check_value) {
     cr_assert_eq(crc64(0, "", 0), 0);
 }
 
-Test(crc64, slices_agree_with_the_definition_for_each_length_and_alignment) {
-    uint8_t data[300];
+Test(crc64, agrees_with_the_definition_for_each_length_and_alignment) {
+    uint8_t data[700]; /* from 256 on another way is gone */
     uint32_t x = 1;
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)((x = x * 1664525 + 1013904223) >> 24);
@@ -32,9 +32,9 @@ Test(crc64, slices_agree_with_the_definition_for_each_length_and_alignment) {
 }
 
 Test(crc64, pieces_give_what_the_whole_gives) {
-    uint8_t data[100];
+    uint8_t data[1000];
     for (size_t i = 0; i < sizeof data; i++)
-        data[i] = (uint8_t)(i * 7);
+        data[i] = (uint8_t)(i * i * 7);
     uint64_t whole = crc64(0, data, sizeof data);
     for (size_t cut = 0; cut <= sizeof data; cut++)
         cr_assert_eq(crc64(crc64(0, data, cut), data + cut, sizeof data - cut), whole);
