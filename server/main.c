@@ -391,6 +391,8 @@ static int set_up_server(struct server *server) {
     set_up_saving(server);
     server->pause.view = &server->keyspace->door.view;
     set_up_replication(server);
+    migrator_init(&server->migrator, server->keyspace, &server->service, &server->pause,
+                  server_migrator_thread_number((unsigned)config->io_threads));
     server->evictor = evictor_create(server->keyspace);
     server->slowlog = slowlog_create();
     latency_monitor_init(&server->latency_monitor);
@@ -428,6 +430,7 @@ static void tear_down(struct server *server) {
     loading_end(&server->persistence);
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
+    migrator_stop(&server->migrator);
     primary_stop(&server->primary);
     exclusive_run_blocking(end_snapshots, server);
     saver_destroy(&server->saver);

@@ -7,7 +7,7 @@
 #include "server/links/primary_stream.h"
 
 uint64_t server_dirty(const struct server *server) {
-    uint64_t dirty = 0;
+    uint64_t dirty = atomic_load_explicit(&server->migrator.change.dirty, memory_order_relaxed);
     for (unsigned i = 0; i < server->loop_count; i++)
         dirty +=
             atomic_load_explicit(&server->loops[i]->execution.change.dirty, memory_order_relaxed);

@@ -15,6 +15,7 @@
 #include "server/dispatch/pause.h"
 #include "server/dispatch/service.h"
 #include "server/links/failover.h"
+#include "server/links/migration.h"
 #include "server/links/primary.h"
 #include "server/links/replica.h"
 #include "server/persistence/saver.h"
@@ -74,6 +75,7 @@ struct server {
     struct replica replica;         /* server/links/replica.h */
     struct snapshot_walker walker;  /* snapshots of the keyspace */
     struct primary primary;         /* server/links/primary.h */
+    struct migrator migrator;       /* server/links/migration.h */
     struct service service;
     struct pause pause;       /* server/dispatch/pause.h */
     struct failover failover; /* server/links/failover.h */
@@ -97,6 +99,10 @@ void server_reset_statistics(struct server *server);
  * of the workers and of the replica's. */
 static inline unsigned server_load_thread_number(unsigned workers) {
     return workers + 1;
+}
+/* That of the migrator's thread: behind those. */
+static inline unsigned server_migrator_thread_number(unsigned workers) {
+    return server_load_thread_number(workers) + workers;
 }
 /* Changes of keys so far, of all workers: exact in exclusive sections. */
 uint64_t server_dirty(const struct server *server);

@@ -23,11 +23,15 @@ static void drop(struct unfinished *unfinished) {
     leave((struct background_work *)(void *)unfinished);
 }
 
-static void run(void *context) {
-    struct background_work *work = context;
-    work->run(work);
+void background_work_run(struct background_work *work) {
+    if (work->run)
+        work->run(work);
     waiter_queue_end(&work->queue, &work->done);
     leave(work);
+}
+
+static void run(void *context) {
+    background_work_run(context);
 }
 
 static void *own_main(void *context) {
@@ -52,15 +56,20 @@ static bool run_apart(struct background_work *work) {
     return started;
 }
 
-struct unfinished *background_work_begin(struct background_work *work) {
+struct unfinished *background_work_prepare(struct background_work *work) {
     work->unfinished = (struct unfinished){drop, &work->queue, &work->done, false};
     work->queue = (struct waiter_queue){0};
     work->done = false;
     atomic_init(&work->users, 2);
     pthread_mutex_init(&work->queue.lock, NULL);
+    return &work->unfinished;
+}
+
+struct unfinished *background_work_begin(struct background_work *work) {
+    struct unfinished *unfinished = background_work_prepare(work);
     if (work->thread == BACKGROUND_SHARED || !run_apart(work))
         background_submit(run, work);
-    return &work->unfinished;
+    return unfinished;
 }
 
 void background_work_finish(void) {

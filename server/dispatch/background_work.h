@@ -32,6 +32,10 @@ struct background_work {
 /* Begins it; thread, run and destroy are set. The result belongs into session->unfinished. On a
  * worker. */
 struct unfinished *background_work_begin(struct background_work *work);
+/* The two halves of it, for work that a thread of the caller's runs: prepare on a worker, then run
+ * once on that thread. run may be NULL: it is over. */
+struct unfinished *background_work_prepare(struct background_work *work);
+void background_work_run(struct background_work *work);
 /* Waits for those that have threads of their own. Main thread, after the workers have ended. */
 void background_work_finish(void);
 

@@ -69,13 +69,16 @@ enum call_result {
 #define COMMAND_REFUSED_AS_WRITE       (1u << 28) /* PING tells that writes are refused */
 #define COMMAND_ALWAYS_TOUCH           (1u << 26) /* notes the access whatever CLIENT NO-TOUCH says */
 
-/* A key spec in the "range" form covers all commands of the data plane; others name a function. */
+/* Where keys are: at places that are counted, or behind a word. What neither can tell is found by a
+ * function (command_keys.c). */
 struct key_spec {
-    int16_t first; /* index of the first key; 0: none */
+    int16_t first; /* index of the first key; 0: none. With a word: where it is looked for from;
+                      from the end, backwards, when negative */
     int16_t
         last; /* relative to argc when negative (-1: the last argument), as Redis's legacy triple */
     int16_t step;
-    uint16_t flags; /* KEY_RO ... */
+    uint16_t flags;   /* KEY_RO ... */
+    const char *word; /* the keys follow it; NULL: none. last is negative then */
 };
 #define KEY_RO             (1u << 0)
 #define KEY_RW             (1u << 1)

@@ -129,6 +129,23 @@ static void reply_tips(struct reply *reply, const char *tips) {
 
 /* --- COMMAND INFO ----------------------------------------------------------------------------- */
 
+static void reply_begin_search(struct reply *reply, const struct key_spec *spec) {
+    reply_map(reply, 2);
+    reply_bulk_text(reply, "type");
+    reply_bulk_text(reply, spec->word ? "keyword" : "index");
+    reply_bulk_text(reply, "spec");
+    if (spec->word) {
+        reply_map(reply, 2);
+        reply_bulk_text(reply, "keyword");
+        reply_bulk_text(reply, spec->word);
+        reply_bulk_text(reply, "startfrom");
+    } else {
+        reply_map(reply, 1);
+        reply_bulk_text(reply, "index");
+    }
+    reply_integer(reply, spec->first);
+}
+
 /* Redis shows the last key relative to the first. */
 static void reply_key_spec(struct reply *reply, const struct key_spec *spec, const char *note) {
     reply_map(reply, note != NULL ? 4 : 3);
@@ -140,13 +157,7 @@ static void reply_key_spec(struct reply *reply, const struct key_spec *spec, con
     command_reply_key_flags(reply, spec->flags);
 
     reply_bulk_text(reply, "begin_search");
-    reply_map(reply, 2);
-    reply_bulk_text(reply, "type");
-    reply_bulk_text(reply, "index");
-    reply_bulk_text(reply, "spec");
-    reply_map(reply, 1);
-    reply_bulk_text(reply, "index");
-    reply_integer(reply, spec->first);
+    reply_begin_search(reply, spec);
 
     reply_bulk_text(reply, "find_keys");
     reply_map(reply, 2);
@@ -155,7 +166,7 @@ static void reply_key_spec(struct reply *reply, const struct key_spec *spec, con
     reply_bulk_text(reply, "spec");
     reply_map(reply, 3);
     reply_bulk_text(reply, "lastkey");
-    reply_integer(reply, spec->last < 0 ? spec->last : spec->last - spec->first);
+    reply_integer(reply, spec->last < 0 || spec->word ? spec->last : spec->last - spec->first);
     reply_bulk_text(reply, "keystep");
     reply_integer(reply, spec->step);
     reply_bulk_text(reply, "limit");

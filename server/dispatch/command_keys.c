@@ -17,9 +17,32 @@ static uint32_t key_flags(const struct command *command, const struct key_spec *
     return KEY_OW | KEY_UPDATE;
 }
 
+/* MIGRATE: the fourth argument, or if that is empty what follows the word KEYS. */
+static int migrate_keys(const struct command *command, const struct argument *argv, int argc,
+                        int *out, uint32_t *flags, int room) {
+    int first = 3, last = 3, n = 0;
+    if (argv[3].length == 0)
+        for (int i = 6; i < argc; i++)
+            if (argv[i].length == 4 && strncasecmp(argv[i].data, "keys", 4) == 0) {
+                first = i + 1;
+                last = argc - 1;
+                break;
+            }
+    for (int i = first; i <= last; i++, n++) {
+        if (n >= room)
+            continue;
+        out[n] = i;
+        if (flags != NULL)
+            flags[n] = command->key_specs[0].flags;
+    }
+    return n;
+}
+
 int command_keys_and_flags(const struct command *command, const struct argument *argv, int argc,
                            int *out, uint32_t *flags, int room) {
     int n = 0;
+    if (command->row == ROW_migrate)
+        return migrate_keys(command, argv, argc, out, flags, room);
     for (unsigned s = 0; s < command->key_spec_count; s++) {
         const struct key_spec *spec = &command->key_specs[s];
         if (spec->flags & KEY_NOT_KEY)
@@ -54,6 +77,10 @@ bool command_legacy_keys(const struct command *command, int *first, int *last, i
         const struct key_spec *spec = &command->key_specs[i];
         if (spec->flags & KEY_INCOMPLETE)
             complete = false;
+        if (spec->word) {
+            complete = false;
+            continue;
+        }
         /* Several specs make one range only if they are single-stepped and follow each other. */
         if (command->key_spec_count > 1 &&
             (spec->step != 1 || (previous_last != 0 && previous_last != spec->first - 1))) {

@@ -45,12 +45,19 @@ struct row {
     const char *group, *since, *summary;
 };
 
-#define NO_KEYS                        (0, 0, 0, 0, 0, 0, 0, 0, 0)
-#define KEYS(first, last, step, flags) (1, first, last, step, flags, 0, 0, 0, 0)
-#define TWO_KEYS(...)                  (2, __VA_ARGS__)
-#define KEY_FIELDS(count_, first1, last1, step1, flags1, first2, last2, step2, flags2)             \
-    .key_spec_count = count_,                                                                      \
-    .key_specs = {{first1, last1, step1, flags1}, {first2, last2, step2, flags2}}
+/* In parentheses, since they have commas. */
+#define NO_KEYS (.key_spec_count = 0)
+#define KEYS(first, last, step, flags)                                                             \
+    (.key_spec_count = 1, .key_specs = {{first, last, step, flags, NULL}})
+#define TWO_KEYS(first1, last1, step1, flags1, first2, last2, step2, flags2)                       \
+    (.key_spec_count = 2,                                                                          \
+     .key_specs = {{first1, last1, step1, flags1, NULL}, {first2, last2, step2, flags2, NULL}})
+#define TWO_SPECS(one, two) (.key_spec_count = 2, .key_specs = {one, two})
+#define SPEC_RANGE(first, last, step, flags)                                                       \
+    { first, last, step, flags, NULL }
+#define SPEC_WORD(word, from, last, step, flags)                                                   \
+    { from, last, step, flags, word }
+#define KEY_FIELDS(...) __VA_ARGS__
 
 #define ROW(id_, parent_, handler_, container_, name_, arity_, access_, group_, since_, flags_,    \
             categories_, keys_, summary_)                                                          \
