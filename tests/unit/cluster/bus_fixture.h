@@ -19,6 +19,7 @@
 #include "cluster/slot_map.h"
 #include "cluster/state.h"
 #include "cluster/view.h"
+#include "engine/memory.h"
 
 #define BUS_MAX_MACHINES 64
 #define BUS_START_MS     1000000u

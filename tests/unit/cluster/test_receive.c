@@ -1,0 +1,284 @@
+/* Packets that no honest node sends: the cluster keeps its invariants, its memory and its peace. */
+#include "tests/unit/cluster/bus_fixture.h"
+
+#define TIMEOUT_MS  1000
+#define STRANGER    "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+#define PACKET_ROOM 65536
+
+static struct bus *bus;
+static struct cluster *first;
+static struct bus_end *link_end, *far_end; /* from somebody to the first machine */
+static uint8_t bytes[PACKET_ROOM];
+static struct wire_header header;
+static struct wire_builder builder;
+
+static void begin(void) {
+    bus = bus_new(6, 11, TIMEOUT_MS);
+    bus_form(bus, 3);
+    bus_run(bus, 2000);
+    first = bus_cluster(bus, 0);
+    link_end = bus_new_end(&bus->machines[0]);
+    far_end = bus_new_end(&bus->machines[1]);
+    far_end->closed = true; /* nobody reads there */
+    link_end->peer = far_end;
+    far_end->peer = link_end;
+    cluster_on_accepted(first, &link_end->link);
+}
+
+static void end(void) {
+    bus_free(bus);
+}
+
+/* A packet as the second machine would send it. */
+static void make(enum wire_type type, const char *sender) {
+    const struct cluster_node *second = bus_cluster(bus, 1)->myself;
+    header = (struct wire_header){
+        .type = (uint16_t)type,
+        .port = BUS_PORT,
+        .bus_port = BUS_PORT + CLUSTER_BUS_PORT_STEP,
+        .current_epoch = 6,
+        .config_epoch = second->config_epoch,
+        .flags = WIRE_NODE_PRIMARY | WIRE_NODE_MYSELF,
+        .state_ok = true,
+    };
+    memcpy(header.sender.hex, sender, WIRE_ID_LENGTH);
+    memcpy(header.slots, second->slots, WIRE_SLOT_BYTES);
+}
+
+static void begin_packet(void) {
+    wire_begin(&builder, bytes, sizeof bytes, &header);
+}
+
+static bool deliver(void) {
+    size_t length = wire_finish(&builder);
+    bool open = cluster_on_packet(first, &link_end->link, bytes, length);
+    cluster_before_wait(first);
+    return open;
+}
+
+static bool deliver_plain(void) {
+    begin_packet();
+    return deliver();
+}
+
+static void check(void) {
+    unsigned owned = 0, counted = 0, handshakes = 0;
+    for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
+        owned += first->owners[slot] != NULL;
+    for (unsigned i = 0; i < first->node_count; i++) {
+        const struct cluster_node *node = first->nodes[i];
+        counted += node->slot_count;
+        handshakes += node_in_handshake(node);
+        cr_assert_eq(node->index, i);
+        cr_assert(node->primary != node);
+        cr_assert_not(node_is_primary(node) && node_is_replica(node));
+        cr_assert(!node->link || node->link->node == node);
+        cr_assert(!node->inbound_link || node->inbound_link->node == node);
+        cr_assert((node == first->myself) == !!(node->flags & WIRE_NODE_MYSELF));
+    }
+    cr_assert_eq(owned, counted);
+    cr_assert_eq(handshakes, first->handshake_count);
+}
+
+Test(receive, strangers_change_nothing, .init = begin, .fini = end) {
+    for (enum wire_type type = WIRE_PING; type < WIRE_TYPES; type++) {
+        if (type == WIRE_MEET || type == WIRE_PUBLISH || type == WIRE_PUBLISHSHARD ||
+            type == WIRE_MODULE)
+            continue;
+        make(type, STRANGER);
+        header.current_epoch = header.config_epoch = 1000;
+        begin_packet();
+        if (type == WIRE_FAIL)
+            wire_add_fail(&builder, &bus_cluster(bus, 1)->myself->id);
+        if (type == WIRE_UPDATE)
+            wire_add_update(&builder, 1000, &bus_cluster(bus, 1)->myself->id, header.slots);
+        cr_assert(deliver());
+    }
+    cr_assert_eq(first->node_count, 6);
+    cr_assert_eq(first->current_epoch, 6);
+    cr_assert(bus_logged(bus, 0, "Ignoring FAIL message from unknown node " STRANGER));
+    check();
+}
+
+Test(receive, meetings_are_bounded, .init = begin, .fini = end) {
+    for (unsigned i = 0; i < 3000; i++) {
+        make(WIRE_MEET, STRANGER);
+        header.port = (uint16_t)(1 + i);
+        cr_assert(deliver_plain());
+        cr_assert(deliver_plain());
+    }
+    cr_assert_eq(first->handshake_count, CLUSTER_MAX_HANDSHAKES);
+    check();
+    bus_run(bus, 2 * TIMEOUT_MS);
+    cr_assert_eq(first->node_count, 6);
+    cr_assert(bus_agrees(bus));
+}
+
+Test(receive, who_claims_to_be_us, .init = begin, .fini = end) {
+    make(WIRE_PING, bus_id(bus, 0));
+    header.config_epoch = header.current_epoch = 1000;
+    memset(header.slots, 255, sizeof header.slots);
+    cr_assert(deliver_plain());
+    make(WIRE_FAIL, bus_id(bus, 0));
+    begin_packet();
+    wire_add_fail(&builder, &bus_cluster(bus, 1)->myself->id);
+    cr_assert(deliver());
+    cr_assert_eq(first->current_epoch, 6);
+    cr_assert_eq(first->myself->slot_count, 5461);
+    cr_assert(bus_agrees(bus));
+    check();
+}
+
+Test(receive, meeting_oneself_is_forgotten, .init = begin, .fini = end) {
+    bus_apply(cluster_meet(first, "10.0.0.1", BUS_PORT, BUS_PORT + CLUSTER_BUS_PORT_STEP));
+    bus_run(bus, 500);
+    cr_assert_eq(first->node_count, 6);
+    check();
+}
+
+Test(receive, a_primary_of_its_own_and_unknown_ones, .init = begin, .fini = end) {
+    make(WIRE_PING, bus_id(bus, 4)); /* a replica of the second */
+    memcpy(header.primary.hex, bus_id(bus, 4), WIRE_ID_LENGTH);
+    cr_assert(deliver_plain());
+    check();
+    memcpy(header.primary.hex, STRANGER, WIRE_ID_LENGTH);
+    cr_assert(deliver_plain());
+    check();
+    /* Two that are each other's replicas, and one of which is ours. */
+    make(WIRE_PING, bus_id(bus, 1));
+    memcpy(header.primary.hex, bus_id(bus, 4), WIRE_ID_LENGTH);
+    cr_assert(deliver_plain());
+    check();
+    bus_run(bus, 5000);
+    check();
+}
+
+Test(receive, a_replica_claims_no_slots, .init = begin, .fini = end) {
+    make(WIRE_PING, bus_id(bus, 4));
+    memcpy(header.primary.hex, bus_id(bus, 1), WIRE_ID_LENGTH);
+    memset(header.slots, 255, sizeof header.slots);
+    header.config_epoch = 100;
+    header.flags = WIRE_NODE_REPLICA;
+    cr_assert(deliver_plain());
+    cr_assert_eq(first->myself->slot_count, 5461);
+    check();
+}
+
+Test(receive, impossible_epochs_are_ignored, .init = begin, .fini = end) {
+    make(WIRE_PING, bus_id(bus, 1));
+    header.current_epoch = UINT64_MAX;
+    cr_assert(deliver_plain());
+    make(WIRE_PING, bus_id(bus, 1));
+    header.config_epoch = UINT64_MAX;
+    cr_assert(deliver_plain());
+    make(WIRE_UPDATE, bus_id(bus, 1));
+    begin_packet();
+    wire_add_update(&builder, UINT64_MAX, &bus_cluster(bus, 2)->myself->id, header.slots);
+    cr_assert(deliver());
+    cr_assert_eq(first->current_epoch, 6);
+    cr_assert_eq(bus_view(bus, 0, bus_id(bus, 2)).config_epoch, 3);
+}
+
+Test(receive, gossip_brings_no_nonsense, .init = begin, .fini = end) {
+    static const char *const bad_addresses[] = {"", "10.0.0.9 x", "a\nb", "a,b", "\"", "a=b"};
+    for (unsigned i = 0; i < sizeof bad_addresses / sizeof *bad_addresses; i++) {
+        struct wire_gossip gossip = {.port = 1, .bus_port = 1, .flags = WIRE_NODE_PRIMARY};
+        memcpy(gossip.id.hex, STRANGER, WIRE_ID_LENGTH);
+        snprintf(gossip.address, sizeof gossip.address, "%s", bad_addresses[i]);
+        make(WIRE_PING, bus_id(bus, 1));
+        begin_packet();
+        wire_add_gossip(&builder, &gossip);
+        cr_assert(deliver());
+        cr_assert_eq(first->node_count, 6);
+    }
+    struct wire_gossip gossip = {.port = 1, .bus_port = 1, .flags = 0xffff, .address = "10.9.9.9"};
+    gossip.flags &= (uint16_t) ~(WIRE_NODE_NOADDR | WIRE_NODE_HANDSHAKE);
+    make(WIRE_PING, bus_id(bus, 1));
+    begin_packet();
+    memcpy(gossip.id.hex, "UPPER CASE AND SPACES ARE NO ID OF A NODE", WIRE_ID_LENGTH);
+    wire_add_gossip(&builder, &gossip);
+    cr_assert(deliver());
+    cr_assert_eq(first->node_count, 6);
+    begin_packet();
+    memcpy(gossip.id.hex, STRANGER, WIRE_ID_LENGTH);
+    wire_add_gossip(&builder, &gossip);
+    cr_assert(deliver());
+    cr_assert_eq(first->node_count, 7);
+    check();
+}
+
+Test(receive, names_that_do_not_fit_a_file_are_ignored, .init = begin, .fini = end) {
+    static const char *const bad_names[] = {"a b", "a,b", "a\nb", "a\"b", "a=b"};
+    for (unsigned i = 0; i < sizeof bad_names / sizeof *bad_names; i++) {
+        make(WIRE_PING, bus_id(bus, 1));
+        begin_packet();
+        wire_add_extension(&builder, WIRE_EXTENSION_HOSTNAME, bad_names[i], strlen(bad_names[i]));
+        wire_add_extension(&builder, WIRE_EXTENSION_SHARD_ID, "x y", 3);
+        cr_assert(deliver());
+        cr_assert_str_eq(bus_view(bus, 0, bus_id(bus, 1)).hostname, "");
+    }
+    begin_packet();
+    wire_add_extension(&builder, WIRE_EXTENSION_HOSTNAME, "good.example", 12);
+    cr_assert(deliver());
+    cr_assert_str_eq(bus_view(bus, 0, bus_id(bus, 1)).hostname, "good.example");
+}
+
+Test(receive, nobody_is_forgotten_that_must_not_be, .init = begin, .fini = end) {
+    const unsigned kept[] = {0, 1}; /* ourselves, the sender */
+    for (unsigned i = 0; i < 2; i++) {
+        char data[48] = {0};
+        memcpy(data, bus_id(bus, kept[i]), WIRE_ID_LENGTH);
+        data[47] = 60;
+        make(WIRE_PING, bus_id(bus, 1));
+        begin_packet();
+        wire_add_extension(&builder, WIRE_EXTENSION_FORGOTTEN_NODE, data, sizeof data);
+        cr_assert(deliver());
+        cr_assert_eq(first->node_count, 6);
+    }
+    check();
+}
+
+Test(receive, a_fail_that_a_fresh_pong_contradicts_is_one_report, .init = begin, .fini = end) {
+    make(WIRE_PING, bus_id(bus, 1));
+    struct cluster_node *third = NULL;
+    for (unsigned i = 0; i < first->node_count; i++)
+        if (id_compare(&first->nodes[i]->id, &bus_cluster(bus, 2)->myself->id) == 0)
+            third = first->nodes[i];
+    third->pong_received_ms = bus->now_ms;
+    make(WIRE_FAIL, bus_id(bus, 1));
+    begin_packet();
+    wire_add_fail(&builder, &third->id);
+    cr_assert(deliver());
+    cr_assert_not(node_is_failed(third));
+    cr_assert_eq(third->report_count, 1);
+    third->pong_received_ms = bus->now_ms - TIMEOUT_MS;
+    begin_packet();
+    wire_add_fail(&builder, &third->id);
+    cr_assert(deliver());
+    cr_assert(node_is_failed(third));
+}
+
+/* Good packets of a running cluster, of which some bytes have been changed on their way. */
+static bool damage(struct bus *all, struct machine *to, uint8_t *packet, size_t length) {
+    (void)to;
+    if (bus_random(all) % 3 == 0)
+        return true;
+    for (unsigned changes = 1 + bus_random(all) % 4; changes > 0; changes--) {
+        size_t at = 8 + bus_random(all) % (length - 8);
+        if (bus_random(all) % 2)
+            at = 8 + bus_random(all) % 72; /* the part with the epochs and the sender */
+        if (at >= 16 && at < 20)
+            continue; /* an epoch without bound is no news */
+        packet[at] = (uint8_t)bus_random(all);
+    }
+    return true;
+}
+
+Test(receive, damaged_packets_do_no_harm_for_long, .init = begin, .fini = end) {
+    bus->filter = damage;
+    for (unsigned round = 0; round < 200; round++) {
+        bus_run(bus, 100);
+        check();
+    }
+    bus->filter = NULL;
+}
