@@ -182,7 +182,7 @@ void change_before_snapshot(struct change *change, unsigned database, const stru
 void change_tell(struct change *change, unsigned database, const struct key *key,
                  enum change_event event) {
     struct change_listener *listener = change->door->listener;
-    listener->changed(listener->context, database, key, event);
+    listener->changed(listener->context, change, database, key, event);
 }
 
 void change_watched(struct change *change, unsigned database, const struct key *key,

@@ -65,11 +65,13 @@ extern const struct change_event_description change_events[CHANGE_EVENTS];
     (1u << CHANGE_EXPIRED | 1u << CHANGE_EVICTED | 1u << CHANGE_MOVE_FROM |                        \
      1u << CHANGE_RENAME_FROM)
 
+struct change;
+
 /* Hears of every change of a key, under its token: notifications, tracking, blocked clients. Must
  * not change the keyspace. */
 struct change_listener {
-    void (*changed)(void *context, unsigned database, const struct key *key,
-                    enum change_event event);
+    void (*changed)(void *context, const struct change *change, unsigned database,
+                    const struct key *key, enum change_event event);
     void *context;
 };
 

@@ -82,6 +82,8 @@ static void apply_published(const struct config *now, void *context) {
     statistics_configure(server, now);
     client_eviction_apply(server, now);
     replica_configure(&server->replica, now);
+    own_expiry_configure(&server->own_expiry, replication_is_replica(&server->replication),
+                         !now->replica_read_only);
     primary_count_good(&server->primary, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     sem_post(&server->wake_watchdog); /* it looks more often, or less */
@@ -368,6 +370,7 @@ static void set_up_replication(struct server *server) {
                                                  .persistence = &server->persistence};
     unsigned threads = (unsigned)config_current()->io_threads;
     replication_init(&server->replication);
+    own_expiry_init(&server->own_expiry, server->keyspace);
     replica_init(&server->replica, &server->replication, &environment, &server->keyspace->door.view,
                  threads, threads);
     server->replica.connection = primary_conn_for(server);
@@ -446,6 +449,7 @@ static void tear_down(struct server *server) {
     keyspace_destroy(server->keyspace);
     replication_destroy(&server->replication);
     failover_destroy(&server->failover);
+    own_expiry_destroy(&server->own_expiry);
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);
     background_work_finish();

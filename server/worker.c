@@ -243,6 +243,7 @@ static void run_timers(struct worker *worker) {
         if (!loop->leaving)
             failover_tick(&loop->server->failover);
         replica_tick(&loop->server->replica, loop->now_ms);
+        own_expiry_tick(&loop->server->own_expiry, &loop->execution.change);
     }
 }
 

@@ -16,6 +16,7 @@
 #include "server/dispatch/service.h"
 #include "server/links/failover.h"
 #include "server/links/migration.h"
+#include "server/links/own_expiry.h"
 #include "server/links/primary.h"
 #include "server/links/replica.h"
 #include "server/persistence/saver.h"
@@ -77,8 +78,9 @@ struct server {
     struct primary primary;         /* server/links/primary.h */
     struct migrator migrator;       /* server/links/migration.h */
     struct service service;
-    struct pause pause;       /* server/dispatch/pause.h */
-    struct failover failover; /* server/links/failover.h */
+    struct pause pause;           /* server/dispatch/pause.h */
+    struct own_expiry own_expiry; /* server/links/own_expiry.h */
+    struct failover failover;     /* server/links/failover.h */
     struct persistence persistence;
     struct saver saver;
     struct evictor *evictor; /* engine/eviction.h */

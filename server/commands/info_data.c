@@ -55,11 +55,11 @@ static void write_keys(struct text *text, const struct info *info) {
     info_number(text, "keyspace_hits", info->sum.hits);
     info_number(text, "keyspace_misses", info->sum.misses);
     INFO_ZEROS(text, "pubsub_channels", "pubsub_patterns", "pubsubshard_channels",
-               "latest_fork_usec", "total_forks", "migrate_cached_sockets",
-               "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses",
-               "active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time",
-               "current_active_defrag_time", "tracking_total_keys", "tracking_total_items",
-               "tracking_total_prefixes");
+               "latest_fork_usec", "total_forks", "migrate_cached_sockets");
+    info_number(text, "slave_expires_tracked_keys", atomic_load(&info->server->own_expiry.count));
+    INFO_ZEROS(text, "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
+               "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time",
+               "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes");
     info_number(text, "unexpected_error_replies",
                 atomic_load(&info->server->replica.stream_errors));
 }

@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 #include "server/commands/info_sections.h"
 #include "server/config/config.h"
+#include "server/links/primary_stream.h"
 
 static void signed_number(struct text *text, const char *name, int64_t value) {
     text_append_format(text, "%s:%lld\r\n", name, (long long)value);
@@ -52,9 +53,21 @@ static void write_link(struct text *text, const struct server *server) {
 }
 
 struct replica_lines {
+    const struct primary *primary;
     struct text *text; /* NULL: they are counted only */
+    struct text lags;  /* our own, for behind all others */
+    uint64_t end;      /* of the stream */
     unsigned count;
 };
+
+/* How far what it has acknowledged is behind, and how long ago that was all there was. */
+static void write_lag(struct replica_lines *lines, const struct replica_link *link) {
+    uint64_t acknowledged = atomic_load(&link->acknowledged_offset);
+    uint64_t bytes = lines->end > acknowledged ? lines->end - acknowledged : 0;
+    uint64_t ms = primary_lag_ms(lines->primary, acknowledged, clock_monotonic_us() / 1000);
+    text_append_format(&lines->lags, "replica%u_lag:bytes=%llu,ms=%llu\r\n", lines->count,
+                       (unsigned long long)bytes, (unsigned long long)(bytes > 0 ? ms : 0));
+}
 
 static void write_replica(void *context, const struct replica_link *link) {
     struct replica_lines *lines = context;
@@ -72,17 +85,22 @@ static void write_replica(void *context, const struct replica_link *link) {
                            state == LINK_ONLINE
                                ? (long long)seconds_since(atomic_load(&link->acknowledged_ms))
                                : 0);
+    if (lines->text)
+        write_lag(lines, link);
     lines->count++;
 }
 
-static void write_replicas(struct text *text, const struct primary *primary) {
+/* lags: to be freed. */
+static void write_replicas(struct text *text, const struct primary *primary, struct text *lags) {
     const struct config *config = config_current();
-    struct replica_lines counted = {0}, written = {.text = text};
+    struct replica_lines counted = {0}, written = {.primary = primary, .text = text};
+    written.end = atomic_load(&primary->around.replication->history.offset);
     primary_visit(primary, write_replica, &counted);
     info_number(text, "connected_slaves", counted.count);
     if (config->min_replicas_to_write && config->min_replicas_max_lag)
         info_number(text, "min_slaves_good_slaves", atomic_load(&primary->good_replicas));
     primary_visit(primary, write_replica, &written);
+    *lags = written.lags;
 }
 
 static void write_backlog(struct text *text, const struct primary *primary, uint64_t end) {
@@ -119,7 +137,8 @@ void info_write_replication(struct text *text, const struct info *info) {
     info_word(text, "role", is_replica ? "slave" : "master");
     if (is_replica)
         write_link(text, info->server);
-    write_replicas(text, &info->server->primary);
+    struct text lags;
+    write_replicas(text, &info->server->primary, &lags);
     info_word(text, "master_failover_state", failover_state_name(&info->server->failover));
     info_word(text, "master_replid", history->id);
     info_word(text, "master_replid2", history->second_id);
@@ -127,4 +146,6 @@ void info_write_replication(struct text *text, const struct info *info) {
     signed_number(text, "second_repl_offset", history->second_offset);
     write_backlog(text, &info->server->primary, atomic_load(&history->offset));
     write_compression(text, &info->server->primary);
+    text_append(text, lags.data, lags.length);
+    text_free(&lags);
 }

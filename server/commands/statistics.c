@@ -156,6 +156,9 @@ void server_reset_statistics(struct server *server) {
     atomic_store(&server->persistence.saves, 0);
     error_statistics_reset();
     replica_reset_statistics(&server->replica);
+    atomic_store(&server->primary.full_syncs, 0);
+    atomic_store(&server->primary.partial_syncs, 0);
+    atomic_store(&server->primary.partial_syncs_refused, 0);
     evictor_reset_statistics(server->evictor);
     server->statistics_reset_ms = clock_now_ms();
 }

@@ -442,6 +442,7 @@ static void enforce_limits(struct primary *primary, uint64_t now_ms) {
     primary->last_limits_ms = now_ms;
     pthread_mutex_lock(&primary->lock);
     backlog_get_statistics(primary->backlog, &primary->figures);
+    primary_note_offset(primary, now_ms);
     pthread_mutex_unlock(&primary->lock);
     for (struct replica_link *link = primary->links; link; link = link->next) {
         if (replica_link_state(link) == LINK_DROPPED || atomic_load(&link->ended) ||

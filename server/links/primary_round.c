@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/assert.h"
 #include "engine/clock.h"
@@ -20,7 +21,8 @@
 #include "server/links/primary_stream.h"
 #include "server/links/round_packer.h"
 
-#define RETRY_MS 1000 /* after a round that failed */
+#define RETRY_MS       1000 /* after a round that failed */
+#define DELAY_SLICE_US 20000
 
 enum round_form { ROUND_PLAIN, ROUND_BLOCKS, ROUND_FORMS };
 
@@ -35,6 +37,7 @@ struct round_sink {
     uint64_t offset;
     unsigned database; /* that the stream has selected at the cut */
     bool compression, checksum;
+    uint64_t delay_us; /* rdb-key-save-delay, for all keys together */
 };
 
 /* --- The sink --------------------------------------------------------------------------------- */
@@ -51,7 +54,9 @@ static bool waits(const struct replica_link *link) {
 static void on_cut(void *context, const struct snapshot_cut *cut) {
     struct round_sink *sink = context;
     struct primary *primary = sink->primary;
-    (void)cut;
+    int64_t key_delay_us = config_current()->rdb_key_save_delay;
+    sink->delay_us = key_delay_us >= 0 ? cut->keys * (uint64_t)key_delay_us
+                                       : cut->keys / (uint64_t)-key_delay_us;
     memcpy(sink->id, primary->around.replication->history.id, sizeof sink->id);
     if (!primary->on) /* who waited has been dropped, and the backlog with them */
         return;
@@ -107,8 +112,18 @@ static int on_write(void *context, const void *data, size_t length) {
     return sink->writer.error;
 }
 
+/* For tests: a snapshot that takes long, as long as anybody wants it. */
+static void delay(const struct round_sink *sink) {
+    uint64_t end_us = clock_monotonic_us() + sink->delay_us;
+    while (clock_monotonic_us() < end_us && !atomic_load(&sink->primary->stopped) &&
+           atomic_load(&sink->round->users) > 1)
+        usleep(DELAY_SLICE_US);
+}
+
 static int on_close(void *context) {
     struct round_sink *sink = context;
+    if (UNLIKELY(sink->delay_us > 0))
+        delay(sink);
     int error = rdb_write_end(&sink->writer);
     return error || !sink->packer ? error : round_packer_end(sink->packer);
 }

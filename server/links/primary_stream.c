@@ -30,6 +30,29 @@ void primary_publish_offset(struct primary *primary) {
     atomic_store(&primary->backlog_active, true);
 }
 
+void primary_note_offset(struct primary *primary, uint64_t now_ms) {
+    struct primary_offsets *offsets = &primary->offsets;
+    uint64_t offset = atomic_load(&primary_history(primary)->offset);
+    if (offsets->count > 0 && offsets->of[(offsets->count - 1) % PRIMARY_OFFSETS].offset == offset)
+        return;
+    offsets->of[offsets->count % PRIMARY_OFFSETS].offset = offset;
+    offsets->of[offsets->count % PRIMARY_OFFSETS].ms = now_ms;
+    offsets->count++;
+}
+
+uint64_t primary_lag_ms(const struct primary *primary, uint64_t offset, uint64_t now_ms) {
+    const struct primary_offsets *offsets = &primary->offsets;
+    uint64_t oldest = offsets->count > PRIMARY_OFFSETS ? offsets->count - PRIMARY_OFFSETS : 0;
+    uint64_t lag_ms = 0;
+    for (uint64_t i = offsets->count; i > oldest; i--) {
+        if (offsets->of[(i - 1) % PRIMARY_OFFSETS].offset <= offset)
+            break;
+        uint64_t then_ms = offsets->of[(i - 1) % PRIMARY_OFFSETS].ms;
+        lag_ms = now_ms > then_ms ? now_ms - then_ms : 0;
+    }
+    return lag_ms;
+}
+
 /* WAIT goes by these: without what we ask replicas ourselves behind it. */
 static void publish_merged(struct primary *primary) {
     primary_publish_offset(primary);

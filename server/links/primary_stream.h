@@ -27,6 +27,10 @@ bool primary_merge(struct primary *primary, size_t max_bytes);
  * published. */
 void primary_append_command(struct primary *primary, const char *text, bool continued);
 void primary_publish_offset(struct primary *primary);
+/* Under the lock: where the stream is; and how long ago it was beyond this offset for the first
+ * time (0: it is not), as far as that was noted. */
+void primary_note_offset(struct primary *primary, uint64_t now_ms);
+uint64_t primary_lag_ms(const struct primary *primary, uint64_t offset, uint64_t now_ms);
 /* The offset of the stream with all that has been committed; the next entry selects its database
  * anew. In a section. */
 uint64_t primary_stream_cut(struct primary *primary);

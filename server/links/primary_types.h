@@ -43,6 +43,16 @@ struct replica_wait {
     uint64_t due_us; /* monotonic; UINT64_MAX: no limit */
 };
 
+/* The stream had grown to this offset at this time: a ring of the last that were noted, at most ten
+ * a second and only while it grows. */
+#define PRIMARY_OFFSETS 1024
+struct primary_offsets {
+    struct {
+        uint64_t offset, ms; /* monotonic */
+    } of[PRIMARY_OFFSETS];
+    uint64_t count; /* that have been noted so far */
+};
+
 struct primary {
     struct primary_surroundings around;
     struct commit_log *log;
@@ -77,6 +87,7 @@ struct primary {
     pthread_mutex_t lock;
     struct replica_link *links; /* under the lock, written by worker 0 or in exclusive sections */
     struct replica_wait *waits; /* under the lock */
+    struct primary_offsets offsets;    /* under the lock */
     struct backlog_statistics figures; /* some 100 ms old; under the lock */
     _Atomic unsigned wait_count;
 };

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import time
 
 import pytest
@@ -298,3 +299,58 @@ def test_siblings_go_on_from_a_promoted_replica_that_got_nothing(start):
     assert_same_data(promoted, sibling)
     stats = info(promoted, "stats")
     assert (stats["sync_full"], stats["sync_partial_ok"]) == (0, 1)
+
+
+@pytest.mark.slotwise
+def test_info_tells_how_far_a_replica_is_behind(start):
+    primary = start({**NO_DELAY, "repl-ping-replica-period": "3600"}, threads=2)
+    replica = start({"replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    wait_for_link(replica)
+
+    def lag():
+        return info(primary)["replica0_lag"]
+    primary.call("SET", "a", "x" * 1000)
+    wait_until(lambda: lag() == {"bytes": 0, "ms": 0}, what="its acknowledgement")
+    replica.process.send_signal(signal.SIGSTOP)
+    try:
+        before = info(primary)["master_repl_offset"]
+        began = time.monotonic()
+        primary.call("SET", "a", "x" * 1000)
+        wait_until(lambda: info(primary)["master_repl_offset"] > before, what="the stream to have it")
+        behind = lag()
+        assert behind["bytes"] == info(primary)["master_repl_offset"] - before
+        time.sleep(0.3)
+        # Noted ten times a second: not before it happened, and not at every look.
+        wait_until(lambda: lag()["ms"] >= behind["ms"] + 200, what="the time to pass")
+        assert lag()["ms"] <= (time.monotonic() - began) * 1000 + 1
+        primary.call("SET", "a", "x")
+        assert lag()["ms"] >= 200
+    finally:
+        replica.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: lag() == {"bytes": 0, "ms": 0}, what="its acknowledgement")
+    replica.expect_end = True
+    replica.process.kill()
+    wait_until(lambda: "replica0_lag" not in info(primary), what="it to be gone")
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_rdb_key_save_delay_makes_a_full_sync_take_long(start, diskless):
+    primary = start({**NO_DELAY, "repl-diskless-sync": diskless}, threads=2)
+    primary.call("DEBUG", "POPULATE", 1000)
+    primary.call("CONFIG", "SET", "rdb-key-save-delay", "2000")
+    replica = start({"replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    wait_until(lambda: info(primary).get("slave0", {}).get("state") == "send_bulk", what="the snapshot to be sent")
+    began = time.monotonic()
+    wait_for_link(replica)
+    assert time.monotonic() - began > 1
+    # One that nobody wants any more is over: the next begins.
+    primary.call("CONFIG", "SET", "rdb-key-save-delay", "10000000")
+    other = start({"replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    wait_until(lambda: "state=send_bulk" in primary.call("INFO", "replication").decode(), what="the snapshot to be sent")
+    primary.call("CONFIG", "SET", "rdb-key-save-delay", "0")
+    other.expect_end = True
+    other.process.kill()
+    other = start({"replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    wait_for_link(other)
+    assert_same_data(primary, other)

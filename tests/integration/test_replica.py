@@ -616,3 +616,59 @@ def test_orders_while_it_is_busy(start, by_hand):
     follow(server, by_hand.port)
     by_hand.shake_hands()
     other.close()  # the server stops while it waits for an answer
+
+
+# --- A replica that may be written to ---------------------------------------------------------------------------
+
+
+def test_keys_of_its_own_expire(start, server):
+    """Those to which its clients have given a time to live, in whatever way; all others wait for the primary."""
+    primary = stock_primary(start)
+    primary.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    primary.call("CONFIG", "RESETSTAT")
+    follow(server, primary.port)
+    wait_link_up(server)
+    assert server.call("CONFIG", "SET", "replica-read-only", "no") == "OK"
+
+    def tracked():
+        return int(server.info("stats")["slave_expires_tracked_keys"])
+    with primary.raw() as client:
+        client.pipeline([("SET", "theirs", "x", "PX", 300), ("SET", "later", "x"), ("SET", "touched", "x", "PX", 300),
+                         ("SET", "taken", "x"), ("SET", "kept", "x", "PX", 300)])
+    wait_until(lambda: in_step(primary, server), what="the stream to be applied")
+    with server.raw() as client:
+        client.pipeline([
+            ("SET", "a", "x", "PX", 300), ("SET", "b", "x"), ("PEXPIRE", "b", 300), ("SET", "c", "x"), ("GETEX", "c", "PX", 300),
+            ("SET", "d", "x", "PX", 300), ("COPY", "d", "e"), ("SET", "f", "x", "PX", 300), ("RENAME", "f", "g"),
+            ("RESTORE", "h", 300, client.call("DUMP", "later")), ("SELECT", 1), ("SET", "in another", "x", "PX", 300), ("SELECT", 0),
+            ("PEXPIRE", "later", 300), ("APPEND", "touched", "y"), ("SET", "kept", "z", "KEEPTTL"), ("SET", "long", "x", "EX", 1000),
+            ("SET", "no more", "x", "PX", 300), ("PERSIST", "no more"), ("SET", "gone", "x", "EX", 1000), ("DEL", "gone"),
+            ("SET", "taken", "x", "EX", 1000)])
+    primary.call("SET", "taken", "y", "PX", 300)
+    wait_until(lambda: in_step(primary, server), what="the stream to be applied")
+    wait_until(lambda: tracked() == 1, what="all but one to be gone")  # long
+    assert server.info("keyspace").get("db1") is None
+    assert int(server.call("DBSIZE")) == 6  # theirs, touched, taken, kept, long, no more
+    assert server.call("GET", "theirs") is None and server.call("GET", "no more") == b"x"
+    assert int(server.info("stats")["expired_keys"]) == 9
+    primary.call("FLUSHALL")
+    wait_until(lambda: tracked() == 0 and server.call("DBSIZE") == 0, what="nothing to be left")
+
+
+def test_keys_of_its_own_when_it_is_promoted(start, server):
+    primary = stock_primary(start)
+    follow(server, primary.port)
+    wait_link_up(server)
+    assert server.call("CONFIG", "SET", "replica-read-only", "no") == "OK"
+    assert server.call("SET", "a", "x", "EX", 1000) == "OK"
+    assert server.info("stats")["slave_expires_tracked_keys"] == "1"
+    # What is known goes on while nobody may write; and a primary looks after all keys.
+    assert server.call("PEXPIRE", "a", 1000) == 1
+    assert server.call("CONFIG", "SET", "replica-read-only", "yes") == "OK"
+    wait_until(lambda: server.call("DBSIZE") == 0, what="the key to be gone")
+    assert server.call("CONFIG", "SET", "replica-read-only", "no") == "OK"
+    assert server.call("SET", "a", "x", "EX", 1000) == "OK"
+    assert server.call("REPLICAOF", "NO", "ONE") == "OK"
+    assert server.info("stats")["slave_expires_tracked_keys"] == "0"
+    assert server.call("SET", "a", "x", "PX", 10) == "OK"
+    wait_until(lambda: server.call("DBSIZE") == 0, what="the key to be gone")

@@ -179,9 +179,9 @@ Test(change, a_stream_that_is_applied_sees_no_expiry) {
 
 static char events[1000];
 
-static void note_event(void *context, unsigned number, const struct key *key,
-                       enum change_event event) {
-    (void)context;
+static void note_event(void *context, const struct change *of, unsigned number,
+                       const struct key *key, enum change_event event) {
+    (void)context, (void)of;
     snprintf(events + strlen(events), sizeof events - strlen(events), "%s%u:%.*s %s",
              events[0] ? ", " : "", number, (int)key->length, key->data, change_events[event].name);
 }
