@@ -117,6 +117,11 @@ static inline void count_keys(struct keyspace *keyspace, unsigned physical, int6
         counts_publish(counters);
 }
 
+void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, int64_t keys,
+                         int64_t expiring) {
+    count_keys(keyspace, physical, keys, expiring);
+}
+
 void keyspace_counts_hold(struct keyspace *keyspace) {
     keyspace_counters_mine(keyspace)->held = true;
 }

@@ -173,6 +173,18 @@ void keyspace_garbage_prepare(struct keyspace_garbage *garbage);
 void keyspace_garbage_free(struct keyspace_garbage *garbage, bool asynchronous);
 void keyspace_swap(struct change *change, unsigned a, unsigned b);
 
+/* Another keyspace, with as many databases, that is to become the content of this one: nobody but
+ * threads that fill it (VIEW_APPLYING) uses it. Exclusive section. */
+struct keyspace *keyspace_make_successor(const struct keyspace *keyspace);
+/* All of it becomes the content, in the same section as keyspace_clear(change, -1) and after it;
+ * for who watches keys both together are a swap. The successor is empty then; the caller destroys
+ * it. A snapshot that was begun since the successor was made must have ended before. */
+void keyspace_adopt(struct change *change, struct keyspace *successor);
+
+/* For keyspace_adopt: keys that came or went beside the functions above. */
+void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, int64_t keys,
+                         int64_t expiring);
+
 /* SCAN (engine/scan.c). A list belongs to one thread; zero-initialised, freed by scan_list_free.
  * What it lists is valid until the end of the command. */
 struct scan_part;

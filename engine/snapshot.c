@@ -31,6 +31,11 @@ void snapshot_all_stamped(struct door *door) {
     door->snapshots_unfinished = 0;
 }
 
+void snapshot_forget_stamps(struct door *door) {
+    ASSERT(!door->snapshot);
+    door->snapshots_unfinished = UNFINISHED_MAX + 1;
+}
+
 void snapshot_stamp(const struct door *door, struct object *object) {
     object_set_snapshot_id(object, door->snapshot_id);
 }

@@ -50,6 +50,9 @@ void snapshot_all_stamped(struct door *door);
 static inline bool snapshot_is_due(const struct door *door, const struct object *object) {
     return object_snapshot_id(object) != door->snapshot_id;
 }
+/* Objects have come whose ids are those of older times: the next snapshot is to stamp all objects
+ * first. No snapshot is being taken. */
+void snapshot_forget_stamps(struct door *door);
 /* It has been taken. Under the token, from the walk of a snapshot. */
 void snapshot_stamp(const struct door *door, struct object *object);
 

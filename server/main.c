@@ -366,6 +366,7 @@ static void set_up_serving(struct server *server) {
 
 static void set_up_replication(struct server *server) {
     const struct sync_environment environment = {.keyspace = server->keyspace,
+                                                 .walker = &server->walker,
                                                  .service = &server->service,
                                                  .persistence = &server->persistence};
     unsigned threads = (unsigned)config_current()->io_threads;

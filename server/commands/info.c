@@ -223,8 +223,9 @@ static void write_loading(struct text *text, const struct persistence *persisten
 void info_write_persistence(struct text *text, const struct info *info) {
     const struct server *server = info->server;
     info_number(text, "loading", (service_limits(&server->service) & SERVICE_LOADING) != 0);
-    INFO_ZEROS(text, "async_loading", "current_cow_peak", "current_cow_size",
-               "current_cow_size_age");
+    info_number(text, "async_loading",
+                (service_limits(&server->service) & SERVICE_ASYNC_LOADING) != 0);
+    INFO_ZEROS(text, "current_cow_peak", "current_cow_size", "current_cow_size_age");
     write_saves(text, info);
     INFO_ZEROS(text, "aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled");
     info_word(text, "aof_last_rewrite_time_sec", "-1");

@@ -158,7 +158,9 @@ static bool is_served(struct call *call, unsigned limits) {
     } else if ((limits & SERVICE_STALE) && (missing & COMMAND_STALE)) {
         plain = ERROR_PRIMARY_DOWN;
         aborting = EXEC_ABORT ERROR_PRIMARY_DOWN;
-    } else if ((limits & SERVICE_LOADING) && (missing & COMMAND_LOADING)) {
+    } else if (((limits & SERVICE_LOADING) && (missing & COMMAND_LOADING)) ||
+               ((limits & SERVICE_ASYNC_LOADING) &&
+                (flags_of_all(call) & COMMAND_NO_ASYNC_LOADING))) {
         plain = ERROR_LOADING;
         aborting = EXEC_ABORT ERROR_LOADING;
     } else {

@@ -17,13 +17,16 @@ enum service_limit {
     SERVICE_READ_ONLY = 1 << 2, /* -READONLY for COMMAND_WRITE; in exclusive sections */
     SERVICE_NO_LIMIT = 1 << 3,  /* a replica to which maxmemory does not apply; in exclusive
                                    sections. No command is refused for it */
-    SERVICE_FEW_REPLICAS = 1 << 4, /* -NOREPLICAS for COMMAND_WRITE; the primary's side */
-    SERVICE_DISK_ERROR = 1 << 5,   /* -MISCONF for COMMAND_WRITE if the configuration wants it: the
-                                      last save has failed; the saver, under its lock */
+    SERVICE_FEW_REPLICAS = 1 << 4,  /* -NOREPLICAS for COMMAND_WRITE; the primary's side */
+    SERVICE_DISK_ERROR = 1 << 5,    /* -MISCONF for COMMAND_WRITE if the configuration wants it: the
+                                       last save has failed; the saver, under its lock */
+    SERVICE_ASYNC_LOADING = 1 << 6, /* -LOADING for COMMAND_NO_ASYNC_LOADING: the next data are
+                                       being loaded beside those that are served; whoever loads,
+                                       in exclusive sections */
 };
 #define SERVICE_REFUSING                                                                           \
     (SERVICE_LOADING | SERVICE_STALE | SERVICE_READ_ONLY | SERVICE_FEW_REPLICAS |                  \
-     SERVICE_DISK_ERROR)
+     SERVICE_DISK_ERROR | SERVICE_ASYNC_LOADING)
 
 struct service {
     _Alignas(64) _Atomic unsigned limits; /* of enum service_limit */

@@ -81,8 +81,10 @@ static void start(struct replica *replica) {
         .delete_file = config->rdb_del_sync_files && !config->appendonly && config->save.count == 0,
         .file = config->dbfilename,
         .string_bytes = (uint64_t)INT64_MAX,
-        .from_socket = config->repl_diskless_load == CONFIG_DISKLESS_LOAD_ON_EMPTY_DB &&
-                       is_empty(replica->environment.keyspace),
+        .from_socket = config->repl_diskless_load == CONFIG_DISKLESS_LOAD_SWAPDB ||
+                       (config->repl_diskless_load == CONFIG_DISKLESS_LOAD_ON_EMPTY_DB &&
+                        is_empty(replica->environment.keyspace)),
+        .beside = config->repl_diskless_load == CONFIG_DISKLESS_LOAD_SWAPDB,
         .threads = replica->threads,
         .thread_number = replica->thread_number,
     };

@@ -3,7 +3,13 @@
  * In one exclusive section the old data go and clients get -LOADING; then the data are loaded, on
  * several threads (replication/rdb_load.h); in another section the id and the offset of the primary
  * are adopted and clients are served again. If the input is no good the data set is empty
- * afterwards: half of one is worse than none. */
+ * afterwards: half of one is worse than none.
+ *
+ * Beside the old data (repl-diskless-load swapdb): the new ones are loaded into a successor of the
+ * keyspace, which in the second section becomes its content; if the input is no good nothing has
+ * changed. Clients are served meanwhile if the old data are an earlier state of the same history. A
+ * snapshot that was begun meanwhile and has not ended is given up: it would take objects of the
+ * successor for its own. */
 #include "server/links/sync_load.h"
 
 #include <errno.h>
@@ -17,6 +23,7 @@
 #include "engine/exclusive.h"
 #include "engine/keyspace.h"
 #include "replication/rdb_load.h"
+#include "replication/snapshot_walk.h"
 #include "server/base/log.h"
 #include "server/dispatch/service.h"
 #include "server/links/sync_private.h"
@@ -29,6 +36,8 @@ struct load {
     struct sync *sync;
     struct change change;
     struct keyspace_garbage *garbage;
+    struct keyspace *successor; /* NULL: the old data have gone before */
+    unsigned limit;             /* enum service_limit, meanwhile */
     struct rdb_source source;
     int file; /* -1: the source is the socket */
     uint64_t kept_alive_ms;
@@ -37,27 +46,56 @@ struct load {
 
 /* --- The two sections ------------------------------------------------------------------------- */
 
-static void begin(void *context) {
-    struct load *load = context;
-    const struct sync_environment *environment = &load->sync->environment;
-    struct replication *replication = environment->replication;
-    struct persistence *persistence = environment->persistence;
+static void begin_progress(struct persistence *persistence) {
     struct rdb_load_progress *progress = &persistence->progress;
-    atomic_store(&progress->stop, false); /* before the look at what sets it */
-    load->cancelled = sync_is_cancelled(load->sync);
-    if (load->cancelled)
-        return;
-    replication_act(replication, place_flushed(&replication->place));
-    log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Flushing old data");
-    service_set(environment->service, SERVICE_LOADING, true);
     atomic_store(&progress->total_bytes, 0);
     atomic_store(&progress->loaded_bytes, 0);
     atomic_store(&progress->used_memory_bytes, 0);
     atomic_store(&progress->keys_loaded, 0);
     atomic_store(&progress->keys_expired, 0);
     atomic_store(&persistence->loading_since_s, clock_now_ms() / 1000);
+}
+
+static void clear(struct load *load) {
     load->garbage = keyspace_clear(&load->change, -1);
     change_commit(&load->change);
+}
+
+static void begin(void *context) {
+    struct load *load = context;
+    const struct sync *sync = load->sync;
+    const struct sync_environment *environment = &sync->environment;
+    struct replication *replication = environment->replication;
+    atomic_store(&environment->persistence->progress.stop, false); /* before who sets it is seen */
+    load->cancelled = sync_is_cancelled(load->sync);
+    if (load->cancelled)
+        return;
+    load->limit = SERVICE_LOADING;
+    if (sync->request.beside) {
+        load->successor = keyspace_make_successor(environment->keyspace);
+        if (strcmp(replication->history.id, sync->id) == 0)
+            load->limit = SERVICE_ASYNC_LOADING;
+    } else {
+        replication_act(replication, place_flushed(&replication->place));
+        log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Flushing old data");
+        clear(load);
+    }
+    service_set(environment->service, load->limit, true);
+    begin_progress(environment->persistence);
+}
+
+/* The successor takes the place of the old data. */
+static void swap(struct load *load) {
+    const struct sync_environment *environment = &load->sync->environment;
+    struct replication *replication = environment->replication;
+    replication_act(replication, place_flushed(&replication->place));
+    log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
+    if (environment->keyspace->door.snapshot_id != load->successor->door.snapshot_id)
+        snapshot_walk_abort(environment->walker);
+    load->garbage = keyspace_clear(&load->change, -1);
+    keyspace_adopt(&load->change, load->successor);
+    change_commit(&load->change);
+    log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Discarding old DB in background");
 }
 
 static void end(void *context) {
@@ -65,16 +103,17 @@ static void end(void *context) {
     struct sync *sync = load->sync;
     struct replication *replication = sync->environment.replication;
     load->cancelled = load->cancelled || sync_is_cancelled(sync);
-    if (!load->loaded || load->cancelled) {
-        load->garbage = keyspace_clear(&load->change, -1);
-        change_commit(&load->change);
-        place_emptied(&replication->place, &replication->history);
-    } else {
+    if (load->loaded && !load->cancelled) {
+        if (load->successor)
+            swap(load);
         place_loaded(&replication->place, &replication->history, sync->id, sync->offset,
                      sync->database);
+    } else if (!load->successor) {
+        clear(load);
+        place_emptied(&replication->place, &replication->history);
     }
     atomic_store(&sync->environment.persistence->loading_since_s, 0);
-    service_set(sync->environment.service, SERVICE_LOADING, false);
+    service_set(sync->environment.service, load->limit, false);
     if (replication->serving.changed)
         replication->serving.changed(replication->serving.context);
 }
@@ -83,7 +122,7 @@ static void run_section(void (*section)(void *context), struct load *load) {
     load->garbage = NULL;
     exclusive_run_blocking(section, load);
     if (load->garbage)
-        keyspace_garbage_free(load->garbage, load->sync->request.lazy_flush);
+        keyspace_garbage_free(load->garbage, load->successor || load->sync->request.lazy_flush);
 }
 
 /* --- The input -------------------------------------------------------------------------------- */
@@ -121,14 +160,15 @@ static bool read_all(struct load *load, uint64_t bytes) {
     struct sync *sync = load->sync;
     const struct sync_request *request = &sync->request;
     const struct rdb_source source = {read_input, load};
-    const struct rdb_load_options options = {.keyspace = sync->environment.keyspace,
-                                             .threads = request->threads,
-                                             .thread_number = request->thread_number,
-                                             .keep_expired = true,
-                                             /* blocks have checksums */
-                                             .checksum = request->checksum && !sync->blocks,
-                                             .string_bytes = request->string_bytes,
-                                             .note = note};
+    const struct rdb_load_options options = {
+        .keyspace = load->successor ? load->successor : sync->environment.keyspace,
+        .threads = request->threads,
+        .thread_number = request->thread_number,
+        .keep_expired = true,
+        /* blocks have checksums */
+        .checksum = request->checksum && !sync->blocks,
+        .string_bytes = request->string_bytes,
+        .note = note};
     struct rdb_load_info info;
     if (rdb_load(&source, bytes, &options, &sync->environment.persistence->progress, &info) !=
         RDB_LOAD_DONE)
@@ -147,6 +187,8 @@ static void run(struct load *load, uint64_t bytes, struct transfer *transfer) {
         load->loaded = read_all(load, bytes) && (!transfer || transfer_finish(transfer));
         run_section(end, load);
     }
+    if (load->successor)
+        keyspace_destroy(load->successor); /* with what it still has */
     change_destroy(&load->change);
     if (load->cancelled)
         return;
@@ -156,6 +198,9 @@ static void run(struct load *load, uint64_t bytes, struct transfer *transfer) {
         log_write(LOG_LEVEL_WARNING,
                   "Failed trying to load the MASTER synchronization DB from %s, check server logs.",
                   transfer ? "socket" : "disk");
+    if (!load->loaded && load->successor)
+        log_write(LOG_LEVEL_NOTICE,
+                  "MASTER <-> REPLICA sync: Discarding temporary DB in background");
 }
 
 enum sync_result sync_load_file(struct sync *sync, const char *path) {

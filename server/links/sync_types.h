@@ -12,6 +12,7 @@
 struct keyspace;
 struct persistence;
 struct service;
+struct snapshot_walker;
 struct sync;
 
 /* What an attempt needs; copied. */
@@ -34,6 +35,7 @@ struct sync_request {
     const char *file; /* what it is called in the end */
     uint64_t string_bytes;
     bool from_socket;       /* load as the data come, without a file */
+    bool beside;            /* from_socket: the old data stay until the new ones are whole */
     unsigned threads;       /* that load */
     unsigned thread_number; /* the first of their numbers for keyspace_thread_set */
 };
@@ -59,6 +61,7 @@ struct sync_progress {
 /* What it works on. */
 struct sync_environment {
     struct keyspace *keyspace;
+    struct snapshot_walker *walker; /* of keyspace */
     struct replication *replication;
     struct service *service;
     struct persistence *persistence; /* whose progress is that of the loading */

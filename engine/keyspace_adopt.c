@@ -1,0 +1,69 @@
+/* Successors of a keyspace: see keyspace.h. What a load fills while the old data are still served
+ * becomes the content at once, however much it is.
+ *
+ * Algorithm. All that a database has hangs from a few pointers (keyspace.c), which move; only the
+ * tables of physical database 0 lie in the slots, so a line is touched for each slot with keys. Run
+ * by: whoever loads, in exclusive sections. Reclamation: nothing is retired, since nobody else has
+ * seen the successor. */
+#include "engine/assert.h"
+#include "engine/keyspace.h"
+#include "engine/snapshot.h"
+
+struct keyspace *keyspace_make_successor(const struct keyspace *keyspace) {
+    struct keyspace *successor;
+    ASSERT(keyspace_create(keyspace->databases, &successor) == 0);
+    successor->access = keyspace->access;
+    successor->door.snapshot_id = keyspace->door.snapshot_id;
+    return successor;
+}
+
+static void move_first_tables(struct keyspace *keyspace, struct keyspace *successor) {
+    const struct slot_bitmaps *bitmaps = atomic_load(&successor->bitmaps[0]);
+    for (uint32_t word = 0; bitmaps && word < SLOT_COUNT / 64; word++) {
+        uint64_t bits = atomic_load_explicit(&bitmaps->occupied[word], memory_order_relaxed);
+        for (; bits; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            table_root *to = &keyspace->slots[slot].table0[keyspace->side];
+            ASSERT(!atomic_load_explicit(to, memory_order_relaxed));
+            atomic_store(to,
+                         atomic_exchange(&successor->slots[slot].table0[successor->side], NULL));
+        }
+    }
+}
+
+static void move_database(struct keyspace *keyspace, struct keyspace *successor,
+                          unsigned physical) {
+    int64_t keys = (int64_t)keyspace_count(successor, physical);
+    int64_t expiring = (int64_t)keyspace_expiring_count(successor, physical);
+    ASSERT(!atomic_load(&keyspace->bitmaps[physical]));
+    atomic_store(&keyspace->bitmaps[physical],
+                 atomic_exchange(&successor->bitmaps[physical], NULL));
+    atomic_store(&keyspace->deadlines[physical],
+                 atomic_exchange(&successor->deadlines[physical], NULL));
+    atomic_store(&keyspace->tables[physical], atomic_exchange(&successor->tables[physical], NULL));
+    keyspace_counts_add(keyspace, physical, keys, expiring);
+    keyspace_counts_add(successor, physical, -keys, -expiring);
+}
+
+void keyspace_adopt(struct change *change, struct keyspace *successor) {
+    struct keyspace *keyspace = (struct keyspace *)(void *)change->door; /* its first member */
+    uint64_t keys = 0;
+    ASSERT(keyspace->databases == successor->databases);
+    for (unsigned i = 0; i < keyspace->databases; i++)
+        ASSERT(successor->database_map[i] == i);
+    move_first_tables(keyspace, successor);
+    for (unsigned i = 0; i < keyspace->databases; i++) {
+        keys += keyspace_count(successor, i);
+        keyspace->database_map[i] = keyspace->database_map_inverse[i] = (uint16_t)i;
+        move_database(keyspace, successor, i);
+        struct replacements *replacements = &keyspace->watch.replacements[i];
+        replacements->swaps++; /* keyspace_clear has counted it */
+        replacements->swapped_ms = view_now_ms(&change->view);
+    }
+    for (uint32_t word = 0; word < SLOT_COUNT / 64; word++)
+        atomic_fetch_or(&keyspace->rebuilding[word],
+                        atomic_exchange(&successor->rebuilding[word], 0));
+    if (keyspace->door.snapshot_id != successor->door.snapshot_id)
+        snapshot_forget_stamps(&keyspace->door);
+    change_mark(change, keys);
+}
