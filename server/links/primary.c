@@ -333,7 +333,9 @@ static void role_changed(void *context) {
 }
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around) {
-    *primary = (struct primary){.around = *around, .stream_database = -1};
+    *primary = (struct primary){.around = *around,
+                                .stream_database = -1,
+                                .load_backlog_bytes = (size_t)config_current()->repl_backlog_size};
     pthread_mutex_init(&primary->lock, NULL);
     primary->log = commit_log_make(around->wake, around->context);
     primary->compressor = backlog_compressor_create(around->wake, around->context);

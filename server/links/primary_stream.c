@@ -118,7 +118,7 @@ void primary_load_expired(struct primary *primary, uint64_t offset, unsigned dat
                           const char *key, size_t length) {
     char text[64];
     if (!primary->load_backlog) {
-        primary->load_backlog = backlog_create((size_t)config_current()->repl_backlog_size, offset);
+        primary->load_backlog = backlog_create(primary->load_backlog_bytes, offset);
         primary->load_database = -1;
     }
     struct backlog *backlog = primary->load_backlog;

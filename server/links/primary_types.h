@@ -62,6 +62,7 @@ struct primary {
     struct backlog_compressor *compressor;
     struct backlog *load_backlog; /* of primary_load_expired; the load's thread until it is over */
     int load_database;            /* that it has selected */
+    size_t load_backlog_bytes; /* its size; set once: that thread may not see the configuration */
     int stream_database; /* that the stream has selected; -1: none, or not what everybody knows */
     bool flush_wanted;   /* something was appended since the last flush of frames */
     uint64_t last_flush_us;
