@@ -18,7 +18,8 @@ bool epochs_bump(struct cluster *cluster) {
         return false;
     cluster->current_epoch = max + 1;
     me->config_epoch = cluster->current_epoch;
-    cluster_later(cluster, LATER_SAVE);
+    /* Told at once when it is durable: replicas that do not know it cannot be elected. */
+    cluster->claim_ticket = persist_begin(cluster);
     cluster_log(cluster, CLUSTER_LOG_NOTICE, "New configEpoch set to %llu",
                 (unsigned long long)me->config_epoch);
     return true;
@@ -30,7 +31,7 @@ void epochs_resolve_collision(struct cluster *cluster, const struct cluster_node
         !node_is_primary(me) || id_compare(&other->id, &me->id) <= 0 || cluster->disk_failed)
         return;
     me->config_epoch = ++cluster->current_epoch;
-    persist_begin(cluster);
+    cluster->claim_ticket = persist_begin(cluster);
     cluster_log(cluster, CLUSTER_LOG_VERBOSE,
                 "WARNING: configEpoch collision with node %.40s (%s). configEpoch set to %llu",
                 other->id.hex, other->human_nodename, (unsigned long long)me->config_epoch);

@@ -51,12 +51,10 @@ static void take_address(struct cluster *cluster, struct cluster_node *node,
 
 static void take_known(struct cluster *cluster, struct cluster_node *node,
                        const struct wire_gossip *gossip, struct cluster_node *sender) {
-    if (node == cluster->myself)
-        return;
-    if (node_is_primary(sender))
+    if (node_is_primary(sender) && node != cluster->myself)
         detector_take_report(cluster, node, sender, gossip->flags & FAILING);
     take_pong(cluster, node, gossip);
-    if (gossip->address[0] && address_is_valid(gossip->address))
+    if (node != cluster->myself && gossip->address[0] && address_is_valid(gossip->address))
         take_address(cluster, node, gossip);
 }
 

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "cluster/nodes.h"
+#include "cluster/packets.h"
 
 #define MIN_TIMEOUT_MS 1000
 
@@ -62,10 +63,20 @@ void handshake_complete(struct cluster *cluster, struct cluster_node *node,
     cluster_later(cluster, LATER_SAVE);
 }
 
+static uint64_t timeout_ms(const struct cluster *cluster) {
+    uint64_t wanted_ms = cluster->config.node_timeout_ms;
+    return wanted_ms < MIN_TIMEOUT_MS ? MIN_TIMEOUT_MS : wanted_ms;
+}
+
 bool handshake_is_late(const struct cluster *cluster, const struct cluster_node *node) {
-    uint64_t timeout_ms = cluster->config.node_timeout_ms;
-    if (timeout_ms < MIN_TIMEOUT_MS)
-        timeout_ms = MIN_TIMEOUT_MS;
     return node_in_handshake(node) &&
-           cluster_age(cluster_now(cluster), node->created_ms) > timeout_ms;
+           cluster_age(cluster_now(cluster), node->created_ms) > timeout_ms(cluster);
+}
+
+void handshake_repeat(struct cluster *cluster, struct cluster_node *node) {
+    uint64_t now_ms = cluster_now(cluster);
+    if (!node->is_unmet || !node->link || cluster_age(now_ms, node->met_ms) <= timeout_ms(cluster))
+        return;
+    node->met_ms = now_ms;
+    packets_send_ping(cluster, node->link, WIRE_MEET);
 }

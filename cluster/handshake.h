@@ -16,5 +16,8 @@ void handshake_complete(struct cluster *cluster, struct cluster_node *node,
                         const struct node_id *id, unsigned role);
 /* Whether it has taken too long. */
 bool handshake_is_late(const struct cluster *cluster, const struct cluster_node *node);
+/* Meets a node again that has answered, but has dropped its own handshake with us since: otherwise
+ * it would be known here, and we not there, for ever. */
+void handshake_repeat(struct cluster *cluster, struct cluster_node *node);
 
 #endif

@@ -47,6 +47,8 @@ void links_turn(struct cluster *cluster) {
             nodes_remove(cluster, node);
         else if (!node->link)
             connect_to(cluster, node);
+        else
+            handshake_repeat(cluster, node);
     }
 }
 

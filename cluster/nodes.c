@@ -123,6 +123,8 @@ void nodes_rename(struct cluster *cluster, struct cluster_node *node, const stru
 
 void nodes_end_handshake(struct cluster *cluster, struct cluster_node *node) {
     cluster->handshake_count -= node_in_handshake(node);
+    node->is_unmet = node->flags & WIRE_NODE_MEET && !node->inbound_link;
+    node->met_ms = cluster_now(cluster);
     node->flags &= ~(unsigned)(WIRE_NODE_HANDSHAKE | WIRE_NODE_MEET);
 }
 
@@ -305,5 +307,6 @@ void nodes_attach_inbound(struct cluster *cluster, struct cluster_node *node,
                           struct cluster_link *link) {
     nodes_close_link(cluster, node->inbound_link);
     node->inbound_link = link;
+    node->is_unmet = false;
     link->node = node;
 }

@@ -305,8 +305,9 @@ static bool read_line(struct cluster *cluster, struct piece line) {
     return true;
 }
 
-/* What one line cannot know. Files of Redis before 7.2 have no shards: a replica's is its
- * primary's. */
+/* What one line cannot know. A replica's shard is its primary's: files of Redis before 7.2 have
+ * none, and one that was written between two packets may have an older one, for which nobody should
+ * be unable to start. */
 static bool complete(struct cluster *cluster) {
     if (!cluster->myself || !(cluster->myself->flags & (WIRE_NODE_PRIMARY | WIRE_NODE_REPLICA)))
         return false;
@@ -324,13 +325,10 @@ static bool complete(struct cluster *cluster) {
     }
     for (unsigned i = 0; i < cluster->node_count; i++) {
         struct cluster_node *node = cluster->nodes[i];
-        if (id_is_none(&node->shard))
+        if (node->primary)
             node->shard = node->primary->shard;
         if (id_is_none(&node->shard))
             cluster_random_id(cluster, &node->shard);
-        if (node->primary && id_compare(&node->shard, &node->primary->shard) != 0 &&
-            !id_is_none(&node->primary->shard))
-            return false;
     }
     if (node_is_replica(cluster->myself))
         ownership_close_all(cluster);

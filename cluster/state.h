@@ -47,6 +47,8 @@ struct cluster_node {
     /* Times; 0: never. ping_sent_ms: of the oldest ping without an answer; 0: there is none. */
     uint64_t ping_sent_ms, pong_received_ms, data_received_ms;
     uint64_t failed_ms, voted_ms /* for one of its replicas */, orphaned_ms;
+    bool is_unmet;       /* we have met it, but it has not come to us yet */
+    uint64_t met_ms;     /* when it was last told to */
     bool is_plain;       /* it has sent no shard id, and so knows few extensions */
     uint64_t vote_epoch; /* of our election for which it has voted */
     struct cluster_link *link, *inbound_link;
@@ -142,7 +144,7 @@ struct cluster {
     struct cluster_election election;
     struct cluster_manual manual;
     struct cluster_vote vote;
-    uint64_t claim_ticket; /* of the write after which everybody is told what we own; 0: none */
+    uint64_t claim_ticket; /* of the write after which all are told our epoch and slots; 0: none */
 
     uint64_t last_ticket, ended_ticket; /* of writes; equal: none is under way */
     bool disk_failed;                   /* the last write could not be done */

@@ -56,7 +56,7 @@ static bool primary_may_be_replaced(const struct cluster *cluster,
     return true;
 }
 
-static bool claim_is_current(const struct cluster *cluster, const struct cluster_node *candidate,
+static bool claim_is_current(struct cluster *cluster, const struct cluster_node *candidate,
                              const struct wire_header *request) {
     for (unsigned slot = 0; slot < WIRE_SLOTS; slot++) {
         if (!wire_slot_is(request->slots, slot) || ownership_is_unclaimed(cluster, slot) ||
@@ -67,6 +67,8 @@ static bool claim_is_current(const struct cluster *cluster, const struct cluster
                     candidate->id.hex, candidate->human_nodename, slot,
                     (unsigned long long)cluster->owners[slot]->config_epoch,
                     (unsigned long long)request->config_epoch);
+        /* A candidate that has missed its primary's last epoch would be denied for ever. */
+        packets_send_update(cluster, candidate->link, cluster->owners[slot]);
         return false;
     }
     return true;

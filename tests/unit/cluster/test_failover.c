@@ -242,6 +242,26 @@ Test(failover, equal_epochs_part, .fini = end) {
     cr_assert(bus_wait(bus, 3000, bus_agrees));
 }
 
+static bool keep_from_three(struct bus *all, struct machine *to, uint8_t *bytes, size_t length) {
+    (void)all, (void)bytes, (void)length;
+    return to->index != 3;
+}
+
+Test(failover, a_candidate_that_has_missed_an_epoch_is_told, .fini = end) {
+    bool bumped;
+    uint64_t epoch;
+    form(6, 3);
+    bus->filter = keep_from_three;
+    cluster_bump_epoch(bus_cluster(bus, 0), &bumped, &epoch);
+    cr_assert(bumped && epoch == 7);
+    bus_run(bus, 300);
+    bus_set_cut(bus, 0, 3, true); /* it will not hear it from its primary */
+    bus->filter = NULL;
+    machine_stop(&bus->machines[0]);
+    cr_assert(bus_wait(bus, 20000, three_leads));
+    cr_assert(bus_logged(bus, 1, "epoch (7) > reqEpoch (1)"));
+}
+
 /* --- Replicas --------------------------------------------------------------------------------- */
 
 static bool orphan_has_one(struct bus *all) {

@@ -15,6 +15,39 @@ static void end(void) {
     bus_free(bus);
 }
 
+/* Machine 1 gets answers, but no handshake from the other side. */
+static bool no_handshake_back(struct bus *all, struct machine *to, uint8_t *bytes, size_t length) {
+    struct wire_packet packet;
+    (void)all;
+    cr_assert_eq(wire_decode(bytes, length, &packet), WIRE_OK);
+    return to->index != 1 || packet.header.type != WIRE_PING;
+}
+
+Test(whole, a_meeting_that_was_one_sided_is_repeated, .fini = end) {
+    bus = bus_new(2, 42, TIMEOUT_MS);
+    bus->filter = no_handshake_back;
+    bus_apply(
+        cluster_meet(bus_cluster(bus, 1), "10.0.0.1", BUS_PORT, BUS_PORT + CLUSTER_BUS_PORT_STEP));
+    bus_run(bus, 2500); /* longer than a handshake may take */
+    cr_assert_eq(bus_view(bus, 1, bus_id(bus, 0)).flags, WIRE_NODE_PRIMARY);
+    cr_assert_eq(bus_view(bus, 0, bus_id(bus, 1)).flags, 0);
+    bus->filter = NULL;
+    bus_run(bus, 3000);
+    cr_assert_eq(bus_view(bus, 0, bus_id(bus, 1)).flags, WIRE_NODE_PRIMARY);
+    cr_assert_eq(bus_view(bus, 1, bus_id(bus, 0)).flags, WIRE_NODE_PRIMARY);
+}
+
+Test(whole, who_was_forgotten_does_not_come_back_by_itself, .fini = end) {
+    form(6, 3);
+    char id[WIRE_ID_LENGTH];
+    memcpy(id, bus_id(bus, 5), WIRE_ID_LENGTH);
+    for (unsigned i = 0; i < 5; i++)
+        cluster_forget(bus_cluster(bus, i), id, WIRE_ID_LENGTH);
+    bus_run(bus, 2 * CLUSTER_FORGET_MS);
+    for (unsigned i = 0; i < 5; i++)
+        cr_assert_eq(bus_cluster(bus, i)->node_count, 5);
+}
+
 Test(whole, six_nodes_that_meet_agree, .fini = end) {
     form(6, 3);
     for (unsigned i = 0; i < 6; i++) {
