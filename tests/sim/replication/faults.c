@@ -22,6 +22,7 @@ enum kind {
     FAULT_AMBUSH,
     FAULT_MAINTENANCE,
     FAULT_HAND_OVER,
+    FAULT_FAILOVER,
     FAULT_KINDS
 };
 
@@ -42,6 +43,7 @@ static const struct sim_fault_kind kinds[FAULT_KINDS] = {
     [FAULT_AMBUSH] = {"something at half a transaction", 12},
     [FAULT_MAINTENANCE] = {"saved, restarted, promoted, followed", 4},
     [FAULT_HAND_OVER] = {"promoted while nobody writes", 10},
+    [FAULT_FAILOVER] = {"FAILOVER", 10},
 };
 
 void faults_plan(struct sim_run *run) {
@@ -172,12 +174,55 @@ static void isolate(struct world *world, struct node *node, uint64_t for_us) {
             sim_link_break_after(link, 0, 0, true);
 }
 
+/* What an operator does to a node that answers. */
+static void order(struct world *world, struct node *node, const struct sim_fault *fault) {
+    int other = (int)(fault->values[1] % (unsigned)world->count);
+    switch ((enum kind)fault->kind) {
+    case FAULT_PROMOTE:
+        node_promote(node);
+        break;
+    case FAULT_FOLLOW:
+        node_follow(node, other);
+        break;
+    case FAULT_SWITCH:
+        switch_to(world, node, fault);
+        break;
+    case FAULT_CHANGE_ID:
+        node_change_id(node);
+        break;
+    case FAULT_SAVE:
+        node_save(node);
+        break;
+    case FAULT_BURST:
+        for (uint64_t i = fault->values[1] % 300; i > 0; i--)
+            primary_write(node);
+        break;
+    case FAULT_RESIZE:
+        node->backlog_bytes = (size_t)16384 << fault->values[1] % 5;
+        if (node->on)
+            backlog_resize(node->backlog, node->backlog_bytes);
+        break;
+    case FAULT_MAINTENANCE:
+        maintain(world, node, fault);
+        break;
+    case FAULT_HAND_OVER:
+        hand_over(world, node, fault);
+        break;
+    case FAULT_FAILOVER:
+        primary_fail_over(node, fault->values[2] % 3 ? -1 : other, fault->values[1] % 4000000,
+                          fault->values[2] % 3 == 0);
+        break;
+    default:
+        break;
+    }
+}
+
 static void happen(void *context, uint64_t index) {
     struct world *world = context;
     const struct sim_fault *fault = &world->run->plan.faults[index];
     struct node *node = &world->nodes[fault->values[0] % (unsigned)world->count];
-    int other = (int)(fault->values[1] % (unsigned)world->count);
-    bool awake = node->paused_until_us <= now_us(node);
+    if (fault->kind == FAULT_FAILOVER && is_replica(node))
+        node = &world->nodes[world->target];
     world->run->figures[FIGURE_FAULTS]++;
     switch ((enum kind)fault->kind) {
     case FAULT_CUT:
@@ -185,25 +230,6 @@ static void happen(void *context, uint64_t index) {
         break;
     case FAULT_KILL:
         kill_node(world, node, fault);
-        break;
-    case FAULT_PROMOTE:
-        if (awake)
-            node_promote(node);
-        break;
-    case FAULT_FOLLOW:
-        if (awake)
-            node_follow(node, other);
-        break;
-    case FAULT_SWITCH:
-        if (awake)
-            switch_to(world, node, fault);
-        break;
-    case FAULT_CHANGE_ID:
-        if (awake)
-            node_change_id(node);
-        break;
-    case FAULT_SAVE:
-        node_save(node);
         break;
     case FAULT_PAUSE:
         node->paused_until_us = now_us(node) + fault->values[1] % 9000000;
@@ -215,29 +241,15 @@ static void happen(void *context, uint64_t index) {
     case FAULT_FAIL_LOAD:
         node->fail_load = true;
         break;
-    case FAULT_BURST:
-        for (uint64_t i = fault->values[1] % 300; i > 0 && awake; i--)
-            primary_write(node);
-        break;
-    case FAULT_RESIZE:
-        node->backlog_bytes = (size_t)16384 << fault->values[1] % 5;
-        if (node->on)
-            backlog_resize(node->backlog, node->backlog_bytes);
-        break;
     case FAULT_QUIET:
         world->quiet_until_us = now_us(node) + fault->values[1] % 4000000;
         break;
     case FAULT_AMBUSH:
         node->ambush = 1 + fault->values[1] % (AMBUSHES - 1);
         break;
-    case FAULT_MAINTENANCE:
-        maintain(world, node, fault);
-        break;
-    case FAULT_HAND_OVER:
-        hand_over(world, node, fault);
-        break;
-    case FAULT_KINDS:
-        break;
+    default:
+        if (node->paused_until_us <= now_us(node))
+            order(world, node, fault);
     }
 }
 

@@ -9,12 +9,13 @@
 #include "tests/sim/replication/faults.h"
 #include "tests/sim/replication/node.h"
 
-#define WRITES_LAST_US    3000000 /* beyond the faults */
-#define IN_STEP_WITHIN_US 60000000
-#define ORDER_US          500000
-#define TICK_US           100000
-#define FULL_SYNCS_MAX    5 /* of a server after the faults: its own, and some for those above it */
-#define EVENTS_MAX        5000000
+#define WRITES_LAST_US     3000000 /* beyond the faults */
+#define IN_STEP_WITHIN_US  60000000
+#define ORDER_US           500000
+#define OUTPUT_LIMIT_BYTES ((size_t)8 << 20) /* then */
+#define TICK_US            100000
+#define FULL_SYNCS_MAX     5 /* of a server after the faults: its own, and some for those above it */
+#define EVENTS_MAX         5000000
 
 /* Ids come from the seed: history.c asks the system for them. */
 ssize_t __wrap_getrandom(void *buffer, size_t length, unsigned flags);
@@ -97,7 +98,7 @@ static bool are_in_step(const struct world *world, const int parents[NODES_MAX])
     for (int i = 0; i < world->count; i++) {
         const struct node *node = &world->nodes[i];
         if (node == root
-                ? is_replica(node) || node->commit_count > 0
+                ? is_replica(node) || node->commit_count > 0 || node->failover != FAILOVER_NONE
                 : node->primary != parents[i] || !node->connection ||
                       !truth_is_same(&world->truth, node->history.id, root->history.id) ||
                       atomic_load(&node->history.offset) != atomic_load(&root->history.offset) ||
@@ -120,6 +121,19 @@ static void run_until(struct world *world, uint64_t until_us) {
             sim_fail(world->run, "more than %d events", EVENTS_MAX);
 }
 
+/* One that begins with nothing, while others write as much as they can: it must get there. */
+static void replace_one(struct world *world, const int parents[NODES_MAX]) {
+    struct sim_random random = sim_random_of(world->run->seed, 9);
+    int chosen = (int)sim_random_below(&random, (uint64_t)world->count);
+    if (parents[chosen] < 0)
+        chosen = (chosen + 1) % world->count;
+    world->write_gap_us = 2000;
+    node_kill(&world->nodes[chosen]);
+    node_start(&world->nodes[chosen], false, parents[chosen]);
+    for (int i = 0; i < world->count; i++)
+        world->nodes[i].output_limit = OUTPUT_LIMIT_BYTES;
+}
+
 static void end_faults(struct world *world) {
     int parents[NODES_MAX];
     uint64_t until_us = world->queue.now_us + IN_STEP_WITHIN_US;
@@ -130,6 +144,7 @@ static void end_faults(struct world *world) {
         world->nodes[i].fail_load = false;
     }
     plan_tree(world, parents);
+    replace_one(world, parents);
     do {
         give_orders(world, parents);
         uint64_t orders_us = world->queue.now_us + ORDER_US;
@@ -222,6 +237,10 @@ static const struct sim_ablation ablations[] = {
     {"cursor-late", 200, "the stream behind a snapshot begins when that is sent"},
     {"refusal-ignored", 200, "a replica answers PSYNC while it is not in step itself"},
     {"stream-not-kept", 600, "what has left the backlog is not kept for who loads"},
+    {"database-untold-down", 600,
+     "a snapshot that is taken while the link is down tells database 0"},
+    {"id-kept-resumed", 200, "a primary that restarts with its file keeps the id"},
+    {"failover-early", 200, "FAILOVER does not wait until a replica has everything"},
     {"silence-ignored", 200, "a replica waits for ever for a primary that is silent"},
 };
 _Static_assert(sizeof ablations / sizeof *ablations == ABLATIONS - 1, "one for each");
@@ -232,6 +251,7 @@ static const char *const figure_names[SIM_FIGURES] = {
     [FIGURE_SECOND] = "by second id",   [FIGURE_FRAMES] = "frames",
     [FIGURE_PROMOTIONS] = "promotions", [FIGURE_RESTARTS] = "restarts",
     [FIGURE_CUT] = "transactions cut",  [FIGURE_FAULTS] = "faults",
+    [FIGURE_FAILOVERS] = "failovers",   [FIGURE_RESUMED] = "resumed",
 };
 
 int main(int argc, char **argv) {

@@ -103,19 +103,23 @@ bool node_read_file(struct model *model, const struct bytes *file, char *id, uin
     return error == 0 && reading.has_model;
 }
 
-/* As the server's saving state says: a replica's file has its place. */
+/* As the server's saving state says: a replica's file has its place, and so has that of a primary
+ * with a backlog. */
 void node_save(struct node *node) {
-    bool has_place = is_replica(node) && (node->connection || node->place.may_continue);
-    uint64_t offset = atomic_load(&node->history.offset);
+    bool has_place = is_replica(node) ? node->connection || node->place.may_continue : node->on;
+    int database = node->connection ? (int)node->database : (int)node->place.database;
     if (!node->alive || node->loading)
         return;
+    if (!is_replica(node) && node->on) {
+        primary_merge(node);
+        database = node->stream_database < 0 ? 0 : node->stream_database;
+    }
+    uint64_t offset = atomic_load(&node->history.offset);
     if (has(node, ABLATION_SAVE_RECEIVED))
         offset += node->queued.length;
     bytes_free(&node->file);
-    node->file_synced = node->synced;
-    node_write_file(node, has_place ? node->history.id : NULL, offset,
-                    node->connection ? (int)node->database : (int)node->place.database,
-                    &node->file);
+    node->file_synced = is_replica(node) ? node->synced : node->on;
+    node_write_file(node, has_place ? node->history.id : NULL, offset, database, &node->file);
     SAY(node, "node %d saves%s", node->index, has_place ? " with its place" : "");
 }
 
@@ -125,14 +129,30 @@ int node_history(const struct node *node) {
     return truth_find(&node->world->truth, node->history.id);
 }
 
+/* A primary that was restarted goes on, under another id. */
+static void resume(struct node *node, const char *id, uint64_t offset) {
+    place_resumed(&node->history, id, offset);
+    if (has(node, ABLATION_ID_KEPT_RESUMED))
+        memcpy(node->history.id, id, HISTORY_ID_LENGTH);
+    else
+        truth_begin(&node->world->truth, node->history.id, node->file_synced ? id : NULL, offset,
+                    node->model.chain);
+    primary_turn_on(node);
+    figure_add(node, FIGURE_RESUMED);
+}
+
 static void load_at_start(struct node *node) {
     char id[HISTORY_ID_LENGTH + 1];
     uint64_t offset;
     int database;
     if (!node_read_file(&node->model, &node->file, id, &offset, &database))
         FAIL(node, "node %d cannot read its file", node->index);
-    if (!is_replica(node) || !id[0] || database < 0)
+    if (!id[0] || database < 0)
         return;
+    if (!is_replica(node)) {
+        resume(node, id, offset);
+        return;
+    }
     place_restored(&node->place, &node->history, id, offset, (unsigned)database);
     node->synced = node->file_synced;
     replica_check(node, "it loaded its file");

@@ -4,6 +4,7 @@
  *
  *   primary.c   links/primary.c, primary_stream.c, primary_round.c, replica_link.c
  *   replica.c   links/replica.c, sync*.c, clients/primary_conn.c
+ *   failover.c  links/failover.c
  *   node.c      roles, restarts, files
  *
  * Left out are what has no part in the decisions: the log's lanes (a queue of commits that are
@@ -47,6 +48,9 @@ enum ablation {
     ABLATION_CURSOR_LATE,
     ABLATION_REFUSAL_IGNORED,
     ABLATION_STREAM_NOT_KEPT,
+    ABLATION_DATABASE_UNTOLD_DOWN,
+    ABLATION_ID_KEPT_RESUMED,
+    ABLATION_FAILOVER_EARLY,
     ABLATION_SILENCE_IGNORED,
     ABLATIONS
 };
@@ -61,6 +65,8 @@ enum figure {
     FIGURE_PROMOTIONS,
     FIGURE_RESTARTS,
     FIGURE_CUT,
+    FIGURE_FAILOVERS,
+    FIGURE_RESUMED,
     FIGURE_FAULTS,
 };
 
@@ -90,9 +96,8 @@ struct sub {
     struct bytes line, greeting, snapshot;
     size_t snapshot_sent;
     uint64_t snapshot_offset, snapshot_ready_us;
-    uint64_t heard_us, moved_us;
+    uint64_t acknowledged, heard_us, moved_us;
     size_t unsent_seen;
-    bool was_at_limit;
 };
 
 enum attempt_phase {
@@ -117,7 +122,7 @@ struct attempt {
     uint64_t offset;
     unsigned database;
     bool frames;
-    bool flushed;
+    bool flushed, failover;
     size_t size; /* of the transfer; 0: not told yet */
     struct bytes input, file;
     uint64_t heard_us;
@@ -150,6 +155,12 @@ struct node {
     size_t commit_count, commit_capacity;
     struct sub *subs;
     bool round_wanted;
+    struct backlog_job *job;
+    /* FAILOVER: writes pause meanwhile. */
+    enum failover { FAILOVER_NONE, FAILOVER_WAITS, FAILOVER_ASKS } failover;
+    bool failover_force;
+    int failover_target;
+    uint64_t failover_due_us, failover_generation; /* of the target's process when it is asked */
     uint64_t no_replica_since_us, last_ping_us, last_second_us, last_flush_us;
     /* Its side as a replica. */
     struct attempt *attempt;
@@ -160,7 +171,8 @@ struct node {
     bool in_multi;
     unsigned database;
     bool loading, fail_load;
-    uint64_t ambush; /* enum ambush, when it next has half a transaction */
+    uint64_t ambush; /* enum ambush: when it next has half a transaction or, AMBUSH_LOSE, a replica
+                      * that waits for a snapshot */
     uint64_t tried_us, heard_us, acknowledged_us;
     unsigned full_syncs; /* since the faults ended */
     /* On its disk. */
@@ -208,7 +220,15 @@ static inline void figure_add(const struct node *node, enum figure figure) {
 int node_history(const struct node *node);
 
 /* What happens to a node at the worst of times. */
-enum ambush { AMBUSH_NONE, AMBUSH_SAVE, AMBUSH_KILL, AMBUSH_SAVE_KILL, AMBUSH_PROMOTE, AMBUSHES };
+enum ambush {
+    AMBUSH_NONE,
+    AMBUSH_SAVE,
+    AMBUSH_KILL,
+    AMBUSH_SAVE_KILL,
+    AMBUSH_PROMOTE,
+    AMBUSH_LOSE,
+    AMBUSHES
+};
 
 /* --- node.c ----------------------------------------------------------------------------------- */
 
@@ -240,6 +260,11 @@ void primary_act(struct node *node, unsigned effects);
 void primary_accept(struct node *node, struct sim_link *link);
 void primary_merge(struct node *node);
 void primary_die(struct node *node);
+void primary_turn_on(struct node *node);
+/* FAILOVER to whoever is in step (target -1), or to this node; then what came of it. */
+void primary_fail_over(struct node *node, int target, uint64_t timeout_us, bool force);
+void primary_failover_tick(struct node *node);
+void primary_failover_answered(struct node *node, bool accepted);
 
 /* --- replica.c -------------------------------------------------------------------------------- */
 

@@ -86,7 +86,7 @@ void primary_write(struct node *node) {
     struct world *world = node->world;
     struct sim_random *random = &world->clients;
     struct commit commit = {0};
-    if (!node->alive || is_replica(node) || node->loading)
+    if (!node->alive || is_replica(node) || node->loading || node->failover != FAILOVER_NONE)
         return;
     unsigned database = (unsigned)sim_random_below(random, MODEL_DATABASES);
     commit.first_database = database;
@@ -157,7 +157,7 @@ static uint64_t stream_cut(struct node *node) {
     return backlog_end_offset(node->backlog);
 }
 
-static void turn_on(struct node *node) {
+void primary_turn_on(struct node *node) {
     uint64_t offset = atomic_load(&node->history.offset);
     node->backlog = backlog_create(node->backlog_bytes, offset);
     node->stream_database = -1;
@@ -289,8 +289,39 @@ static void go_on(struct node *node, struct sub *sub, const struct psync_request
         figure_add(node, FIGURE_SECOND);
 }
 
+/* Its primary cannot be reached until the snapshot is taken. */
+static void lose_connection(struct node *node) {
+    node->ambush = AMBUSH_NONE;
+    node->world->nodes[node->primary].isolated_until_us = now_us(node) + 1000000;
+    sim_link_break_after(node->connection, 0, 0, false);
+}
+
+static void refuse(struct sub *sub, const char *refusal) {
+    reply_line(sub, refusal);
+    reply_line(sub, "\r\n");
+}
+
+/* PSYNC ... FAILOVER: unless it is forced, or this is another process by now, it has everything. */
+static bool take_over(struct node *node, struct sub *sub, const char *id) {
+    const struct node *asking = &node->world->nodes[sub->replica];
+    const char *refusal =
+        node->loading ? "-LOADING" : psync_failover_refusal(is_replica(node), node->history.id, id);
+    if (refusal) {
+        refuse(sub, refusal);
+        return false;
+    }
+    node_promote(node);
+    figure_add(node, FIGURE_FAILOVERS);
+    if (asking->alive && asking->failover == FAILOVER_ASKS && !asking->failover_force &&
+        asking->failover_generation == node->generation && asking->model.chain != node->model.chain)
+        FAIL(node, "node %d takes over from node %d and has not all that was written", node->index,
+             sub->replica);
+    return true;
+}
+
 static void on_psync(struct node *node, struct sub *sub, const char *id, int64_t offset) {
-    const struct psync_obstacles obstacles = {.is_replica = is_replica(node),
+    const struct psync_obstacles obstacles = {.failing_over = node->failover != FAILOVER_NONE,
+                                              .is_replica = is_replica(node),
                                               .is_connected = node->connection != NULL,
                                               .capabilities = sub->capabilities};
     const struct psync_request request = {
@@ -298,8 +329,7 @@ static void on_psync(struct node *node, struct sub *sub, const char *id, int64_t
     const char *refusal = node->loading ? "-LOADING" : psync_refusal(&obstacles);
     struct psync_decision decision;
     if (refusal && !has(node, ABLATION_REFUSAL_IGNORED)) {
-        reply_line(sub, refusal);
-        reply_line(sub, "\r\n");
+        refuse(sub, refusal);
         return;
     }
     if (is_logging(node))
@@ -308,7 +338,7 @@ static void on_psync(struct node *node, struct sub *sub, const char *id, int64_t
     if (!node->on) {
         if (!is_replica(node) && !has(node, ABLATION_ID_KEPT_BEGUN))
             place_unlogged(&node->history);
-        turn_on(node);
+        primary_turn_on(node);
     }
     node->no_replica_since_us = 0;
     sub->frames = node->frames && (sub->capabilities & PSYNC_CAPABILITY_FRAMES);
@@ -322,14 +352,20 @@ static void on_psync(struct node *node, struct sub *sub, const char *id, int64_t
         go_on(node, sub, &request);
     else
         sub->state = SUB_WAITING;
+    if (!decision.continues && node->connection && node->ambush == AMBUSH_LOSE)
+        lose_connection(node);
 }
 
-/* "PSYNC id offset capabilities node" or an acknowledgement, which is a sign of life only. */
+/* "PSYNC id offset capabilities node [FAILOVER]" or "ACK offset". */
 static void on_line(struct node *node, struct sub *sub, char *line) {
-    char id[64];
+    char id[64], failover[16] = "";
     long long offset;
-    if (sub->state != SUB_HANDSHAKE ||
-        sscanf(line, "PSYNC %63s %lld %u %d", id, &offset, &sub->capabilities, &sub->replica) != 4)
+    if (strncmp(line, "ACK ", 4) == 0)
+        sub->acknowledged = strtoull(line + 4, NULL, 10);
+    if (sub->state != SUB_HANDSHAKE || sscanf(line, "PSYNC %63s %lld %u %d %15s", id, &offset,
+                                              &sub->capabilities, &sub->replica, failover) < 4)
+        return;
+    if (failover[0] && !take_over(node, sub, id))
         return;
     on_psync(node, sub, id, offset);
 }
@@ -389,7 +425,8 @@ static void on_cut(void *context, uint64_t generation) {
     unsigned database = !is_replica(node)  ? 0
                         : node->connection ? node->database
                                            : node->place.database;
-    if (has(node, ABLATION_DATABASE_UNTOLD))
+    if (has(node, ABLATION_DATABASE_UNTOLD) ||
+        (has(node, ABLATION_DATABASE_UNTOLD_DOWN) && !node->connection))
         database = 0;
     node_write_file(node, node->history.id, offset, (int)database, &snapshot);
     for (struct sub *sub = node->subs; sub; sub = sub->next)
@@ -403,8 +440,12 @@ static void round_tick(struct node *node) {
         if (sub->link && sub->state == SUB_WAITING) {
             node->round_wanted = true;
             sim_queue_after(&node->world->queue,
-                            sim_random_between(&node->world->servers, 100, 300000), on_cut, node,
-                            node->generation);
+                            sim_random_between(&node->world->servers, 100,
+                                               sim_random_chance(&node->world->servers, 20) &&
+                                                       !node->world->faults_over
+                                                   ? 3000000
+                                                   : 300000),
+                            on_cut, node, node->generation);
         }
 }
 
@@ -459,7 +500,7 @@ static void fill(struct node *node, struct sub *sub) {
 
 void primary_feed(struct node *node, const char *data, size_t length) {
     if (!node->on)
-        turn_on(node);
+        primary_turn_on(node);
     if (length > 0)
         backlog_append(node->backlog, data, length, false);
 }
@@ -495,6 +536,10 @@ void primary_role_changed(struct node *node) {
 }
 
 void primary_die(struct node *node) {
+    node->failover = FAILOVER_NONE;
+    if (node->job)
+        backlog_job_give(node->job);
+    node->job = NULL;
     for (struct sub *sub = node->subs; sub; sub = sub->next) {
         sub_let_go(sub);
         bytes_free(&sub->line);
@@ -582,7 +627,8 @@ static void every_second(struct node *node) {
     bool online = false;
     for (const struct sub *sub = node->subs; sub; sub = sub->next)
         online = online || sub->state == SUB_ONLINE;
-    if (online && !is_replica(node) && now_us(node) - node->last_ping_us >= PING_US) {
+    if (online && !is_replica(node) && node->failover != FAILOVER_WAITS &&
+        now_us(node) - node->last_ping_us >= PING_US) {
         struct bytes ping = {0};
         node->last_ping_us = now_us(node);
         COMMAND(&ping, "PING");
@@ -593,7 +639,21 @@ static void every_second(struct node *node) {
     turn_off_when_unused(node);
 }
 
+/* Another thread compresses blocks, and brings them back when the backlog may be another one. */
+static void look_after_jobs(struct node *node) {
+    struct sim_random *random = &node->world->servers;
+    if (node->job && sim_random_chance(random, 20)) {
+        if (!sim_random_chance(random, 10))
+            backlog_job_run(node->job);
+        backlog_job_give(node->job);
+        node->job = NULL;
+    } else if (!node->job && node->on && sim_random_chance(random, 5)) {
+        node->job = backlog_job_take(node->backlog);
+    }
+}
+
 void primary_turn(struct node *node) {
+    look_after_jobs(node);
     if (node->on && !is_replica(node))
         primary_merge(node);
     if (node->on && now_us(node) - node->last_second_us >= 1000000)

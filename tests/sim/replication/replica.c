@@ -113,7 +113,7 @@ static void process_plain(struct node *node, const char *data, size_t length) {
              node->index, (unsigned long long)atomic_load(&node->history.offset),
              node_history(node));
     bytes_drop(&node->input, at);
-    if (node->in_multi && node->ambush != AMBUSH_NONE) {
+    if (node->in_multi && node->ambush != AMBUSH_NONE && node->ambush != AMBUSH_LOSE) {
         sim_queue_after(&node->world->queue, 0, fall, node, node->ambush);
         node->ambush = AMBUSH_NONE;
     }
@@ -331,10 +331,32 @@ static void continued(struct node *node, const struct psync_reply *reply) {
     end_attempt(node, ATTEMPT_CONTINUED);
 }
 
+/* What became of FAILOVER is noticed after a moment. */
+static void taken_over_by(void *context, uint64_t generation) {
+    struct node *node = context;
+    if (node->generation == generation)
+        primary_failover_answered(node, true);
+}
+
+static void refused(void *context, uint64_t generation) {
+    struct node *node = context;
+    if (node->generation == generation)
+        primary_failover_answered(node, false);
+}
+
 static void on_reply(struct node *node, const char *line) {
     struct attempt *attempt = node->attempt;
     struct psync_reply reply;
     psync_read_reply(line, attempt->may_continue ? attempt->id : NULL, &reply);
+    if (attempt->failover && reply.outcome != PSYNC_WAIT) {
+        bool accepted = reply.outcome == PSYNC_CONTINUE || reply.outcome == PSYNC_FULL;
+        sim_queue_after(&node->world->queue, 1, accepted ? taken_over_by : refused, node,
+                        node->generation);
+        if (!accepted) {
+            end_attempt(node, ATTEMPT_FAILED);
+            return;
+        }
+    }
     switch (reply.outcome) {
     case PSYNC_WAIT:
         break;
@@ -440,8 +462,9 @@ static void ask(struct node *node) {
               &log);
     unsigned capabilities = PSYNC_CAPABILITY_EOF | PSYNC_CAPABILITY_PSYNC2 |
                             (node->frames ? PSYNC_CAPABILITY_FRAMES : 0);
-    int length =
-        sprintf(text, "PSYNC %.40s %" PRId64 " %u %d\n", id, offset, capabilities, node->index);
+    attempt->failover = node->failover == FAILOVER_ASKS;
+    int length = sprintf(text, "PSYNC %.40s %" PRId64 " %u %d%s\n", id, offset, capabilities,
+                         node->index, attempt->failover ? " FAILOVER" : "");
     attempt->phase = ATTEMPT_ASKED;
     sim_link_send(attempt->link, 0, text, (size_t)length);
 }
@@ -478,6 +501,8 @@ void replica_start_attempt(struct node *node) {
 }
 
 void replica_tick(struct node *node) {
+    if (node->failover != FAILOVER_NONE)
+        primary_failover_tick(node);
     if (!is_replica(node) || (node->connection && has(node, ABLATION_SILENCE_IGNORED)))
         return;
     if (node->connection && now_us(node) - node->heard_us > TIMEOUT_US) {
