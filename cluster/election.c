@@ -48,8 +48,8 @@ static bool data_is_too_old(const struct cluster *cluster) {
 static void log_obstacle(struct cluster *cluster, enum cluster_obstacle obstacle) {
     static const char *const texts[] = {
         [OBSTACLE_NONE] = "Unknown reason code.",
-        [OBSTACLE_DATA_AGE] = "Disconnected from master for longer than allowed. Please check the "
-                              "'cluster-replica-validity-factor' configuration option.",
+        [OBSTACLE_DATA_AGE] = ("Disconnected from master for longer than allowed. Please check the "
+                               "'cluster-replica-validity-factor' configuration option."),
         [OBSTACLE_DELAY] = "Waiting the delay before I can start a new failover.",
         [OBSTACLE_EXPIRED] = "Failover attempt expired.",
         [OBSTACLE_VOTES] = "Waiting for votes, but majority still not reached.",
