@@ -85,6 +85,8 @@ static void apply_published(const struct config *now, void *context) {
     own_expiry_configure(&server->own_expiry, replication_is_replica(&server->replication),
                          !now->replica_read_only);
     primary_count_good(&server->primary, now);
+    if (server->cluster)
+        cluster_bus_configure(server->cluster, now);
     atomic_store(&server->watchdog_period_ms, (unsigned)now->watchdog_period);
     sem_post(&server->wake_watchdog); /* it looks more often, or less */
     atomic_store(&server->shutdown_timeout_s, (unsigned)now->shutdown_timeout);
@@ -193,10 +195,11 @@ static void start_banner(int argc) {
 
 /* On a terminal or when it is asked for; tools look for " PID: N" in it. */
 static void show_logo(const struct config *config) {
+    const char *mode = config->cluster_enabled ? "cluster" : "standalone";
     bool terminal = isatty(STDOUT_FILENO) && !(config->logfile && config->logfile[0]) &&
                     !config->syslog_enabled;
     if (!config->always_show_logo && !terminal) {
-        log_write(LOG_LEVEL_NOTICE, "Running mode=standalone, port=%d.", (int)config->port);
+        log_write(LOG_LEVEL_NOTICE, "Running mode=%s, port=%d.", mode, (int)config->port);
         return;
     }
     char text[512];
@@ -204,10 +207,10 @@ static void show_logo(const struct config *config) {
              "\n"
              "   [0 . . . . . . . 16383]\n"
              "    |_|_|_|_|_|_|_|_|_|_|       Slotwise %s (%s/%d) 64 bit\n"
-             "    |_|_|_|_|_|_|_|_|_|_|       Running in standalone mode\n"
+             "    |_|_|_|_|_|_|_|_|_|_|       Running in %s mode\n"
              "    |_|_|_|_|_|_|_|_|_|_|       Port: %d\n"
              "    |_|_|_|_|_|_|_|_|_|_|       PID: %d\n\n",
-             SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, (int)config->port,
+             SLOTWISE_VERSION, SLOTWISE_GIT_SHA1, SLOTWISE_GIT_DIRTY, mode, (int)config->port,
              (int)getpid());
     log_write_raw(LOG_LEVEL_NOTICE, text);
 }
@@ -251,6 +254,8 @@ static int create_workers(struct server *server) {
     }
     server->replica.environment.mailbox = &workers[0]->loop.mailbox;
     failover_attach(&server->failover, &workers[0]->loop.mailbox);
+    if (server->cluster)
+        cluster_bus_attach(server->cluster, &workers[0]->loop.mailbox);
     for (unsigned i = server->loop_count; i-- > 0;) { /* worker 0 last: it accepts at once */
         int error = worker_start(workers[i], server, i);
         if (error) {
@@ -381,6 +386,28 @@ static void set_up_replication(struct server *server) {
     failover_init(&server->failover, &roles);
 }
 
+static struct execution *first_execution(void *context) {
+    const struct server *server = context;
+    return &server->loops[0]->execution;
+}
+
+/* The others who may change the role are there, and nobody runs commands yet. */
+static int set_up_cluster(struct server *server) {
+    const struct cluster_bus_surroundings around = {
+        .keyspace = server->keyspace,
+        .replication = &server->replication,
+        .replica = &server->replica,
+        .primary = &server->primary,
+        .pause = &server->pause,
+        .execution = first_execution,
+        .resume = wake_workers,
+        .context = server,
+    };
+    if (!config_current()->cluster_enabled)
+        return 0;
+    return cluster_bus_create(&around, config_current(), &server->cluster);
+}
+
 /* All that the workers find when they start. */
 static int set_up_server(struct server *server) {
     const struct config *config = config_current();
@@ -411,7 +438,7 @@ static int set_up_server(struct server *server) {
     config_on_change("repl-backlog-size", resize_backlog, server);
     config_on_change("maxclients", raise_client_limit, server);
     show_logo(config_current());
-    if (listen_open(server) != 0)
+    if (listen_open(server) != 0 || set_up_cluster(server) != 0)
         return -1;
     if (process_write_pid_file(server) < 0)
         return -1;
@@ -430,6 +457,8 @@ static void end_snapshots(void *context) {
 }
 
 static void tear_down(struct server *server) {
+    if (server->cluster)
+        cluster_bus_stop(server->cluster);
     replica_stop(&server->replica);
     loading_end(&server->persistence);
     for (unsigned i = 0; i < server->loop_count; i++)
@@ -458,6 +487,8 @@ static void tear_down(struct server *server) {
     epoch_stop();
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_free(workers[i]);
+    if (server->cluster)
+        cluster_bus_destroy(server->cluster);
     config_destroy();
 #endif
 }
@@ -490,6 +521,8 @@ static void loaded(void *context, const struct rdb_load_info *info) {
                             (uint64_t)info->replication_offset, (unsigned)info->stream_database);
     else if (has_place(info))
         primary_resume(&server->primary, info->replication_id, (uint64_t)info->replication_offset);
+    if (server->cluster)
+        cluster_bus_open(server->cluster, true);
     announce(server);
 }
 
@@ -511,6 +544,11 @@ static int serve(struct server *server) {
                                    server_load_thread_number(workers_wanted));
     int error = create_workers(server);
     atomic_store(&server->startup_bytes, memory_used_bytes());
+    if (error == 0 && server->cluster) {
+        error = cluster_bus_start(server->cluster);
+        if (error == 0 && !to_load)
+            cluster_bus_open(server->cluster, false);
+    }
     if (error == 0 && to_load)
         error = loading_start(&server->persistence, expired_in_file, loaded, server);
     else if (error == 0)

@@ -24,6 +24,7 @@
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
 #include "server/housekeeping.h"
+#include "server/links/cluster_duties.h"
 
 #define TIMER_MS                100
 #define EXPIRY_STEP_US          500
@@ -408,6 +409,8 @@ static void *worker_main(void *context) {
         while (!atomic_load_explicit(&loop->server->stopping, memory_order_acquire))
             turn(worker);
         loop->leaving = true;
+        if (loop->number == 0 && loop->server->cluster)
+            cluster_duties_end(loop->server->cluster);
         close_all(worker);
     }
     exclusive_leave();

@@ -84,6 +84,7 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
             conn->wait.state == WAIT_TIME && conn->wait.list == &conn->loop->execution.paused,
         .dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed),
         .closing = conn->state == CONN_DRAINING,
+        .reads_replica = session->reads_replica,
         .no_evict = session->no_evict,
         .no_touch = session->no_touch,
         .has_block = conn->reply.cursor != NULL,
@@ -114,6 +115,8 @@ static void flags_text(const struct connection_facts *facts, char flags[16]) {
         *cursor++ = 'c';
     if (address_is_unix(&facts->peer))
         *cursor++ = 'U';
+    if (facts->reads_replica)
+        *cursor++ = 'r';
     if (facts->no_evict)
         *cursor++ = 'e';
     if (facts->no_touch)

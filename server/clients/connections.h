@@ -33,8 +33,8 @@ struct connection_facts {
     int fd;
     uint32_t database;
     uint8_t resp;
-    bool applies, replica, in_multi, blocked, dirty, closing, no_evict, no_touch, has_block,
-        sending;
+    bool applies, replica, in_multi, blocked, dirty, closing, reads_replica, no_evict, no_touch,
+        has_block, sending;
 };
 /* On its thread, or in an exclusive section. now_ms: monotonic. */
 void connection_facts_note(struct connection_facts *facts, const struct conn *conn,

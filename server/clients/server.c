@@ -76,6 +76,8 @@ bool server_shut_down(struct server *server, unsigned flags) {
         server->primary.no_pings = true;
         pause_begin(&server->pause, PAUSE_FOR_SHUTDOWN, PAUSE_WITHOUT_END, true);
     }
+    if (server->cluster)
+        cluster_bus_shutdown(server->cluster);
     atomic_store(&server->shutdown_now, (flags & CONFIG_SHUTDOWN_NOW) != 0);
     request_shutdown(server);
     return true;

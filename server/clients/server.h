@@ -14,6 +14,7 @@
 #include "server/dispatch/latency_monitor.h"
 #include "server/dispatch/pause.h"
 #include "server/dispatch/service.h"
+#include "server/links/cluster_bus.h"
 #include "server/links/failover.h"
 #include "server/links/migration.h"
 #include "server/links/own_expiry.h"
@@ -74,6 +75,7 @@ struct server {
     _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
     struct replication replication; /* server/links/replication.h */
     struct replica replica;         /* server/links/replica.h */
+    struct cluster_bus *cluster;    /* server/links/cluster_bus.h; NULL: not in a cluster */
     struct snapshot_walker walker;  /* snapshots of the keyspace */
     struct primary primary;         /* server/links/primary.h */
     struct migrator migrator;       /* server/links/migration.h */

@@ -132,7 +132,7 @@ static void reply_hello(struct call *call) {
     reply_bulk_text(reply, "id");
     reply_integer(reply, (int64_t)call->session->id);
     reply_bulk_text(reply, "mode");
-    reply_bulk_text(reply, "standalone");
+    reply_bulk_text(reply, call->server->cluster ? "cluster" : "standalone");
     reply_bulk_text(reply, "role");
     reply_bulk_text(reply,
                     replication_is_replica(&call->server->replication) ? "replica" : "master");
@@ -185,6 +185,7 @@ enum call_result cmd_reset(struct call *call) {
     shared_text_drop(session->name); /* what library it is does not change by a reset */
     session->name = NULL;
     session->no_evict = session->no_touch = false;
+    session->reads_replica = session->asks_next = false;
     session->reply_mode = REPLY_ON;
     call->reply->discard = false;
     reply_status(call->reply, "RESET");

@@ -57,7 +57,8 @@ static inline int64_t data_clamp_expiry(int64_t expiry_ms) {
 /* A string of a + b bytes keeps proto-max-bulk-len. false: error replied. */
 bool data_length_is_allowed(struct call *call, size_t a, size_t b);
 
-/* A node of a cluster has database 0 only: true, and message is replied. */
+/* A node of a cluster has database 0 only, and its role from the cluster: true, and message is
+ * replied. */
 bool data_single_database(struct call *call, const char *message);
 
 /* "ERR invalid expire time in 'x' command" */

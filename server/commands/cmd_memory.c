@@ -118,7 +118,10 @@ enum call_result cmd_memory_stats(struct call *call) {
     reply_number(reply, "replication.backlog", 0);
     reply_number(reply, "clients.slaves", 0);
     reply_number(reply, "clients.normal", (int64_t)report.clients);
-    reply_number(reply, "cluster.links", 0);
+    struct cluster_bus_figures bus = {0};
+    if (call->server->cluster)
+        cluster_bus_figures(call->server->cluster, &bus);
+    reply_number(reply, "cluster.links", (int64_t)bus.buffer_bytes);
     reply_number(reply, "aof.buffer", 0);
     reply_number(reply, "lua.caches", 0);
     reply_number(reply, "functions.caches", 0);

@@ -61,6 +61,8 @@ static enum call_result follow(struct call *call, const char *host, int port) {
 
 enum call_result cmd_replicaof(struct call *call) {
     int port;
+    if (data_single_database(call, "ERR REPLICAOF not allowed in cluster mode."))
+        return CALL_DONE;
     if (failover_is_on(&call->server->failover)) {
         reply_error(call->reply, "ERR REPLICAOF not allowed while failing over.");
         return CALL_DONE;
@@ -134,6 +136,8 @@ static enum call_result abort_failover(struct call *call) {
 enum call_result cmd_failover(struct call *call) {
     struct failover_request request;
     const struct argument *host;
+    if (data_single_database(call, "ERR FAILOVER not allowed in cluster mode."))
+        return CALL_DONE;
     if (call->argc == 2 && argument_is(&call->argv[1], "abort"))
         return abort_failover(call);
     if (!parse_failover(call, &request, &host))

@@ -56,7 +56,7 @@ void info_write_server(struct text *text, const struct info *info) {
     info_word(text, "redis_git_sha1", SLOTWISE_GIT_SHA1);
     info_number(text, "redis_git_dirty", SLOTWISE_GIT_DIRTY);
     info_word(text, "redis_build_id", SLOTWISE_BUILD_ID);
-    info_word(text, "redis_mode", "standalone"); /* cluster-enabled has no effect yet */
+    info_word(text, "redis_mode", info->server->cluster ? "cluster" : "standalone");
     text_append_format(text, "os:%s %s %s\r\n", name.sysname, name.release, name.machine);
     info_number(text, "arch_bits", sizeof(void *) * 8);
     info_word(text, "monotonic_clock", "POSIX clock_gettime");
@@ -86,7 +86,10 @@ void info_write_server(struct text *text, const struct info *info) {
 
 void info_write_clients(struct text *text, const struct info *info) {
     info_number(text, "connected_clients", atomic_load(&info->server->client_count));
-    info_number(text, "cluster_connections", 0);
+    struct cluster_bus_figures bus = {0};
+    if (info->server->cluster)
+        cluster_bus_figures(info->server->cluster, &bus);
+    info_number(text, "cluster_connections", bus.links);
     info_number(text, "maxclients", (uint64_t)config_current()->maxclients);
     info_number(text, "client_recent_max_input_buffer", info->sum.input_buffer_max);
     info_number(text, "client_recent_max_output_buffer", info->sum.output_buffer_max);
@@ -165,7 +168,11 @@ void info_write_memory(struct text *text, const struct info *info) {
                 backlog.retained_bytes + backlog.pinned_bytes);
     info_number(text, "mem_clients_slaves", 0);
     info_number(text, "mem_clients_normal", info->sum.connection_bytes);
-    INFO_ZEROS(text, "mem_cluster_links", "mem_aof_buffer");
+    struct cluster_bus_figures bus = {0};
+    if (info->server->cluster)
+        cluster_bus_figures(info->server->cluster, &bus);
+    info_number(text, "mem_cluster_links", bus.buffer_bytes);
+    INFO_ZEROS(text, "mem_aof_buffer");
 #if defined(SLOTWISE_JEMALLOC)
     info_word(text, "mem_allocator", "jemalloc");
 #else
@@ -263,8 +270,7 @@ void info_write_modules(struct text *text, const struct info *info) {
 }
 
 void info_write_cluster(struct text *text, const struct info *info) {
-    (void)info;
-    info_number(text, "cluster_enabled", 0);
+    info_number(text, "cluster_enabled", info->server->cluster != NULL);
 }
 
 /* --- Choosing --------------------------------------------------------------------------------- */

@@ -161,7 +161,9 @@ static void rewrite_option(struct config_file_lines *file, const struct config *
     const void *field = config_field_const(config, option);
     const void *initial = config_field_const(config_initial(), option);
 
-    if (option->kind->rewrite != NULL) {
+    if (field == &config->replicaof && config->cluster_enabled) {
+        /* Whose replica a node is stands in the cluster's own file. */
+    } else if (option->kind->rewrite != NULL) {
         option->kind->rewrite(option, field, initial, file);
     } else {
         struct text line = {0};

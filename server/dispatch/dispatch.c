@@ -14,6 +14,7 @@
 #include "server/dispatch/accounting.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/pause.h"
+#include "server/dispatch/redirect.h"
 #include "server/dispatch/service.h"
 #include "server/dispatch/session.h"
 #include "server/dispatch/transaction.h"
@@ -198,6 +199,10 @@ static enum check check(struct execution *execution, struct wait *wait, struct c
         reply_error(call->reply, "ERR Command not allowed inside a transaction");
         return CHECK_REJECTED;
     }
+    const struct slot_map *map = redirect_map();
+    if (UNLIKELY(map != NULL) &&
+        !redirect_check(execution, map, call, flags_of_all(call), wait->state == WAIT_NONE))
+        return CHECK_REJECTED;
     if (UNLIKELY(execution->keyspace->door.log != NULL) && log_is_full(execution, wait, call))
         return CHECK_LATER;
     enum check memory = admit_memory(execution, wait, call);
@@ -247,6 +252,28 @@ static enum dispatch_result run(struct execution *execution, struct wait *wait, 
     return execution_plain(execution, wait, call);
 }
 
+/* A command for a slot that is being moved: takes its token, which is kept for the command, and
+ * looks for its keys. EXEC does so with all of its tokens. */
+static enum check check_open(struct execution *execution, struct wait *wait, struct call *call) {
+    int slot = execution->open_slot;
+    if (is_exec(call))
+        return CHECK_PASSED;
+    if (execution->held_slot != slot) {
+        execution_give_back(execution);
+        execution->slots[0] = (uint16_t)slot;
+        if (!execution_take_served(execution, wait, 1))
+            return CHECK_LATER;
+        execution->held_slot = slot;
+        execution->held_since_ticks = execution->last_ticks;
+    }
+    if (redirect_is_stale(execution)) {
+        execution_give_back(execution);
+        wait_by_time(wait, &execution->delayed, clock_monotonic_us());
+        return CHECK_LATER;
+    }
+    return redirect_check_open(execution, call) ? CHECK_PASSED : CHECK_REJECTED;
+}
+
 /* All that can happen to a command; whatever it leaves held is dispatch_execute's to see to. */
 static inline enum dispatch_result decide(struct execution *execution, struct wait *wait,
                                           struct call *call, int next_slot) {
@@ -263,6 +290,11 @@ static inline enum dispatch_result decide(struct execution *execution, struct wa
         execution_give_back(execution);
         wait_by_time(wait, &execution->paused, pause_end_us(execution->pause));
         return DISPATCH_PARKED;
+    }
+    if (UNLIKELY(execution->open_slot >= 0)) {
+        passed = check_open(execution, wait, call);
+        if (passed != CHECK_PASSED)
+            return passed == CHECK_LATER ? DISPATCH_PARKED : rejected(execution, wait, call, mark);
     }
     if (UNLIKELY(session->in_multi) && is_queued_by_multi(call)) {
         transaction_queue(session, call);
@@ -294,6 +326,7 @@ static enum dispatch_result decide_applied(struct execution *execution, struct w
                                            struct call *call, int next_slot) {
     struct session *session = call->session;
     struct reply_mark mark = reply_mark(call->reply);
+    execution->map = NULL;
     if (!is_well_formed(call))
         return rejected(execution, wait, call, mark);
     session->last_command = call->command;

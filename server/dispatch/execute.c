@@ -24,6 +24,7 @@
 #include "server/dispatch/call.h"
 #include "server/dispatch/command_keys.h"
 #include "server/dispatch/latency.h"
+#include "server/dispatch/redirect.h"
 #include "server/dispatch/session.h"
 
 #define READ_TRIES        3
@@ -33,7 +34,7 @@
 #define KEY_ROOM_FIRST    64
 
 void execution_init(struct execution *execution, struct server *server) {
-    *execution = (struct execution){.server = server, .held_slot = -1};
+    *execution = (struct execution){.server = server, .open_slot = -1, .held_slot = -1};
     execution->statistics = memory_calloc(command_count(), sizeof *execution->statistics);
     execution_key_room(execution, KEY_ROOM_FIRST);
 }
@@ -263,6 +264,16 @@ static bool read_optimistically(struct execution *execution, struct call *call, 
     return false;
 }
 
+/* The tokens are held, and the slots may have got another owner before. */
+static enum dispatch_result begin_anew(struct execution *execution, struct wait *wait, size_t n) {
+    if (execution->held_slot >= 0)
+        execution_give_back(execution);
+    else
+        slots_release(execution->keyspace->slots, execution->slots, n);
+    wait_by_time(wait, &execution->delayed, clock_monotonic_us());
+    return DISPATCH_PARKED;
+}
+
 /* One slot, as most writes want it: free, and served. false: nothing has happened. */
 static inline bool take_one(const struct wait *wait, struct slot *slot) {
     if (UNLIKELY(wait->state == WAIT_OWNER) || !slot_try_acquire(slot))
@@ -288,6 +299,8 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
             return DISPATCH_PARKED;
         execution->held_since_ticks = execution->last_ticks;
     }
+    if (UNLIKELY(redirect_is_stale(execution)))
+        return begin_anew(execution, wait, n);
     call->tokens = true;
     uint64_t errors = call->reply->errors;
     keyspace_counts_hold(call->keyspace);

@@ -13,6 +13,7 @@ struct pause;
 struct service;
 struct accounting;
 struct latency_histogram;
+struct slot_map;
 
 /* Statistics of one command on one thread; written by it (relaxed), summed by INFO on another while
  * it goes on. */
@@ -35,8 +36,12 @@ struct execution {
     struct accounting *accounting;
     struct change change;   /* of the unit of work that runs */
     struct change applying; /* the same for what is applied: it sees no key as expired */
-    int held_slot;          /* token kept for the next entry of the batch, -1: none */
-    bool kept;              /* the entry that runs keeps its token for the next one */
+    /* redirect.h: the slot map by which the command that runs was let pass, NULL: none; its slot if
+     * that is open (migrating, importing), else -1. */
+    const struct slot_map *map;
+    int open_slot;
+    int held_slot; /* token kept for the next entry of the batch, -1: none */
+    bool kept;     /* the entry that runs keeps its token for the next one */
     uint64_t held_since_ticks;
     uint64_t hold_ticks;                     /* no token is kept for longer */
     uint64_t last_ticks;                     /* when the last command ended, or the batch began */

@@ -15,7 +15,13 @@
 
 #include "engine/view.h"
 
-enum pause_purpose { PAUSE_BY_CLIENT, PAUSE_FOR_FAILOVER, PAUSE_FOR_SHUTDOWN, PAUSE_PURPOSES };
+enum pause_purpose {
+    PAUSE_BY_CLIENT,
+    PAUSE_FOR_FAILOVER,
+    PAUSE_FOR_CLUSTER,
+    PAUSE_FOR_SHUTDOWN,
+    PAUSE_PURPOSES
+};
 
 #define PAUSE_WITHOUT_END UINT64_MAX
 

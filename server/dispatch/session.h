@@ -55,6 +55,8 @@ struct session {
     bool multi_failed; /* a queued command was wrong: EXECABORT */
     uint8_t reply_mode;
     bool no_evict, no_touch;
+    bool reads_replica;   /* READONLY: a replica in a cluster answers what reads */
+    bool asks, asks_next; /* ASKING: for the command that runs, for the next one */
     _Atomic bool watch_dirty;
     bool close_after_reply;
     bool kill_requested; /* CLIENT KILL: nothing more of it runs. Set in exclusive sections */

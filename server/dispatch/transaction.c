@@ -12,6 +12,7 @@
 #include "engine/keyspace_watch.h"
 #include "engine/memory.h"
 #include "server/dispatch/call.h"
+#include "server/dispatch/redirect.h"
 #include "server/dispatch/transaction.h"
 
 command_handler cmd_multi, cmd_exec, cmd_discard, cmd_watch, cmd_unwatch;
@@ -120,6 +121,8 @@ struct unit {
     struct call *call;
     bool exclusive; /* all threads are stopped and no token is held; else those of all slots are */
     bool close;
+    bool stale;    /* nothing has been done: it is to be checked anew */
+    bool rejected; /* nothing has been done, the error is replied, the transaction is over */
 };
 
 static void run_queued(struct unit *unit, const struct queued_command *queued) {
@@ -141,6 +144,18 @@ static void run_queued(struct unit *unit, const struct queued_command *queued) {
     unit->close |= execution_call(unit->execution, &call) == CALL_CLOSE;
 }
 
+/* With all tokens held: whether this node still is to answer it, and can. */
+static bool is_redirected(struct unit *unit) {
+    struct execution *execution = unit->execution;
+    unit->stale = redirect_is_stale(execution);
+    if (unit->stale || execution->open_slot < 0 || redirect_check_open(execution, unit->call))
+        return unit->stale;
+    unit->rejected = true;
+    transaction_unwatch(unit->call->session);
+    session_discard(unit->call->session);
+    return true;
+}
+
 /* With all tokens held. The queue is taken out of the session first, so that commands see no MULTI
  * state. */
 static void execute(void *context) {
@@ -149,6 +164,8 @@ static void execute(void *context) {
     struct reply *reply = unit->call->reply;
     const struct keyspace *keyspace = unit->call->keyspace;
     struct view *view = &unit->call->change->view;
+    if (UNLIKELY(unit->execution->map != NULL) && is_redirected(unit))
+        return;
     bool dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed);
     for (const struct watcher *watcher = session->watchers; watcher && !dirty;
          watcher = watcher->next_of_owner)
@@ -200,7 +217,8 @@ enum dispatch_result transaction_exec(struct execution *execution, struct wait *
         execution_call(execution, call);
         return DISPATCH_DONE;
     }
-    struct unit unit = {execution, call, needs_everything(session), false};
+    struct unit unit = {.execution = execution, .call = call};
+    unit.exclusive = needs_everything(session);
     if (session->multi_failed) {
         if (!transaction_abort(execution, wait, session))
             return DISPATCH_PARKED;
@@ -215,6 +233,14 @@ enum dispatch_result transaction_exec(struct execution *execution, struct wait *
             return DISPATCH_PARKED;
         execute_holding(&unit, n);
         errors = call->reply->errors; /* those of the commands inside are counted with them */
+    }
+    if (UNLIKELY(unit.stale)) {
+        wait_by_time(wait, &execution->delayed, clock_monotonic_us());
+        return DISPATCH_PARKED;
+    }
+    if (UNLIKELY(unit.rejected)) {
+        COUNTER_ADD(execution->statistics[call->command->id].rejected, 1);
+        return DISPATCH_DONE;
     }
     call->hits = call->misses = 0;
     execution_account(execution, call, errors, began_ticks);

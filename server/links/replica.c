@@ -171,6 +171,13 @@ void replica_set_primary(struct replica *replica, const char *host, int port) {
     start(replica);
 }
 
+void replica_start_as(struct replica *replica, const char *host, int port) {
+    take_role(replica, host, port);
+    atomic_store(&replica->link, REPLICATION_LINK_CONNECT);
+    config_set_replicaof(host, port);
+    replica_configure(replica, config_current());
+}
+
 void replica_unset_primary(struct replica *replica) {
     struct replication *replication = replica->replication;
     const struct history *history = &replication->history;

@@ -69,6 +69,9 @@ void replica_stop(struct replica *replica);
 
 /* Exclusive. Makes it the replica of somebody else, or of somebody for the first time. */
 void replica_set_primary(struct replica *replica, const char *host, int port);
+/* Before the workers start: it begins as the replica of somebody, as if the configuration had said
+ * so. */
+void replica_start_as(struct replica *replica, const char *host, int port);
 /* Exclusive. Makes it a primary: what has been applied stays and becomes the second history. */
 void replica_unset_primary(struct replica *replica);
 /* What was read from a file belongs to this place of this history: a primary that has it may go on
