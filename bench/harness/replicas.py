@@ -1,10 +1,10 @@
 """What replication costs beside the commands: how fast a replica applies the stream, and what the log takes of a write.
 
-apply: the replica stands still (SIGSTOP) while the primary takes so many pipelined SETs into a backlog that holds them all; then it
+repl-apply: the replica stands still (SIGSTOP) while the primary takes so many pipelined SETs into a backlog that holds them all; then it
 goes on while nobody writes, and is timed until it has applied them. Somebody reads meanwhile at a fixed rate: from the primary while
 that takes the writes, from the replica while it applies them.
 
-log: the same load on a server with a backlog, which nobody reads any more, and on one without, in turn.
+repl-log: the same load on a server with a backlog, which nobody reads any more, and on one without, in turn.
 """
 
 import os
@@ -17,7 +17,7 @@ from .context import rotated
 from .processes import cpu_seconds, stop_all
 from .results import Metric, Suite, number
 
-WRITES, QUICK_WRITES = 2000000, 40000
+WRITES, QUICK_WRITES = 1000000, 40000
 READS_PER_SECOND, READ_CONNECTIONS = 1000, 8
 PATIENCE_S = 120
 SEQUENCE = 15  # pairs of the log suite
@@ -25,10 +25,10 @@ OPTIONS = ["--repl-backlog-size", "2gb", "--client-output-buffer-limit", "replic
            "--repl-diskless-sync-delay", "0"]
 FIELD_MINOR_FAULTS = 7  # of /proc/PID/stat, behind the name
 
-RATE = Metric("rate", "commands/s", less=False, digits=0)
-COST = Metric("cpu_us", "server CPU/command", "us", digits=3)
+RATE = Metric("rate", "commands/s", less=False, digits=0, ratio=False)
+COST = Metric("cpu_us", "server CPU/command", "us", digits=3, ratio=False)
 SENDER = Metric("sender_us", "primary CPU/command", "us", digits=3, ratio=False)
-READ_P99 = Metric("read_p99", "reads' p99", "us", digits=0)
+READ_P99 = Metric("read_p99", "reads' p99", "us", digits=0, ratio=False)
 WITHOUT = Metric("without_ns", "CPU/write without", "ns", digits=0)
 WITH = Metric("with_ns", "with a backlog", "ns", digits=0)
 PRICE = Metric("price_ns", "median difference", "ns", digits=0, ratio=False)
@@ -123,7 +123,7 @@ def sum_up(suite, case, names, workers):
 
 def apply(context):
     writes = QUICK_WRITES if context.options.quick else WRITES
-    suite = Suite("apply", "a replica that catches up",
+    suite = Suite("repl-apply", "a replica that catches up",
                   "%s SETs of 64 bytes at pipeline 64, %s keys; %d reads/s meanwhile" % (
                       number(writes), number(context.keys), READS_PER_SECOND))
     for workers, specs in workers_of(context):
@@ -140,7 +140,7 @@ def apply(context):
                     catch_up(context, case, pair, context.keys, writes, offset)
                 finally:
                     pair.stop()
-            context.log("apply: workers %s, round %d of %d" % (workers, turn + 1, context.rounds))
+            context.log("repl-apply: workers %s, round %d of %d" % (workers, turn + 1, context.rounds))
         sum_up(suite, case, [spec.name for spec in specs], workers)
     return suite
 
@@ -175,7 +175,7 @@ def log(context):
     writes = (QUICK_WRITES if context.options.quick else WRITES) // 10
     rounds = 3 if context.options.quick else SEQUENCE
     backlog = "1mb" if context.options.quick else "64mb"
-    suite = Suite("log", "what a write pays for the log",
+    suite = Suite("repl-log", "what a write pays for the log",
                   "%d pairs of %s SETs of 64 bytes at pipeline 64, %s keys, on a server with a backlog of %s and on one "
                   "without; the difference is the median of those of the pairs" % (
                       rounds, number(writes), number(context.keys), backlog))
@@ -197,6 +197,6 @@ def log(context):
                 case.add(spec.name, without_ns=cost[without][0], with_ns=cost[logs][0], faults=cost[logs][1])
                 differences.append(cost[logs][0] - cost[without][0])
             case.add(spec.name, price_ns=statistics.median(differences))
-            context.log("log: %s, workers %s" % (spec.name, workers))
+            context.log("repl-log: %s, workers %s" % (spec.name, workers))
             stop_all()
     return suite

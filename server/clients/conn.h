@@ -59,6 +59,9 @@ struct conn_owner {
     /* Bytes came; it calls conn_take_input with those of commands that are in them. NULL: they are
      * commands as they are. */
     void (*receive)(struct conn *conn, const char *data, size_t length);
+    /* All that it was given is parsed, and it is IDLE: it may be given more of what came. It is
+     * read from, or ends with its input, only if it is still IDLE afterwards. NULL: as receive. */
+    void (*go_on)(struct conn *conn);
     /* The bytes that came are no commands. It closes next. */
     void (*broken)(struct conn *conn, const char *error);
     /* It begins to close: nothing more of it will run. */

@@ -28,6 +28,11 @@ void conn_go_on(struct conn *conn) {
     /* Nothing of it waits any more, so nothing is held for it, whatever became of the command. */
     if (conn->wait.state != WAIT_NONE && !wait_is_waiting(&conn->wait))
         wait_end(&conn->wait);
+    if (UNLIKELY(conn->owner && conn->owner->go_on) && conn->state == CONN_IDLE) {
+        conn->owner->go_on(conn);
+        if (conn->in_batch)
+            batch_run(loop);
+    }
     if (conn->state != CONN_IDLE)
         return;
     if (conn->end_of_input)

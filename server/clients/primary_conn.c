@@ -2,7 +2,10 @@
  *
  * Offsets. An entry that has run counts by the bytes that it came in, before anything else can run:
  * whoever stops all threads finds an offset that fits the data. What is queued by MULTI counts when
- * EXEC has run, and goes on to our own replicas then, so these get whole transactions only. */
+ * EXEC has run, and goes on to our own replicas then, so these get whole transactions only.
+ *
+ * Frames are decoded as their commands are run, a turn's share at a time: a few of them may hold
+ * hundreds of times their size. What has come and is not decoded is kept as it is. */
 #include "server/clients/primary_conn.h"
 
 #include <stdlib.h>
@@ -20,6 +23,7 @@
 #include "server/dispatch/dispatch.h"
 
 #define ERROR_SHOWN_MAX 4096
+#define KEPT_STOP_BYTES (128 * 1024)
 
 /* The process has one. Worker 0, or exclusive. */
 static struct {
@@ -28,6 +32,8 @@ static struct {
     struct text queued;            /* bytes of a transaction whose EXEC has not run */
     bool broken;                   /* what came was no stream of commands */
     struct frame_decoder *decoder; /* NULL: the stream comes as it is */
+    struct text kept;              /* frames that wait to be decoded, but for kept_used bytes */
+    size_t kept_used;
 } primary;
 
 /* --- What is applied -------------------------------------------------------------------------- */
@@ -110,8 +116,9 @@ static void tell_error(struct conn *conn, struct reply_mark mark) {
 }
 
 static bool asks_for_ack(const struct call *call) {
-    return call->command && strcmp(call->command->name, "replconf") == 0 && call->argc > 2 &&
-           argument_is(&call->argv[1], "getack");
+    return call->argc > 2 && call->argv[1].length == strlen("getack") &&
+           argument_is(&call->argv[1], "getack") && call->command &&
+           strcmp(call->command->name, "replconf") == 0;
 }
 
 /* Replies are nobody's; the errors among them are told in the log. */
@@ -149,6 +156,8 @@ static void broken(struct conn *conn, const char *error) {
 static void forget(void) {
     primary.conn = NULL;
     text_free(&primary.queued);
+    text_free(&primary.kept);
+    primary.kept_used = 0;
     frame_decoder_destroy(primary.decoder);
     primary.decoder = NULL;
 }
@@ -161,26 +170,65 @@ static void ending(struct conn *conn) {
         replica_lost(&primary.server->replica, conn->session.database, !primary.broken);
 }
 
-static void receive_frames(struct conn *conn, const char *data, size_t length) {
-    while (length > 0 && conn == primary.conn) {
+/* Decodes while what comes out is taken at once. Returns how many bytes that has used up. */
+static size_t decode(struct conn *conn, const char *data, size_t length) {
+    size_t used = 0;
+    while (used < length && conn == primary.conn && conn->state == CONN_IDLE) {
         struct frame frame;
         size_t consumed;
-        int result = frame_decode(primary.decoder, data, length, &consumed, &frame);
+        int result = frame_decode(primary.decoder, data + used, length - used, &consumed, &frame);
         if (result < 0) {
             broken(conn, frame_error_text(result));
             conn_close(conn);
-            return;
+            return length;
         }
-        data += consumed;
-        length -= consumed;
+        used += consumed;
         if (result > 0)
             conn_take_input(conn, frame.plain, frame.length);
+    }
+    return used;
+}
+
+static void receive_frames(struct conn *conn, const char *data, size_t length) {
+    struct text *kept = &primary.kept;
+    if (conn != primary.conn)
+        return;
+    size_t used = kept->length > 0 ? 0 : decode(conn, data, length);
+    if (used == length || conn != primary.conn)
+        return;
+    if (primary.kept_used > 0) {
+        kept->length -= primary.kept_used;
+        memmove(kept->data, kept->data + primary.kept_used, kept->length);
+        primary.kept_used = 0;
+    }
+    text_append(kept, data + used, length - used);
+    if (kept->length > KEPT_STOP_BYTES)
+        io_receive_stop(conn->loop->io, &conn->io);
+}
+
+/* What was kept is out of reach meanwhile: what is decoded may end the connection. */
+static void decode_kept(struct conn *conn) {
+    struct text kept = primary.kept;
+    size_t used = primary.kept_used;
+    if (conn != primary.conn || kept.length == 0)
+        return;
+    primary.kept = (struct text){0};
+    primary.kept_used = 0;
+    used += decode(conn, kept.data + used, kept.length - used);
+    if (conn == primary.conn && used < kept.length) {
+        primary.kept = kept;
+        primary.kept_used = used;
+    } else {
+        text_free(&kept);
     }
 }
 
 static const struct conn_owner owner = {.run = run, .broken = broken, .ending = ending};
-static const struct conn_owner owner_of_frames = {
-    .run = run, .receive = receive_frames, .broken = broken, .ending = ending};
+static const struct conn_owner owner_of_frames = {.run = run,
+                                                  .receive = receive_frames,
+                                                  .go_on = decode_kept,
+                                                  .broken = broken,
+                                                  .ending = ending};
 
 /* --- What replica.h calls --------------------------------------------------------------------- */
 

@@ -38,6 +38,7 @@ struct round_sink {
     unsigned database; /* that the stream has selected at the cut */
     bool compression, checksum;
     uint64_t delay_us; /* rdb-key-save-delay, for all keys together */
+    bool deserted;     /* its replicas have left; the sink's thread */
 };
 
 /* --- The sink --------------------------------------------------------------------------------- */
@@ -105,8 +106,16 @@ static int on_open(void *context, const struct snapshot_cut *cut) {
     return sink->writer.error;
 }
 
+/* Nobody needs more of it. */
+static bool is_deserted(struct round_sink *sink) {
+    sink->deserted = sink->deserted || sync_round_is_deserted(sink->round);
+    return sink->deserted;
+}
+
 static int on_write(void *context, const void *data, size_t length) {
     struct round_sink *sink = context;
+    if (is_deserted(sink))
+        return -ECANCELED;
     rdb_write_bytes(&sink->writer, data, length);
     rdb_write_flush(&sink->writer);
     return sink->writer.error;
@@ -116,7 +125,7 @@ static int on_write(void *context, const void *data, size_t length) {
 static void delay(const struct round_sink *sink) {
     uint64_t end_us = clock_monotonic_us() + sink->delay_us;
     while (clock_monotonic_us() < end_us && !atomic_load(&sink->primary->stopped) &&
-           atomic_load(&sink->round->users) > 1)
+           !sync_round_is_deserted(sink->round))
         usleep(DELAY_SLICE_US);
 }
 
@@ -124,6 +133,8 @@ static int on_close(void *context) {
     struct round_sink *sink = context;
     if (UNLIKELY(sink->delay_us > 0))
         delay(sink);
+    if (is_deserted(sink))
+        return -ECANCELED;
     int error = rdb_write_end(&sink->writer);
     return error || !sink->packer ? error : round_packer_end(sink->packer);
 }
@@ -146,14 +157,18 @@ static void sink_free(struct round_sink *sink) {
 static void on_done(void *context, int error) {
     struct round_sink *sink = context;
     struct primary *primary = sink->primary;
-    if (error)
+    if (sink->deserted)
+        log_write(LOG_LEVEL_WARNING,
+                  "Diskless rdb transfer, last replica dropped, killing fork child.");
+    else if (error)
         log_write(LOG_LEVEL_WARNING, "Background RDB transfer error: %s", strerror(-error));
     else
         log_write(LOG_LEVEL_NOTICE, "Background RDB transfer terminated with success");
+    bool failed = error && !sink->deserted;
     rdb_writer_free(&sink->writer);
     sync_round_end(sink->round, error == 0);
     sink_free(sink);
-    if (error)
+    if (failed)
         atomic_store(&primary->round_failed, true);
     if (atomic_fetch_sub(&primary->round_sinks, 1) == 1)
         end_round(primary, false);

@@ -10,10 +10,11 @@
 #include "server/dispatch/session.h"
 
 #define UNSENT_MAX_BYTES                                                                           \
-    ((size_t)256 * 1024)          /* no more is taken from file or backlog meanwhile               \
-                                   */
-#define READ_BYTES ((size_t)4096) /* what reply_reserve gives at a time */
-#define PIECES     16
+    ((size_t)256 * 1024)                /* no more is taken from file or backlog meanwhile         \
+                                         */
+#define READ_BYTES       ((size_t)4096) /* what reply_reserve gives at a time */
+#define PIECES           16
+#define FILLED_MAX_BYTES ((uint64_t)256 * 1024) /* of the stream, before compression */
 
 struct replica_link *replica_link_make(struct session *session,
                                        const struct replica_connection *connection) {
@@ -92,9 +93,12 @@ static bool gets_stream(const struct replica_link *link) {
            !link->stream_on_acknowledge;
 }
 
+/* What compresses well takes little room and much time: so much of the stream in one go, and the
+ * rest in the next turn. */
 static void fill_stream(struct replica_link *link, struct reply *reply, size_t room) {
     struct iovec pieces[PIECES];
-    while (room > 0) {
+    uint64_t end = backlog_cursor_offset(link->cursor) + FILLED_MAX_BYTES;
+    while (room > 0 && backlog_cursor_offset(link->cursor) < end) {
         int count = backlog_cursor_peek(link->cursor, pieces, PIECES);
         if (count == 0)
             return;

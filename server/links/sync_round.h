@@ -35,6 +35,11 @@ void sync_round_leave(struct sync_round *round);
 int sync_round_write(struct sync_round *round, const void *data, size_t length);
 void sync_round_end(struct sync_round *round, bool whole);
 
+/* Of the sink's thread, behind the cut: nobody but the sink uses it any more, nor ever will. */
+static inline bool sync_round_is_deserted(const struct sync_round *round) {
+    return atomic_load_explicit(&round->users, memory_order_relaxed) == 1;
+}
+
 /* Up to length bytes from position on; 0: none yet; negative errno. */
 ssize_t sync_round_read(struct sync_round *round, uint64_t position, char *data, size_t length);
 
