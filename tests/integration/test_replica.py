@@ -400,7 +400,8 @@ def test_the_handshake(start, by_hand):
     assert by_hand.command() == ["AUTH", "me", "word"]
     assert by_hand.command() == ["REPLCONF", "listening-port", "77"]
     assert by_hand.command() == ["REPLCONF", "ip-address", "10.1.2.3"]
-    assert by_hand.command() == ["REPLCONF", "capa", "eof", "capa", "psync2", "capa", "slotwise-lz4-1"]
+    assert by_hand.command() == ["REPLCONF", "capa", "eof", "capa", "psync2", "capa", "slotwise-lz4-1",
+                                 "capa", "slotwise-blocks-1"]
     by_hand.send(b"+OK\r\n-ERR no\r\n+OK\r\n+OK\r\n")
     words = by_hand.command()
     assert words[0] == "PSYNC" and len(words[1]) == 40 and words[2] == "1"
