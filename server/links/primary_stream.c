@@ -142,6 +142,7 @@ void primary_resume(struct primary *primary, const char *id, uint64_t offset) {
         return;
     backlog_destroy(primary->backlog);
     primary->backlog = loaded;
+    primary->flush_wanted = true; /* nothing else may come for a while */
     backlog_resize(loaded, (size_t)config_current()->repl_backlog_size); /* as it is by now */
     publish_merged(primary);
 }

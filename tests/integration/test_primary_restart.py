@@ -23,7 +23,9 @@ def pair(start, tmp_path):
         port = harness.free_port()
 
         def begin():
-            return start({**SAVES, "port": port, **(options or {})}, directory=tmp_path, threads=2)
+            server = start({**SAVES, "port": port, **(options or {})}, directory=tmp_path, threads=2)
+            wait_until(lambda: info(server, "persistence")["loading"] == 0, what="its file to be loaded")
+            return server
         primary = begin()
         primary.call("SET", "first", "1")
         of = {"replicaof": ("127.0.0.1", port)}
@@ -107,7 +109,7 @@ def test_a_replica_that_lags_when_it_ends(pair, kind):
 @pytest.mark.parametrize("kind", ["ours", "stock"])
 @pytest.mark.parametrize("lazily", ["yes", "no"])
 def test_keys_that_expire_meanwhile(pair, kind, lazily):
-    primary, replica, begin = pair(kind, {"lazyfree-lazy-expire": lazily})
+    primary, replica, begin = pair(kind, {"lazyfree-lazy-expire": lazily, "repl-ping-replica-period": "3600"})
     primary.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
     client = primary.client()
     for number in range(200):
