@@ -43,6 +43,7 @@ SUITES = {
     "snapshot": snapshot.snapshot,
     "repl-apply": replicas.apply,
     "repl-log": replicas.log,
+    "save": snapshot.whole_file,
     "callgrind": callgrind.callgrind,
     "stages": stages.stages,
     "backends": suites.backends,

@@ -10,12 +10,13 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
 from . import client
 from .context import rotated
-from .processes import PAGE_BYTES, die_with_parent, resident_bytes, stop_all
+from .processes import PAGE_BYTES, cpu_seconds, die_with_parent, resident_bytes, stop_all
 from .results import Metric, Suite, number
 from .slowest import Beside, BESIDE_KEYS, BESIDE_RATE
 
@@ -144,6 +145,49 @@ def compare(context, case, server, seed, once):
              p999_ratio=during["p99.9"] / max(before["p99.9"], 1), pause=before["max"], pause_during=during["max"],
              memory_ratio=max(repeated.peak_bytes, PAGE_BYTES) / resident,
              seconds=sum(repeated.seconds) / len(repeated.seconds))
+
+
+SAVE = [
+    Metric("seconds", "BGSAVE", "s"),
+    Metric("size_mb", "file", "MB", digits=0),
+    Metric("load_seconds", "start with it", "s"),
+    Metric("load_cpu", "its CPU", "s"),
+]
+
+
+def whole_file(context):
+    """BGSAVE of many small keys without any load, and the start of each server with the file that the base server wrote."""
+    keys = context.options.memory_keys
+    suite = Suite("save", "an RDB file", "%s keys of 64 bytes; start: until the server answers; all start with the file of %s" % (
+        number(keys), context.base))
+    case = suite.case("file", SAVE)
+    servers = context.start_all(context.specs, suite)
+    for server in servers:
+        context.load(server, keys)
+    for turn in range(context.rounds):
+        for server in rotated(servers, turn):
+            start = time.monotonic()
+            save(Repeated(server, save))
+            case.add(server.name, seconds=time.monotonic() - start,
+                     size_mb=os.path.getsize(os.path.join(server.directory, "dump.rdb")) / 1e6)
+        context.log("save: round %d of %d" % (turn + 1, context.rounds))
+    with tempfile.TemporaryDirectory(prefix="slotwise-bench-") as folder:
+        for server in servers:
+            if server.name == context.base:
+                shutil.copy(os.path.join(server.directory, "dump.rdb"), folder)
+            server.stop()
+        for turn in range(context.rounds):
+            for server in rotated(servers, turn):
+                start = time.monotonic()
+                loaded = context.start(server.spec.with_arguments(server.name, "--dir", folder), timeout_s=SNAPSHOT_LIMIT_S)
+                seconds = time.monotonic() - start
+                with loaded.connect() as connection:
+                    if connection.call("DBSIZE") != keys:
+                        case.fail(server.name, "it has not loaded all keys")
+                case.add(server.name, load_seconds=seconds, load_cpu=cpu_seconds(loaded.pid))
+                loaded.stop()
+    stop_all()
+    return suite
 
 
 def snapshot(context):
