@@ -150,6 +150,10 @@ void cluster_start(struct cluster *cluster, bool is_new);
  * caller waits: what was put off until then (state, persisting, elections). */
 void cluster_tick(struct cluster *cluster);
 void cluster_before_wait(struct cluster *cluster);
+/* For how long the caller may wait until it calls cluster_before_wait again, whether or not
+ * anything has happened: short while a manual failover waits for data to arrive, of which nobody
+ * tells. */
+unsigned cluster_max_wait_ms(const struct cluster *cluster);
 
 void cluster_on_accepted(struct cluster *cluster, struct cluster_link *link);
 void cluster_on_connected(struct cluster *cluster, struct cluster_link *link);

@@ -19,7 +19,9 @@
 #include "engine/assert.h"
 #include "engine/memory.h"
 
-#define PERSIST_RETRY_MS 1000
+#define PERSIST_RETRY_MS   1000
+#define MAX_ELECTION_TURNS 4
+#define TICK_MS            100
 
 /* --- Beginning, end, configuration ------------------------------------------------------------ */
 
@@ -174,11 +176,16 @@ static bool may_save(const struct cluster *cluster) {
 void cluster_before_wait(struct cluster *cluster) {
     if (!cluster->started)
         return;
-    bool manual = take_later(cluster, LATER_MANUAL);
-    if (manual && node_is_replica(cluster->myself))
+    bool is_due = take_later(cluster, LATER_MANUAL);
+    if (is_due && node_is_replica(cluster->myself))
         handover_turn(cluster);
-    if ((take_later(cluster, LATER_ELECTION) || manual) && node_is_replica(cluster->myself))
-        election_turn(cluster);
+    is_due = take_later(cluster, LATER_ELECTION) || is_due;
+    /* A turn may ask for the next: an election of an operator's has no delay. */
+    for (unsigned turns = 0; is_due && turns < MAX_ELECTION_TURNS; turns++) {
+        if (node_is_replica(cluster->myself))
+            election_turn(cluster);
+        is_due = take_later(cluster, LATER_ELECTION);
+    }
     if (cluster->later & LATER_HEALTH)
         health_update(cluster);
     tell_claim(cluster);
@@ -189,6 +196,10 @@ void cluster_before_wait(struct cluster *cluster) {
     /* While the server is still a replica, the old map is the true one. */
     if (!cluster->promoting && take_later(cluster, LATER_MAP))
         cluster->calls.publish(cluster->context, slot_map_make(cluster));
+}
+
+unsigned cluster_max_wait_ms(const struct cluster *cluster) {
+    return cluster->later & (LATER_MANUAL | LATER_ELECTION) ? 1 : TICK_MS;
 }
 
 /* --- Ends ------------------------------------------------------------------------------------- */

@@ -68,7 +68,8 @@ struct machine {
     struct cluster *cluster;
     struct cluster_config config;
     unsigned index;
-    unsigned life; /* counts starts: what was begun before is void */
+    unsigned life;    /* counts starts: what was begun before is void */
+    uint64_t disk_ms; /* until a file is durable */
     bool up, disk_fails, paused, never_synchronised;
     char address[16];
     char *file; /* nodes.conf as it is durable */
@@ -267,7 +268,7 @@ static inline void bus_call_persist(void *context, const char *text, size_t leng
     uint8_t *copy = malloc(length + 1);
     memcpy(copy, text, length);
     copy[length] = 0;
-    bus_add_event(machine->bus, (struct bus_event){.at_ms = machine->bus->now_ms + 2,
+    bus_add_event(machine->bus, (struct bus_event){.at_ms = machine->bus->now_ms + machine->disk_ms,
                                                    .kind = BUS_PERSISTED,
                                                    .machine = machine,
                                                    .life = machine->life,
@@ -439,6 +440,7 @@ static inline struct bus *bus_new(unsigned count, uint64_t seed, uint64_t node_t
         struct machine *machine = &bus->machines[i];
         machine->bus = bus;
         machine->index = i;
+        machine->disk_ms = 2;
         machine->config = bus_config(node_timeout_ms);
         snprintf(machine->address, sizeof machine->address, "10.0.0.%u", i + 1);
         machine_start(machine);

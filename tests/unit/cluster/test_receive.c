@@ -1,28 +1,18 @@
 /* Packets that no honest node sends: the cluster keeps its invariants, its memory and its peace. */
-#include "tests/unit/cluster/bus_fixture.h"
+#include "tests/unit/cluster/forge.h"
 
-#define TIMEOUT_MS  1000
-#define STRANGER    "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
-#define PACKET_ROOM 65536
+#define TIMEOUT_MS 1000
+#define STRANGER   "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
 
 static struct bus *bus;
 static struct cluster *first;
-static struct bus_end *link_end, *far_end; /* from somebody to the first machine */
-static uint8_t bytes[PACKET_ROOM];
-static struct wire_header header;
-static struct wire_builder builder;
 
 static void begin(void) {
     bus = bus_new(6, 11, TIMEOUT_MS);
     bus_form(bus, 3);
     bus_run(bus, 2000);
     first = bus_cluster(bus, 0);
-    link_end = bus_new_end(&bus->machines[0]);
-    far_end = bus_new_end(&bus->machines[1]);
-    far_end->closed = true; /* nobody reads there */
-    link_end->peer = far_end;
-    far_end->peer = link_end;
-    cluster_on_accepted(first, &link_end->link);
+    forge_open(bus, 0);
 }
 
 static void end(void) {
@@ -31,34 +21,8 @@ static void end(void) {
 
 /* A packet as the second machine would send it. */
 static void make(enum wire_type type, const char *sender) {
-    const struct cluster_node *second = bus_cluster(bus, 1)->myself;
-    header = (struct wire_header){
-        .type = (uint16_t)type,
-        .port = BUS_PORT,
-        .bus_port = BUS_PORT + CLUSTER_BUS_PORT_STEP,
-        .current_epoch = 6,
-        .config_epoch = second->config_epoch,
-        .flags = WIRE_NODE_PRIMARY | WIRE_NODE_MYSELF,
-        .state_ok = true,
-    };
-    memcpy(header.sender.hex, sender, WIRE_ID_LENGTH);
-    memcpy(header.slots, second->slots, WIRE_SLOT_BYTES);
-}
-
-static void begin_packet(void) {
-    wire_begin(&builder, bytes, sizeof bytes, &header);
-}
-
-static bool deliver(void) {
-    size_t length = wire_finish(&builder);
-    bool open = cluster_on_packet(first, &link_end->link, bytes, length);
-    cluster_before_wait(first);
-    return open;
-}
-
-static bool deliver_plain(void) {
-    begin_packet();
-    return deliver();
+    forge_header(type, bus_cluster(bus, 1)->myself);
+    memcpy(forge_head.sender.hex, sender, WIRE_ID_LENGTH);
 }
 
 static void check(void) {
@@ -86,13 +50,14 @@ Test(receive, strangers_change_nothing, .init = begin, .fini = end) {
             type == WIRE_MODULE)
             continue;
         make(type, STRANGER);
-        header.current_epoch = header.config_epoch = 1000;
-        begin_packet();
+        forge_head.current_epoch = forge_head.config_epoch = 1000;
+        forge_begin();
         if (type == WIRE_FAIL)
-            wire_add_fail(&builder, &bus_cluster(bus, 1)->myself->id);
+            wire_add_fail(&forge_builder, &bus_cluster(bus, 1)->myself->id);
         if (type == WIRE_UPDATE)
-            wire_add_update(&builder, 1000, &bus_cluster(bus, 1)->myself->id, header.slots);
-        cr_assert(deliver());
+            wire_add_update(&forge_builder, 1000, &bus_cluster(bus, 1)->myself->id,
+                            forge_head.slots);
+        cr_assert(forge_deliver());
     }
     cr_assert_eq(first->node_count, 6);
     cr_assert_eq(first->current_epoch, 6);
@@ -103,9 +68,9 @@ Test(receive, strangers_change_nothing, .init = begin, .fini = end) {
 Test(receive, meetings_are_bounded, .init = begin, .fini = end) {
     for (unsigned i = 0; i < 3000; i++) {
         make(WIRE_MEET, STRANGER);
-        header.port = (uint16_t)(1 + i);
-        cr_assert(deliver_plain());
-        cr_assert(deliver_plain());
+        forge_head.port = (uint16_t)(1 + i);
+        cr_assert(forge_deliver_plain());
+        cr_assert(forge_deliver_plain());
     }
     cr_assert_eq(first->handshake_count, CLUSTER_MAX_HANDSHAKES);
     check();
@@ -116,13 +81,13 @@ Test(receive, meetings_are_bounded, .init = begin, .fini = end) {
 
 Test(receive, who_claims_to_be_us, .init = begin, .fini = end) {
     make(WIRE_PING, bus_id(bus, 0));
-    header.config_epoch = header.current_epoch = 1000;
-    memset(header.slots, 255, sizeof header.slots);
-    cr_assert(deliver_plain());
+    forge_head.config_epoch = forge_head.current_epoch = 1000;
+    memset(forge_head.slots, 255, sizeof forge_head.slots);
+    cr_assert(forge_deliver_plain());
     make(WIRE_FAIL, bus_id(bus, 0));
-    begin_packet();
-    wire_add_fail(&builder, &bus_cluster(bus, 1)->myself->id);
-    cr_assert(deliver());
+    forge_begin();
+    wire_add_fail(&forge_builder, &bus_cluster(bus, 1)->myself->id);
+    cr_assert(forge_deliver());
     cr_assert_eq(first->current_epoch, 6);
     cr_assert_eq(first->myself->slot_count, 5461);
     cr_assert(bus_agrees(bus));
@@ -138,16 +103,16 @@ Test(receive, meeting_oneself_is_forgotten, .init = begin, .fini = end) {
 
 Test(receive, a_primary_of_its_own_and_unknown_ones, .init = begin, .fini = end) {
     make(WIRE_PING, bus_id(bus, 4)); /* a replica of the second */
-    memcpy(header.primary.hex, bus_id(bus, 4), WIRE_ID_LENGTH);
-    cr_assert(deliver_plain());
+    memcpy(forge_head.primary.hex, bus_id(bus, 4), WIRE_ID_LENGTH);
+    cr_assert(forge_deliver_plain());
     check();
-    memcpy(header.primary.hex, STRANGER, WIRE_ID_LENGTH);
-    cr_assert(deliver_plain());
+    memcpy(forge_head.primary.hex, STRANGER, WIRE_ID_LENGTH);
+    cr_assert(forge_deliver_plain());
     check();
     /* Two that are each other's replicas, and one of which is ours. */
     make(WIRE_PING, bus_id(bus, 1));
-    memcpy(header.primary.hex, bus_id(bus, 4), WIRE_ID_LENGTH);
-    cr_assert(deliver_plain());
+    memcpy(forge_head.primary.hex, bus_id(bus, 4), WIRE_ID_LENGTH);
+    cr_assert(forge_deliver_plain());
     check();
     bus_run(bus, 5000);
     check();
@@ -155,26 +120,26 @@ Test(receive, a_primary_of_its_own_and_unknown_ones, .init = begin, .fini = end)
 
 Test(receive, a_replica_claims_no_slots, .init = begin, .fini = end) {
     make(WIRE_PING, bus_id(bus, 4));
-    memcpy(header.primary.hex, bus_id(bus, 1), WIRE_ID_LENGTH);
-    memset(header.slots, 255, sizeof header.slots);
-    header.config_epoch = 100;
-    header.flags = WIRE_NODE_REPLICA;
-    cr_assert(deliver_plain());
+    memcpy(forge_head.primary.hex, bus_id(bus, 1), WIRE_ID_LENGTH);
+    memset(forge_head.slots, 255, sizeof forge_head.slots);
+    forge_head.config_epoch = 100;
+    forge_head.flags = WIRE_NODE_REPLICA;
+    cr_assert(forge_deliver_plain());
     cr_assert_eq(first->myself->slot_count, 5461);
     check();
 }
 
 Test(receive, impossible_epochs_are_ignored, .init = begin, .fini = end) {
     make(WIRE_PING, bus_id(bus, 1));
-    header.current_epoch = UINT64_MAX;
-    cr_assert(deliver_plain());
+    forge_head.current_epoch = UINT64_MAX;
+    cr_assert(forge_deliver_plain());
     make(WIRE_PING, bus_id(bus, 1));
-    header.config_epoch = UINT64_MAX;
-    cr_assert(deliver_plain());
+    forge_head.config_epoch = UINT64_MAX;
+    cr_assert(forge_deliver_plain());
     make(WIRE_UPDATE, bus_id(bus, 1));
-    begin_packet();
-    wire_add_update(&builder, UINT64_MAX, &bus_cluster(bus, 2)->myself->id, header.slots);
-    cr_assert(deliver());
+    forge_begin();
+    wire_add_update(&forge_builder, UINT64_MAX, &bus_cluster(bus, 2)->myself->id, forge_head.slots);
+    cr_assert(forge_deliver());
     cr_assert_eq(first->current_epoch, 6);
     cr_assert_eq(bus_view(bus, 0, bus_id(bus, 2)).config_epoch, 3);
 }
@@ -186,23 +151,23 @@ Test(receive, gossip_brings_no_nonsense, .init = begin, .fini = end) {
         memcpy(gossip.id.hex, STRANGER, WIRE_ID_LENGTH);
         snprintf(gossip.address, sizeof gossip.address, "%s", bad_addresses[i]);
         make(WIRE_PING, bus_id(bus, 1));
-        begin_packet();
-        wire_add_gossip(&builder, &gossip);
-        cr_assert(deliver());
+        forge_begin();
+        wire_add_gossip(&forge_builder, &gossip);
+        cr_assert(forge_deliver());
         cr_assert_eq(first->node_count, 6);
     }
     struct wire_gossip gossip = {.port = 1, .bus_port = 1, .flags = 0xffff, .address = "10.9.9.9"};
     gossip.flags &= (uint16_t) ~(WIRE_NODE_NOADDR | WIRE_NODE_HANDSHAKE);
     make(WIRE_PING, bus_id(bus, 1));
-    begin_packet();
+    forge_begin();
     memcpy(gossip.id.hex, "UPPER CASE AND SPACES ARE NO ID OF A NODE", WIRE_ID_LENGTH);
-    wire_add_gossip(&builder, &gossip);
-    cr_assert(deliver());
+    wire_add_gossip(&forge_builder, &gossip);
+    cr_assert(forge_deliver());
     cr_assert_eq(first->node_count, 6);
-    begin_packet();
+    forge_begin();
     memcpy(gossip.id.hex, STRANGER, WIRE_ID_LENGTH);
-    wire_add_gossip(&builder, &gossip);
-    cr_assert(deliver());
+    wire_add_gossip(&forge_builder, &gossip);
+    cr_assert(forge_deliver());
     cr_assert_eq(first->node_count, 7);
     check();
 }
@@ -211,15 +176,16 @@ Test(receive, names_that_do_not_fit_a_file_are_ignored, .init = begin, .fini = e
     static const char *const bad_names[] = {"a b", "a,b", "a\nb", "a\"b", "a=b"};
     for (unsigned i = 0; i < sizeof bad_names / sizeof *bad_names; i++) {
         make(WIRE_PING, bus_id(bus, 1));
-        begin_packet();
-        wire_add_extension(&builder, WIRE_EXTENSION_HOSTNAME, bad_names[i], strlen(bad_names[i]));
-        wire_add_extension(&builder, WIRE_EXTENSION_SHARD_ID, "x y", 3);
-        cr_assert(deliver());
+        forge_begin();
+        wire_add_extension(&forge_builder, WIRE_EXTENSION_HOSTNAME, bad_names[i],
+                           strlen(bad_names[i]));
+        wire_add_extension(&forge_builder, WIRE_EXTENSION_SHARD_ID, "x y", 3);
+        cr_assert(forge_deliver());
         cr_assert_str_eq(bus_view(bus, 0, bus_id(bus, 1)).hostname, "");
     }
-    begin_packet();
-    wire_add_extension(&builder, WIRE_EXTENSION_HOSTNAME, "good.example", 12);
-    cr_assert(deliver());
+    forge_begin();
+    wire_add_extension(&forge_builder, WIRE_EXTENSION_HOSTNAME, "good.example", 12);
+    cr_assert(forge_deliver());
     cr_assert_str_eq(bus_view(bus, 0, bus_id(bus, 1)).hostname, "good.example");
 }
 
@@ -230,9 +196,9 @@ Test(receive, nobody_is_forgotten_that_must_not_be, .init = begin, .fini = end) 
         memcpy(data, bus_id(bus, kept[i]), WIRE_ID_LENGTH);
         data[47] = 60;
         make(WIRE_PING, bus_id(bus, 1));
-        begin_packet();
-        wire_add_extension(&builder, WIRE_EXTENSION_FORGOTTEN_NODE, data, sizeof data);
-        cr_assert(deliver());
+        forge_begin();
+        wire_add_extension(&forge_builder, WIRE_EXTENSION_FORGOTTEN_NODE, data, sizeof data);
+        cr_assert(forge_deliver());
         cr_assert_eq(first->node_count, 6);
     }
     check();
@@ -246,15 +212,15 @@ Test(receive, a_fail_that_a_fresh_pong_contradicts_is_one_report, .init = begin,
             third = first->nodes[i];
     third->pong_received_ms = bus->now_ms;
     make(WIRE_FAIL, bus_id(bus, 1));
-    begin_packet();
-    wire_add_fail(&builder, &third->id);
-    cr_assert(deliver());
+    forge_begin();
+    wire_add_fail(&forge_builder, &third->id);
+    cr_assert(forge_deliver());
     cr_assert_not(node_is_failed(third));
     cr_assert_eq(third->report_count, 1);
     third->pong_received_ms = bus->now_ms - TIMEOUT_MS;
-    begin_packet();
-    wire_add_fail(&builder, &third->id);
-    cr_assert(deliver());
+    forge_begin();
+    wire_add_fail(&forge_builder, &third->id);
+    cr_assert(forge_deliver());
     cr_assert(node_is_failed(third));
 }
 
