@@ -166,7 +166,7 @@ void cluster_on_persisted(struct cluster *cluster, uint64_t ticket,
                           enum cluster_persist_result result);
 void cluster_on_promoted(struct cluster *cluster);
 void cluster_on_paused(struct cluster *cluster);
-/* The process ends in order (SIGTERM): hand over if there is a replica. */
+/* The process ends in order (SIGTERM): what has not been written yet is, by one more persist. */
 void cluster_on_shutdown(struct cluster *cluster);
 
 /* PUBLISH, SPUBLISH to the other nodes (of the shard). */

@@ -6,6 +6,7 @@
 
 #include "cluster/detector.h"
 #include "cluster/nodes.h"
+#include "cluster/roles.h"
 
 #define FUTURE_MS        500 /* by which another node's clock may be ahead */
 #define FORGOTTEN_BYTES  48
@@ -46,6 +47,8 @@ static void take_address(struct cluster *cluster, struct cluster_node *node,
         return;
     nodes_close_link(cluster, node->link);
     set_address(node, gossip);
+    if (node == cluster->myself->primary)
+        roles_connect(cluster);
     cluster_later(cluster, LATER_MAP | LATER_SAVE);
 }
 

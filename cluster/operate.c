@@ -87,12 +87,14 @@ static const char *give_slot(struct cluster *cluster, unsigned slot, struct clus
     }
     if (node != me || !cluster->importing_from[slot])
         return NULL;
-    /* The others believe the new owner by a newer epoch only. */
+    ownership_import(cluster, slot, NULL);
+    /* The others believe the new owner by a newer epoch only, which they are told once it is
+     * durable. */
     if (epochs_bump(cluster))
         cluster_log(cluster, CLUSTER_LOG_NOTICE, "configEpoch updated after importing slot %u",
                     slot);
-    ownership_import(cluster, slot, NULL);
-    cluster_later(cluster, LATER_TELL_ALL);
+    else
+        cluster_later(cluster, LATER_TELL_ALL);
     return NULL;
 }
 

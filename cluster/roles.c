@@ -40,8 +40,9 @@ void roles_connect(struct cluster *cluster) {
 
 void roles_follow(struct cluster *cluster, struct cluster_node *primary) {
     struct cluster_node *me = cluster->myself;
-    ASSERT(primary != me && me->slot_count == 0);
+    ASSERT(primary != me);
     roles_set_replica(cluster, me);
+    ownership_drop_all_of(cluster, me); /* which an operator may have given to a replica */
     ownership_close_all(cluster);
     nodes_set_primary(cluster, me, primary);
     nodes_set_shard(cluster, me, &primary->shard);

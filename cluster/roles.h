@@ -8,7 +8,7 @@
 void roles_set_primary(struct cluster *cluster, struct cluster_node *node);
 void roles_set_replica(struct cluster *cluster, struct cluster_node *node);
 
-/* This node replicates that one from now on. It has no slots. Ends elections and failovers. */
+/* This node replicates that one from now on, without slots. Ends elections and failovers. */
 void roles_follow(struct cluster *cluster, struct cluster_node *primary);
 /* Tells the server where our primary is, if that is known. */
 void roles_connect(struct cluster *cluster);

@@ -595,6 +595,34 @@ static inline void bus_slots(uint8_t *slots, unsigned first, unsigned last) {
         slots[slot / 8] |= (uint8_t)(1u << slot % 8);
 }
 
+/* The invariants of state.h. */
+static inline void bus_check_state(const struct cluster *cluster) {
+    unsigned owned = 0, counted = 0, handshakes = 0;
+    for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
+        owned += cluster->owners[slot] != NULL;
+    for (unsigned i = 0; i < cluster->node_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i];
+        counted += node->slot_count;
+        handshakes += node_in_handshake(node);
+        cr_assert_eq(node->index, i);
+        cr_assert(node->primary != node);
+        cr_assert_not(node_is_primary(node) && node_is_replica(node));
+        cr_assert(!node->link || node->link->node == node);
+        cr_assert(!node->inbound_link || node->inbound_link->node == node);
+        cr_assert((node == cluster->myself) == !!(node->flags & WIRE_NODE_MYSELF));
+    }
+    for (unsigned i = 0; i < cluster->node_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i];
+        for (unsigned j = 0; j < node->replica_count; j++)
+            cr_assert_eq(node->replicas[j]->primary, node);
+        for (unsigned j = 0; j < node->report_count; j++)
+            cr_assert_eq(cluster->nodes[node->reports[j].reporter->index],
+                         node->reports[j].reporter);
+    }
+    cr_assert_eq(owned, counted);
+    cr_assert_eq(handshakes, cluster->handshake_count);
+}
+
 /* All that are up know each other, agree on every owner and are well. */
 static inline bool bus_agrees(struct bus *bus) {
     const struct cluster *first = NULL;

@@ -89,6 +89,7 @@ static void cause_trouble(struct bus *bus) {
         break;
     case 7:
         machine->disk_fails = bus_random(bus) % 3 == 0;
+        machine->disk_ms = bus_random(bus) % 2 ? 2 : bus_random(bus) % 400;
         break;
     default:
         if (machine->up)
@@ -97,10 +98,75 @@ static void cause_trouble(struct bus *bus) {
     }
 }
 
+/* What an operator should not do in such times, but may. */
+static void operate_badly(struct bus *bus) {
+    unsigned i = (unsigned)(bus_random(bus) % bus->count);
+    struct cluster *cluster = bus_cluster(bus, i);
+    if (!cluster)
+        return;
+    const struct cluster_node *node = cluster->nodes[bus_random(bus) % cluster->node_count];
+    struct node_id id = node->id;
+    unsigned slot = (unsigned)(bus_random(bus) % WIRE_SLOTS);
+    uint8_t slots[WIRE_SLOT_BYTES];
+    bool bumped;
+    uint64_t epoch;
+    bus_slots(slots, slot, slot);
+    switch (bus_random(bus) % 12) {
+    case 0:
+        cluster_failover(cluster, CLUSTER_FAILOVER_TAKEOVER);
+        break;
+    case 1:
+        cluster_forget(cluster, id.hex, WIRE_ID_LENGTH);
+        break;
+    case 2:
+        cluster_delete_slots(cluster, slots);
+        break;
+    case 3:
+        cluster_add_slots(cluster, slots);
+        break;
+    case 4:
+        cluster_replicate(cluster, id.hex, WIRE_ID_LENGTH, bus_random(bus) % 2);
+        break;
+    case 5:
+        cluster_reset(cluster, bus_random(bus) % 2, bus_random(bus) % 2);
+        break;
+    case 6:
+        cluster_bump_epoch(cluster, &bumped, &epoch);
+        break;
+    case 7:
+        cluster_meet(cluster, bus->machines[bus_random(bus) % bus->count].address, BUS_PORT,
+                     BUS_PORT + CLUSTER_BUS_PORT_STEP);
+        break;
+    default:
+        cluster_set_slot(cluster, slot, (enum cluster_slot_state)(bus_random(bus) % 4), id.hex,
+                         WIRE_ID_LENGTH);
+        bus->machines[i].keys[slot / 8] = (uint8_t)bus_random(bus);
+    }
+}
+
+static void play_badly(uint64_t with_seed) {
+    seed = with_seed;
+    struct bus *bus = bus_new(MACHINES, seed, TIMEOUT_MS);
+    bus_form(bus, PRIMARIES);
+    for (unsigned step = 0; step < STEPS; step++) {
+        cause_trouble(bus);
+        for (unsigned commands = (unsigned)(bus_random(bus) % 6); commands > 0; commands--) {
+            operate_badly(bus);
+            bus_run(bus, bus_random(bus) % 50);
+        }
+        bus_run(bus, bus_random(bus) % (2 * TIMEOUT_MS));
+        for (unsigned i = 0; i < bus->count; i++)
+            if (bus_cluster(bus, i))
+                bus_check_state(bus_cluster(bus, i));
+    }
+    bus_free(bus);
+}
+
 static void end_trouble(struct bus *bus) {
     memset(bus->cut, 0, sizeof bus->cut);
     for (unsigned i = 0; i < bus->count; i++) {
         bus->machines[i].disk_fails = false;
+        bus->machines[i].disk_ms = 2;
         if (!bus->machines[i].up)
             machine_start(&bus->machines[i]);
     }
@@ -128,10 +194,18 @@ static void play(uint64_t with_seed) {
     bus_free(bus);
 }
 
-Test(chaos, one_owner_one_vote_and_agreement_in_the_end) {
+static void play_seeds(void (*play_one)(uint64_t)) {
     const char *one = getenv("CHAOS_SEED"), *many = getenv("CHAOS_SEEDS");
     uint64_t first = one ? strtoull(one, NULL, 10) : 1;
     uint64_t runs = one ? 1 : many ? strtoull(many, NULL, 10) : DEFAULT_RUNS;
     for (uint64_t i = 0; i < runs; i++)
-        play(first + i);
+        play_one(first + i);
+}
+
+Test(chaos, one_owner_one_vote_and_agreement_in_the_end) {
+    play_seeds(play);
+}
+
+Test(chaos, an_operator_at_bad_times_breaks_no_invariant) {
+    play_seeds(play_badly);
 }

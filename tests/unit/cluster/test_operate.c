@@ -130,6 +130,18 @@ Test(operate, replicate, .fini = end) {
     cr_assert_eq(bus->machines[4].primary, 2);
 }
 
+Test(operate, a_replica_with_slots_of_its_own, .fini = end) {
+    uint8_t slots[WIRE_SLOT_BYTES];
+    form(6, 3);
+    struct cluster *replica = bus_cluster(bus, 3);
+    bus_slots(slots, 7, 7);
+    WORKS(cluster_delete_slots(replica, slots));
+    WORKS(cluster_add_slots(replica, slots)); /* as Redis lets it */
+    WORKS(cluster_replicate(replica, ID(1), true));
+    cr_assert_eq(replica->myself->slot_count, 0);
+    bus_check_state(replica);
+}
+
 Test(operate, forget, .fini = end) {
     form(6, 3);
     char id[WIRE_ID_LENGTH];

@@ -26,22 +26,7 @@ static void make(enum wire_type type, const char *sender) {
 }
 
 static void check(void) {
-    unsigned owned = 0, counted = 0, handshakes = 0;
-    for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
-        owned += first->owners[slot] != NULL;
-    for (unsigned i = 0; i < first->node_count; i++) {
-        const struct cluster_node *node = first->nodes[i];
-        counted += node->slot_count;
-        handshakes += node_in_handshake(node);
-        cr_assert_eq(node->index, i);
-        cr_assert(node->primary != node);
-        cr_assert_not(node_is_primary(node) && node_is_replica(node));
-        cr_assert(!node->link || node->link->node == node);
-        cr_assert(!node->inbound_link || node->inbound_link->node == node);
-        cr_assert((node == first->myself) == !!(node->flags & WIRE_NODE_MYSELF));
-    }
-    cr_assert_eq(owned, counted);
-    cr_assert_eq(handshakes, first->handshake_count);
+    bus_check_state(first);
 }
 
 Test(receive, strangers_change_nothing, .init = begin, .fini = end) {

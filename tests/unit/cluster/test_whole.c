@@ -64,3 +64,54 @@ Test(whole, six_nodes_that_meet_agree, .fini = end) {
         bus->machines[0].map->targets[bus->machines[0].map->owner[WIRE_SLOTS - 1]].endpoint,
         "10.0.0.3:7001");
 }
+
+Test(whole, messages_go_to_all_or_to_the_shard, .fini = end) {
+    form(6, 3);
+    cluster_publish(bus_cluster(bus, 0), "channel", 7, "message", 7, false);
+    bus_run(bus, 10);
+    for (unsigned i = 0; i < 6; i++)
+        cr_assert_eq(bus->machines[i].messages, i != 0);
+    cluster_publish(bus_cluster(bus, 0), "channel", 7, "", 0, true);
+    bus_run(bus, 10);
+    for (unsigned i = 0; i < 6; i++)
+        cr_assert_eq(bus->machines[i].messages, i == 0 ? 0 : i == 3 ? 2 : 1);
+}
+
+Test(whole, names_and_shards_are_told, .fini = end) {
+    form(6, 3);
+    bus->machines[3].config.announce_hostname = "three.example";
+    bus->machines[3].config.announce_human_nodename = "three";
+    cluster_configure(bus_cluster(bus, 3), &bus->machines[3].config);
+    bus_run(bus, 2000);
+    for (unsigned i = 0; i < 6; i++) {
+        struct cluster_node_view three = bus_view(bus, i, bus_id(bus, 3));
+        struct cluster_node_view zero = bus_view(bus, i, bus_id(bus, 0));
+        cr_assert_str_eq(three.hostname, "three.example");
+        cr_assert_str_eq(three.human_nodename, "three");
+        cr_assert_eq(id_compare(&three.shard, &zero.shard), 0);
+        struct cluster_node_view one = bus_view(bus, i, bus_id(bus, 1));
+        cr_assert_neq(id_compare(&three.shard, &one.shard), 0);
+    }
+    bus->machines[3].config.announce_hostname = NULL;
+    bus->machines[3].config.preferred_endpoint = CLUSTER_ENDPOINT_HOSTNAME;
+    cluster_configure(bus_cluster(bus, 3), &bus->machines[3].config);
+    bus_run(bus, 2000);
+    cr_assert_str_eq(bus_view(bus, 0, bus_id(bus, 3)).hostname, "");
+    const struct slot_map *map = bus->machines[3].map;
+    cr_assert_str_eq(map->targets[map->owner[0]].endpoint, "?:7001");
+    cr_assert(map->targets[map->owner[0]].is_my_primary);
+}
+
+/* A machine that moves is found at its new address, by its replica as well. */
+Test(whole, an_address_that_changes_is_followed, .fini = end) {
+    form(6, 3);
+    machine_stop(&bus->machines[0]);
+    strcpy(bus->machines[0].address, "10.0.9.9");
+    machine_start(&bus->machines[0]);
+    cr_assert(bus_wait(bus, 10000, bus_agrees));
+    bus_run(bus, 2000);
+    for (unsigned i = 1; i < 6; i++)
+        cr_assert_str_eq(bus_view(bus, i, bus_id(bus, 0)).address, "10.0.9.9");
+    cr_assert_eq(bus->machines[3].primary, 0);
+    cr_assert_geq(bus->machines[3].follows, 2);
+}
