@@ -18,6 +18,18 @@ command_handler cmd_asking, cmd_readonly, cmd_readwrite, cmd_cluster_help, cmd_c
     cmd_cluster_bumpepoch, cmd_cluster_set_config_epoch, cmd_cluster_saveconfig,
     cmd_cluster_count_failure_reports;
 
+bool cluster_slot_argument(struct call *call, int index, unsigned *slot) {
+    int64_t value;
+    const struct argument *argument = &call->argv[index];
+    if (number_parse_int64(argument->data, argument->length, &value) && value >= 0 &&
+        value < CLUSTER_SLOTS) {
+        *slot = (unsigned)value;
+        return true;
+    }
+    reply_error(call->reply, "ERR Invalid or out of range slot");
+    return false;
+}
+
 /* --- Sessions --------------------------------------------------------------------------------- */
 
 enum call_result cmd_asking(struct call *call) {

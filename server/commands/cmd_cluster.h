@@ -14,6 +14,9 @@ static inline struct cluster_bus *cluster_of_call(struct call *call) {
     return bus;
 }
 
+/* A number of a slot; false: error replied. */
+bool cluster_slot_argument(struct call *call, int index, unsigned *slot);
+
 /* What was asked has been done, or the error is to be replied; gives the lock back. */
 static inline enum call_result cluster_answer(struct call *call, struct cluster_bus *bus,
                                               const char *error) {

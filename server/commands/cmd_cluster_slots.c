@@ -6,7 +6,6 @@
 #include "engine/crc16.h"
 #include "engine/keyspace.h"
 #include "engine/memory.h"
-#include "server/base/numbers.h"
 #include "server/commands/cmd_cluster.h"
 #include "server/commands/cmd_data.h"
 #include "server/dispatch/redirect.h"
@@ -18,18 +17,6 @@ command_handler cmd_cluster_addslots, cmd_cluster_addslotsrange, cmd_cluster_del
     cmd_cluster_countkeysinslot, cmd_cluster_getkeysinslot;
 
 /* --- Owners ----------------------------------------------------------------------------------- */
-
-static bool slot_argument(struct call *call, int index, unsigned *slot) {
-    int64_t value;
-    const struct argument *argument = &call->argv[index];
-    if (number_parse_int64(argument->data, argument->length, &value) && value >= 0 &&
-        value < CLUSTER_SLOTS) {
-        *slot = (unsigned)value;
-        return true;
-    }
-    reply_error(call->reply, "ERR Invalid or out of range slot");
-    return false;
-}
 
 /* Slots as they are named, one after the other: Redis tells the first fault. */
 struct naming {
@@ -71,10 +58,10 @@ static enum call_result single_slots(struct call *call, bool deletes) {
     if (!call->exclusive)
         return CALL_NEED_EXCLUSIVE;
     for (int i = 2; i < call->argc; i++)
-        if (!slot_argument(call, i, &slot))
+        if (!cluster_slot_argument(call, i, &slot))
             return CALL_DONE;
     for (int i = 2; i < call->argc; i++)
-        if (!slot_argument(call, i, &slot) || !name_slot(call, &naming, slot))
+        if (!cluster_slot_argument(call, i, &slot) || !name_slot(call, &naming, slot))
             return CALL_DONE;
     return change_slots(call, bus, &naming);
 }
@@ -92,7 +79,7 @@ static enum call_result slot_ranges(struct call *call, bool deletes) {
     if (!call->exclusive)
         return CALL_NEED_EXCLUSIVE;
     for (int i = 2; i < call->argc; i += 2) {
-        if (!slot_argument(call, i, &first) || !slot_argument(call, i + 1, &last))
+        if (!cluster_slot_argument(call, i, &first) || !cluster_slot_argument(call, i + 1, &last))
             return CALL_DONE;
         if (first > last) {
             reply_error_format(call->reply,
@@ -166,7 +153,7 @@ enum call_result cmd_cluster_setslot(struct call *call) {
         reply_error(call->reply, "ERR Please use SETSLOT only with masters.");
         return CALL_DONE;
     }
-    if (!slot_argument(call, 2, &slot))
+    if (!cluster_slot_argument(call, 2, &slot))
         return CALL_DONE;
     if (!setslot_state(call, &state)) {
         reply_error(call->reply,

@@ -112,8 +112,8 @@ static void reply_target(struct reply *reply, const char *what, int slot,
     cursor += number_write_int64(cursor, slot);
     *cursor++ = ' ';
     length = strlen(target->endpoint);
-    memcpy(cursor, target->endpoint, length + 1);
-    reply_error(reply, text);
+    memcpy(cursor, target->endpoint, length);
+    reply_error_bytes(reply, text, (size_t)(cursor - text) + length);
 }
 
 static const char *down_error(const struct slot_map *map, const struct call *call) {

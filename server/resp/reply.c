@@ -255,15 +255,19 @@ void reply_integer(struct reply *reply, int64_t value) {
 /* --- Errors ----------------------------------------------------------------------------------- */
 
 /* Writes to text. */
+void reply_error_bytes(struct reply *reply, const char *text, size_t length) {
+    reply->errors++;
+    error_statistics_count(text, length);
+    reply_text_line(reply, '-', text, length);
+}
+
 static void reply_error_text(struct reply *reply, char *text, size_t length) {
     while (length > 0 && (text[length - 1] == '\r' || text[length - 1] == '\n'))
         length--;
     for (size_t i = 0; i < length; i++)
         if (text[i] == '\r' || text[i] == '\n')
             text[i] = ' ';
-    reply->errors++;
-    error_statistics_count(text, length);
-    reply_text_line(reply, '-', text, length);
+    reply_error_bytes(reply, text, length);
 }
 
 void reply_error(struct reply *reply, const char *text) {

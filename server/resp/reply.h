@@ -76,6 +76,8 @@ void reply_status(struct reply *reply, const char *text); /* +text */
 void reply_error(struct reply *reply, const char *text);
 void reply_error_format(struct reply *reply, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* The same of length bytes without line breaks, for errors that many commands get. */
+void reply_error_bytes(struct reply *reply, const char *text, size_t length);
 void reply_integer(struct reply *reply, int64_t value);
 void reply_bulk(struct reply *reply, const char *data, size_t length);
 void reply_bulk_text(struct reply *reply, const char *text);

@@ -1,9 +1,11 @@
 """Nodes of a cluster: built and looked at with the stock tools, alone and beside stock nodes; failures of primaries."""
 
+import random
 import re
 import signal
 import socket
 import threading
+import time
 
 import pytest
 import redis
@@ -168,6 +170,27 @@ def test_keys_of_slots(start):
     assert node.call("CLUSTER", "GETKEYSINSLOT", 0, -1) == ReplyError("ERR Invalid slot or number of keys")
 
 
+def test_slot_stats(start):
+    node, other = start_node(start), start_node(start)
+    join([node, other], [(0, 8191), (8192, 16383)])
+    tags = [f"t{i}" for i in range(100) if slot_of(f"t{i}") < 8192][:3]
+    for number, tag in enumerate(tags, 1):
+        node.client().mset({f"{{{tag}}}{i}": "v" for i in range(number)})
+    slots = [slot_of(tag) for tag in tags]
+    assert node.call("CLUSTER", "SLOT-STATS", "SLOTSRANGE", slots[0], slots[0]) == [[slots[0], [b"key-count", 1]]]
+    assert len(node.call("CLUSTER", "SLOT-STATS", "SLOTSRANGE", 0, 16383)) == 8192
+    assert node.call("CLUSTER", "SLOT-STATS", "SLOTSRANGE", 8192, 16383) == []
+    assert node.call("CLUSTER", "SLOT-STATS", "ORDERBY", "key-count", "LIMIT", 3) == \
+        [[slot, [b"key-count", count]] for slot, count in zip(reversed(slots), (3, 2, 1))]
+    assert node.call("CLUSTER", "SLOT-STATS", "ORDERBY", "KEY-COUNT", "ASC", "LIMIT", 1)[0][1] == [b"key-count", 0]
+    for arguments, error in ((("SLOTSRANGE", 5, 1), "Start slot number 5 is greater than end slot number 1"),
+                             (("SLOTSRANGE", 0, 16384), "Invalid or out of range slot"),
+                             (("ORDERBY", "cpu"), "Unrecognized sort metric for ORDERBY."),
+                             (("ORDERBY", "key-count", "LIMIT", 0),
+                              "Limit has to lie in between 1 and 16384 (maximum number of slots).")):
+        assert node.call("CLUSTER", "SLOT-STATS", *arguments) == ReplyError("ERR " + error)
+
+
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
@@ -287,35 +310,27 @@ def test_mixed_with_stock_nodes(start):
 
 
 def test_no_write_is_left_behind_in_a_slot_that_was_given_away(start):
+    """SETSLOT gives an empty slot away between two commands: a write that comes at the same time either makes it refuse or is
+    sent to the new owner."""
     node, other = start_node(start, threads=2), start_node(start)
+    assert node.call("DEBUG", "WORKERS-AWAKE", 2) == "OK"
     join([node, other], [(0, 16382), (16383, 16383)])
-    slot = slot_of("w")
-    stop = threading.Event()
-
-    def write(name):
-        client = redis.Redis(port=node.port, socket_timeout=harness.HANG_SECONDS)
-        try:
-            while not stop.is_set():
-                client.set(name, "v")
-                client.delete(name)
-        except redis.ResponseError as error:
-            assert str(error).startswith("MOVED")
-        client.close()
-
-    writers = [threading.Thread(target=write, args=(f"{{w}}{i}",)) for i in range(4)]
-    for writer in writers:
-        writer.start()
-    refusal = ReplyError(f"ERR Can't assign hashslot {slot} to a different node while I still hold keys for this hash slot.")
-    target, reply = node_id(other), refusal
-    with node.raw() as admin:
-        while reply == refusal:
-            reply = admin.call("CLUSTER", "SETSLOT", slot, "NODE", target)
-    stop.set()
-    for writer in writers:
-        writer.join()
-    assert reply == "OK"
-    assert node.call("CLUSTER", "COUNTKEYSINSLOT", slot) == 0
-    assert node.call("GET", "{w}0") == ReplyError(f"MOVED {slot} 127.0.0.1:{other.port}")
+    target, given, kept = node_id(other), 0, 0
+    admins, writers = [node.raw() for _ in range(4)], [node.raw() for _ in range(4)]
+    tags = {slot_of(f"w{i}"): f"w{i}" for i in range(600)}
+    for number, (slot, tag) in enumerate(tags.items()):
+        admin, writer = admins[number % 4], writers[number // 4 % 4]  # of all pairs some have a worker each
+        admin.send_command("CLUSTER", "SETSLOT", slot, "NODE", target)
+        until = time.monotonic() + random.random() * 400e-6
+        while time.monotonic() < until:
+            pass
+        writer.send_command("SET", tag, "v")
+        written, moved = writer.read(), admin.read()
+        given += moved == "OK"
+        kept += written == "OK"
+        assert (moved == "OK") == (written == ReplyError(f"MOVED {slot} 127.0.0.1:{other.port}")), (moved, written)
+        assert node.call("CLUSTER", "COUNTKEYSINSLOT", slot) == (written == "OK")
+    assert given and given + kept == len(tags)
 
 
 def test_keys_of_a_lost_slot_go(start):
