@@ -20,6 +20,7 @@ const struct change_event_description change_events[CHANGE_EVENTS] = {
     [CHANGE_COPY_TO] = {"copy_to", 'g', false},
     [CHANGE_DEL] = {"del", 'g', true},
     [CHANGE_EVICTED] = {"evicted", 'e', true},
+    [CHANGE_NEW] = {"new", 'n', false},
     [CHANGE_EXPIRE] = {"expire", 'g', false},
     [CHANGE_EXPIRED] = {"expired", 'x', true},
     [CHANGE_INCRBY] = {"incrby", '$', false},
@@ -181,8 +182,21 @@ void change_before_snapshot(struct change *change, unsigned database, const stru
 
 void change_tell(struct change *change, unsigned database, const struct key *key,
                  enum change_event event) {
-    struct change_listener *listener = change->door->listener;
-    listener->changed(listener->context, change, database, key, event);
+    for (struct change_listener *listener = change->door->listener; listener;
+         listener = listener->next)
+        listener->changed(listener->context, change, database, key, event);
+}
+
+void change_listen(struct door *door, struct change_listener *listener, bool listens) {
+    struct change_listener **link = &door->listener;
+    while (*link && *link != listener)
+        link = &(*link)->next;
+    if (listens && !*link) {
+        listener->next = NULL;
+        *link = listener;
+    } else if (!listens && *link) {
+        *link = listener->next;
+    }
 }
 
 void change_watched(struct change *change, unsigned database, const struct key *key,

@@ -40,6 +40,7 @@ enum change_event {
     CHANGE_INCRBY,
     CHANGE_INCRBYFLOAT,
     CHANGE_LOADED,
+    CHANGE_NEW, /* beside the event that says how it came */
     CHANGE_MOVE_FROM,
     CHANGE_MOVE_TO,
     CHANGE_PERSIST,
@@ -73,7 +74,12 @@ struct change_listener {
     void (*changed)(void *context, const struct change *change, unsigned database,
                     const struct key *key, enum change_event event);
     void *context;
+    struct change_listener *next; /* of the door's */
 };
+
+/* Begins or ends to listen; what is so already stays so. In an exclusive section, or before the
+ * workers start. */
+void change_listen(struct door *door, struct change_listener *listener, bool listens);
 
 struct change {
     struct view view;

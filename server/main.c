@@ -25,7 +25,9 @@
 #include "server/base/log.h"
 #include "server/clients/client_eviction.h"
 #include "server/clients/listen.h"
+#include "server/clients/notifications.h"
 #include "server/clients/primary_conn.h"
+#include "server/clients/pubsub.h"
 #include "server/clients/replica_conn.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
@@ -115,6 +117,16 @@ static int resize_backlog(const struct config *before, const struct config *afte
     (void)before;
     (void)error;
     primary_resize_backlog(&server->primary, (uint64_t)after->repl_backlog_size);
+    return 0;
+}
+
+static int change_notifications(const struct config *before, const struct config *after,
+                                void *context, const char **error) {
+    struct server *server = context;
+    (void)before;
+    (void)error;
+    notifications_configure(server->notifications, &server->keyspace->door,
+                            after->notify_keyspace_events);
     return 0;
 }
 
@@ -424,6 +436,10 @@ static int set_up_server(struct server *server) {
     set_up_replication(server);
     migrator_init(&server->migrator, server->keyspace, &server->service, &server->pause,
                   server_migrator_thread_number((unsigned)config->io_threads));
+    server->pubsub = pubsub_create(server->loops, &server->loop_count);
+    server->notifications = notifications_create(server->pubsub);
+    notifications_configure(server->notifications, &server->keyspace->door,
+                            config->notify_keyspace_events);
     server->evictor = evictor_create(server->keyspace);
     server->slowlog = slowlog_create();
     latency_monitor_init(&server->latency_monitor);
@@ -436,6 +452,7 @@ static int set_up_server(struct server *server) {
     config_on_change("jemalloc-bg-thread", apply_background_thread, server);
     memory_set_background_thread(config_current()->jemalloc_bg_thread);
     config_on_change("repl-backlog-size", resize_backlog, server);
+    config_on_change("notify-keyspace-events", change_notifications, server);
     config_on_change("maxclients", raise_client_limit, server);
     show_logo(config_current());
     if (listen_open(server) != 0 || set_up_cluster(server) != 0)
@@ -475,6 +492,8 @@ static void tear_down(struct server *server) {
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
     snapshot_walker_destroy(&server->walker);
     primary_destroy(&server->primary);
+    notifications_destroy(server->notifications);
+    pubsub_destroy(server->pubsub);
     evictor_destroy(server->evictor); /* looks at the keyspace */
     keyspace_destroy(server->keyspace);
     replication_destroy(&server->replication);

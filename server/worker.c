@@ -20,6 +20,7 @@
 #include "server/clients/client_eviction.h"
 #include "server/clients/conn_events.h"
 #include "server/clients/listen.h"
+#include "server/clients/pubsub.h"
 #include "server/clients/server.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
@@ -96,7 +97,11 @@ static void on_accept(int fd, int listener_fd, void *context) {
 
 /* Each connection about once a second. */
 static void look_after_connections(struct loop *loop, const struct config *config) {
-    bool soft_limit = config->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL].soft_bytes > 0;
+    const struct config_output_limits *limits = &config->client_output_buffer_limit;
+    bool soft_limit =
+        limits->of[CONFIG_CLIENT_NORMAL].soft_bytes > 0 ||
+        (limits->of[CONFIG_CLIENT_PUBSUB].soft_bytes > 0 &&
+         atomic_load_explicit(&loop->server->pubsub->clients, memory_order_relaxed) > 0);
     if (config->timeout == 0 && !soft_limit)
         return;
     unsigned left = loop->connection_count / LOOK_AFTER_TICKS + LOOK_AFTER_LEAST;
@@ -426,6 +431,7 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     loop->server = server;
     loop->number = number;
     execution_init(&loop->execution, server);
+    pubsub_inbox_init(loop);
     loop_set_time_slices(loop, true);
     loop->execution.keyspace = server->keyspace;
     change_init(&loop->execution.change, &server->keyspace->door, VIEW_PRIMARY);

@@ -67,7 +67,8 @@ struct loop *balance_choose(struct server *server) {
 static void give_away(struct loop *loop) {
     for (struct conn *conn = loop->connections, *next; conn && loop->give_away > 0; conn = next) {
         next = conn->next;
-        if (conn->state >= CONN_DETACHING || conn->owner || conn_is_replica(conn))
+        if (conn->state >= CONN_DETACHING || conn->owner || conn_is_replica(conn) ||
+            conn->session.subscriptions)
             continue;
         loop->give_away--;
         if (!conn->move_target)

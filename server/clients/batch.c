@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
+#include "server/clients/pubsub.h"
 #include "server/clients/replica_conn.h"
 #include "server/dispatch/dispatch.h"
 
@@ -209,6 +210,8 @@ void batch_run(struct loop *loop) {
                 ran_before(batch, i))
                 leave_out(entry, CONN_READY);
         }
+        if (pubsub_has_mail(&loop->pubsub))
+            pubsub_deliver(loop); /* who has heard of a message is answered behind it */
         if (LIKELY(conn->state == CONN_IDLE))
             run_entry(loop, i);
         else

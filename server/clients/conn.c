@@ -104,10 +104,12 @@ void conn_mark_dirty(struct conn *conn) {
     conn->loop->dirty = conn;
 }
 
-/* Redis's client-output-buffer-limit of the class "normal". */
+/* Redis's client-output-buffer-limit of its class, but for replicas. */
 static bool over_output_limit(struct conn *conn) {
     const struct config_output_limit *limit =
-        &config_current()->client_output_buffer_limit.of[CONFIG_CLIENT_NORMAL];
+        &config_current()
+             ->client_output_buffer_limit
+             .of[conn->session.subscriptions ? CONFIG_CLIENT_PUBSUB : CONFIG_CLIENT_NORMAL];
     if (LIKELY((limit->hard_bytes == 0 && limit->soft_bytes == 0) || conn_is_replica(conn)))
         return false;
     size_t pending = conn->owner ? 0 : conn->io.output_bytes;
@@ -175,7 +177,8 @@ void conn_flush(struct conn *conn) {
 /* --- Moving ----------------------------------------------------------------------------------- */
 
 void conn_try_move(struct conn *conn) {
-    if (conn->move_target == conn->loop || conn->owner)
+    /* Subscribers stay: the loop's tables point to them. */
+    if (conn->move_target == conn->loop || conn->owner || conn->session.subscriptions)
         conn->move_target = NULL;
     if (!conn->move_target || conn->state != CONN_IDLE || conn->in_batch || conn->dirty ||
         conn->asked || conn->end_of_input || conn->io.output_first || conn->io.sending ||
@@ -260,6 +263,8 @@ void conn_close(struct conn *conn) {
     conn_become(conn, CONN_CLOSING);
     if (UNLIKELY(conn->owner != NULL))
         conn->owner->ending(conn);
+    if (UNLIKELY(conn->session.subscriptions != NULL))
+        conn->session.unsubscribe(&conn->session);
     wait_cancel(&conn->wait); /* or its message comes */
     io_close(conn->loop->io, &conn->io);
 }

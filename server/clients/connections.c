@@ -3,6 +3,7 @@
 
 #include "engine/clock.h"
 #include "server/base/numbers.h"
+#include "server/clients/pubsub.h"
 #include "server/clients/server.h"
 #include "server/dispatch/call.h"
 
@@ -28,7 +29,9 @@ bool client_type_by_name(const struct argument *name, enum client_type *type) {
 enum client_type connections_type(const struct conn *conn) {
     if (conn->session.applies)
         return CLIENT_MASTER;
-    return conn_is_replica(conn) ? CLIENT_REPLICA : CLIENT_NORMAL;
+    if (conn_is_replica(conn))
+        return CLIENT_REPLICA;
+    return conn->session.subscriptions ? CLIENT_PUBSUB : CLIENT_NORMAL;
 }
 
 static bool is_ending(const struct conn *conn) {
@@ -90,6 +93,8 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
         .has_block = conn->reply.cursor != NULL,
         .sending = conn->io.sending,
     };
+    for (int kind = 0; session->subscriptions && kind < PUBSUB_KINDS; kind++)
+        facts->subscriptions[kind] = session->subscriptions->of[kind].count;
     conn_incomplete_bytes(conn, &facts->argument_bytes, &facts->unparsed_bytes);
 }
 
@@ -105,6 +110,8 @@ static void flags_text(const struct connection_facts *facts, char flags[16]) {
         *cursor++ = 'S';
     if (facts->applies)
         *cursor++ = 'M';
+    if (facts->subscriptions[PUBSUB_CHANNEL] + facts->subscriptions[PUBSUB_PATTERN] > 0)
+        *cursor++ = 'P';
     if (facts->in_multi)
         *cursor++ = 'x';
     if (facts->blocked)
@@ -174,7 +181,9 @@ void connection_facts_write(struct text *text, const struct connection_facts *fa
     put_number(text, " idle=", (int64_t)idle_ms / 1000);
     put_word(text, " flags=", flags);
     put_number(text, " db=", facts->database);
-    text_append_string(text, " sub=0 psub=0 ssub=0");
+    put_number(text, " sub=", (int64_t)facts->subscriptions[PUBSUB_CHANNEL]);
+    put_number(text, " psub=", (int64_t)facts->subscriptions[PUBSUB_PATTERN]);
+    put_number(text, " ssub=", (int64_t)facts->subscriptions[PUBSUB_SHARD]);
     put_number(text, " multi=", facts->in_multi ? (int64_t)facts->queued : -1);
     put_number(text, " qbuf=", (int64_t)(running ? wire : facts->unparsed_bytes));
     put_number(text, " qbuf-free=", (int64_t)facts->spare_bytes);

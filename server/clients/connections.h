@@ -33,6 +33,7 @@ struct connection_facts {
     int fd;
     uint32_t database;
     uint8_t resp;
+    size_t subscriptions[PUBSUB_KINDS];
     bool applies, replica, in_multi, blocked, dirty, closing, reads_replica, no_evict, no_touch,
         has_block, sending;
 };

@@ -3,6 +3,7 @@
 #ifndef SLOTWISE_SERVER_LOOP_H
 #define SLOTWISE_SERVER_LOOP_H
 
+#include "server/clients/pubsub_inbox.h"
 #include "server/dispatch/execution.h"
 #include "server/net/io.h"
 #include "server/net/mailbox.h"
@@ -78,6 +79,7 @@ struct loop {
     _Atomic uint64_t input_buffer_max, output_buffer_max, connection_bytes; /* statistics.c */
     _Atomic uint64_t paused_clients;
     struct client_eviction client_eviction;
+    struct pubsub_inbox pubsub;
     _Atomic bool attention; /* set by anybody: something was asked, or the pause is over */
     /* Balance (balance.c). */
     _Atomic uint64_t busy_ns;          /* thread CPU time at the last sample; read by others */

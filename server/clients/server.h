@@ -26,6 +26,8 @@
 #define SERVER_WORKERS_MAX   128
 
 struct loop;
+struct notifications;
+struct pubsub;
 
 struct listener {
     int fd;
@@ -80,9 +82,11 @@ struct server {
     struct primary primary;         /* server/links/primary.h */
     struct migrator migrator;       /* server/links/migration.h */
     struct service service;
-    struct pause pause;           /* server/dispatch/pause.h */
-    struct own_expiry own_expiry; /* server/links/own_expiry.h */
-    struct failover failover;     /* server/links/failover.h */
+    struct pubsub *pubsub;               /* server/clients/pubsub.h */
+    struct notifications *notifications; /* server/clients/notifications.h */
+    struct pause pause;                  /* server/dispatch/pause.h */
+    struct own_expiry own_expiry;        /* server/links/own_expiry.h */
+    struct failover failover;            /* server/links/failover.h */
     struct persistence persistence;
     struct saver saver;
     struct evictor *evictor; /* engine/eviction.h */

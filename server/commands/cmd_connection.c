@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/memory.h"
+#include "server/clients/pubsub.h"
 #include "server/clients/server.h"
 #include "server/commands/cmd_data.h"
 #include "server/commands/cmd_session.h"
@@ -12,9 +13,21 @@
 
 command_handler cmd_ping, cmd_echo, cmd_auth, cmd_hello, cmd_select, cmd_reset, cmd_quit;
 
+/* In the form of a message. */
+static void reply_pong_to_subscriber(struct call *call) {
+    reply_array(call->reply, 2);
+    reply_bulk(call->reply, "pong", 4);
+    if (call->argc == 2)
+        reply_bulk(call->reply, call->argv[1].data, call->argv[1].length);
+    else
+        reply_bulk(call->reply, "", 0);
+}
+
 enum call_result cmd_ping(struct call *call) {
     if (call->argc > 2)
         command_reply_wrong_arity(call->reply, call->command);
+    else if (UNLIKELY(call->session->subscriptions != NULL) && call->session->resp == 2)
+        reply_pong_to_subscriber(call);
     else if (call->argc == 2)
         reply_bulk(call->reply, call->argv[1].data, call->argv[1].length);
     else
@@ -181,6 +194,7 @@ enum call_result cmd_reset(struct call *call) {
     call->reply->resp = session->resp = 2;
     session->authenticated = !password_is_wanted();
     session_discard(session);
+    pubsub_leave(call->server->pubsub, session);
     transaction_unwatch(session);    /* ACCESS_WATCHED: their tokens are held */
     shared_text_drop(session->name); /* what library it is does not change by a reset */
     session->name = NULL;

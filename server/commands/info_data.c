@@ -8,6 +8,7 @@
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/base/numbers.h"
+#include "server/clients/pubsub.h"
 #include "server/commands/info_sections.h"
 #include "server/commands/keyspace_sample.h"
 #include "server/config/config.h"
@@ -54,8 +55,11 @@ static void write_keys(struct text *text, const struct info *info) {
     info_number(text, "current_eviction_exceeded_time", exceeded_now_ms);
     info_number(text, "keyspace_hits", info->sum.hits);
     info_number(text, "keyspace_misses", info->sum.misses);
-    INFO_ZEROS(text, "pubsub_channels", "pubsub_patterns", "pubsubshard_channels",
-               "latest_fork_usec", "total_forks", "migrate_cached_sockets");
+    const struct pubsub *pubsub = info->server->pubsub;
+    info_number(text, "pubsub_channels", pubsub_count(pubsub, PUBSUB_CHANNEL));
+    info_number(text, "pubsub_patterns", pubsub_count(pubsub, PUBSUB_PATTERN));
+    info_number(text, "pubsubshard_channels", pubsub_count(pubsub, PUBSUB_SHARD));
+    INFO_ZEROS(text, "latest_fork_usec", "total_forks", "migrate_cached_sockets");
     info_number(text, "slave_expires_tracked_keys", atomic_load(&info->server->own_expiry.count));
     INFO_ZEROS(text, "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
                "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time",

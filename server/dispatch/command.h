@@ -66,6 +66,7 @@ enum call_result {
 /* Of our own; not shown. */
 #define COMMAND_NOT_QUEUED             (1u << 24) /* runs at once inside MULTI */
 #define COMMAND_MAY_STOP_ALL           (1u << 25) /* may reply CALL_NEED_EXCLUSIVE */
+#define COMMAND_SUBSCRIBED             (1u << 27) /* allowed to who has subscribed, in RESP2 */
 #define COMMAND_REFUSED_AS_WRITE       (1u << 28) /* PING tells that writes are refused */
 #define COMMAND_ALWAYS_TOUCH           (1u << 26) /* notes the access whatever CLIENT NO-TOUCH says */
 

@@ -182,6 +182,17 @@ static bool log_is_full(struct execution *execution, struct wait *wait, struct c
     return true;
 }
 
+/* In RESP2 a client cannot tell messages from replies. */
+static bool may_while_subscribed(struct call *call) {
+    if (call->session->resp > 2 || (call->command->flags & COMMAND_SUBSCRIBED))
+        return true;
+    reply_error_format(call->reply,
+                       "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
+                       "QUIT / RESET are allowed in this context",
+                       call->command->name);
+    return false;
+}
+
 static enum check check(struct execution *execution, struct wait *wait, struct call *call) {
     struct session *session = call->session;
     if (!is_well_formed(call))
@@ -202,6 +213,8 @@ static enum check check(struct execution *execution, struct wait *wait, struct c
     const struct slot_map *map = redirect_map();
     if (UNLIKELY(map != NULL) &&
         !redirect_check(execution, map, call, flags_of_all(call), wait->state == WAIT_NONE))
+        return CHECK_REJECTED;
+    if (UNLIKELY(session->subscriptions != NULL) && !may_while_subscribed(call))
         return CHECK_REJECTED;
     if (UNLIKELY(execution->keyspace->door.log != NULL) && log_is_full(execution, wait, call))
         return CHECK_LATER;

@@ -15,6 +15,7 @@
 #include "server/base/shared_text.h"
 #include "server/dispatch/command.h"
 
+struct subscriptions;
 struct watcher;
 struct replica_link;
 struct waiter_queue;
@@ -64,8 +65,10 @@ struct session {
     bool applies;        /* the stream of a primary: see dispatch_apply */
     /* Writes who the peer is ("address:port") as text; set by whoever has sessions with peers. */
     void (*peer_text)(const struct session *session, char *text, size_t size);
-    struct watcher *watchers; /* list by next_of_owner */
-    size_t watched_bytes;     /* of memory that they take */
+    struct subscriptions *subscriptions;          /* server/clients/pubsub.h; NULL: none */
+    void (*unsubscribe)(struct session *session); /* from all of them; set while there are any */
+    struct watcher *watchers;                     /* list by next_of_owner */
+    size_t watched_bytes;                         /* of memory that they take */
     struct transaction transaction;
     struct unfinished *unfinished; /* of the command that waits; NULL: none */
     struct shared_text *name, *library_name, *library_version; /* NULL: none */

@@ -147,7 +147,7 @@ static void forget_all(struct own_expiry *own) {
 }
 
 void own_expiry_init(struct own_expiry *own, struct keyspace *keyspace) {
-    *own = (struct own_expiry){.listener = {changed, own}, .keyspace = keyspace};
+    *own = (struct own_expiry){.listener = {changed, own, NULL}, .keyspace = keyspace};
     pthread_mutex_init(&own->lock, NULL);
 }
 
@@ -163,5 +163,5 @@ void own_expiry_configure(struct own_expiry *own, bool is_replica, bool writable
     if (!is_replica)
         forget_all(own);
     bool listens = own->writable || atomic_load(&own->count) > 0;
-    own->keyspace->door.listener = listens ? &own->listener : NULL;
+    change_listen(&own->keyspace->door, &own->listener, listens);
 }

@@ -318,7 +318,7 @@ void reply_bulk_integer(struct reply *reply, int64_t value) {
     reply_bulk(reply, text, number_write_int64(text, value));
 }
 
-static void reply_blob(struct reply *reply, struct blob *blob) {
+void reply_bulk_blob(struct reply *reply, struct blob *blob) {
     if (blob->length < LEND_BYTES_MIN) {
         reply_bulk(reply, blob->data, blob->length);
         return;
@@ -335,7 +335,7 @@ static void reply_blob(struct reply *reply, struct blob *blob) {
 
 void reply_bulk_object(struct reply *reply, const struct object *object) {
     if (UNLIKELY(object_needs_token(object))) {
-        reply_blob(reply, object_pointer(object));
+        reply_bulk_blob(reply, object_pointer(object));
         return;
     }
     if (object_encoding(object) == ENCODING_INT) {

@@ -84,6 +84,8 @@ void reply_bulk_text(struct reply *reply, const char *text);
 void reply_bulk_integer(struct reply *reply, int64_t value); /* $n decimal */
 /* The string value of an object as a bulk; lends its blob (then the caller holds the token). */
 void reply_bulk_object(struct reply *reply, const struct object *object);
+/* The blob as a bulk; lent if it is large. The caller has a reference, or the token. */
+void reply_bulk_blob(struct reply *reply, struct blob *blob);
 void reply_null(struct reply *reply);       /* $-1 or _ */
 void reply_null_array(struct reply *reply); /* *-1 or _ */
 void reply_array(struct reply *reply, size_t n);
