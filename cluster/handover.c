@@ -54,7 +54,10 @@ void handover_turn(struct cluster *cluster) {
     struct cluster_manual *manual = &cluster->manual;
     if (manual->until_ms == 0 || manual->may_start || !manual->offset_known)
         return;
-    if (cluster_offset(cluster) != manual->offset) {
+    /* Of a replica that is not synchronised an equal offset says nothing: it may be empty. */
+    struct cluster_data_position position = {0};
+    cluster->calls.position(cluster->context, &position);
+    if (!position.link_is_up || !position.knows_primary_data || position.offset != manual->offset) {
         cluster_later(cluster, LATER_MANUAL);
         return;
     }

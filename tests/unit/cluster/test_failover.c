@@ -159,6 +159,17 @@ Test(failover, an_agreement_that_is_not_kept_is_given_up, .fini = end) {
     cr_assert(is_primary(0));
 }
 
+Test(failover, by_agreement_only_with_the_data, .fini = end) {
+    form(6, 3);
+    bus->machines[3].never_synchronised = true; /* at offset 0, as its primary */
+    cr_assert_null(cluster_failover(bus_cluster(bus, 3), CLUSTER_FAILOVER_AGREED));
+    bus_run(bus, 1000);
+    cr_assert(bus_logged(bus, 3, "Received replication offset"));
+    cr_assert_eq(bus->machines[3].promotions, 0);
+    bus->machines[3].never_synchronised = false;
+    cr_assert(bus_wait(bus, 500, three_leads));
+}
+
 Test(failover, by_force_without_the_primary, .fini = end) {
     form(6, 3);
     machine_stop(&bus->machines[0]);
