@@ -53,14 +53,20 @@ def address(node):
     return f"127.0.0.1:{node.port}"
 
 
+def listing(node):
+    """CLUSTER NODES; a replica that loads what its primary has sent answers -LOADING meanwhile."""
+    return wait_until(lambda: next((reply for reply in [node.call("CLUSTER", "NODES")] if isinstance(reply, bytes)), None),
+                      what="the node to have loaded its data").decode()
+
+
 def node_id(node):
-    return node.call("CLUSTER", "MYID").decode()
+    return next(line.split()[0] for line in listing(node).splitlines() if "myself" in line)
 
 
 def nodes(node):
     """CLUSTER NODES as {id: fields}."""
     result = {}
-    for line in node.call("CLUSTER", "NODES").decode().splitlines():
+    for line in listing(node).splitlines():
         words = line.split(" ")
         result[words[0]] = {"address": words[1], "flags": words[2].split(","), "primary": words[3], "ping": words[4],
                             "pong": words[5], "epoch": int(words[6]), "link": words[7], "slots": words[8:]}
@@ -68,7 +74,9 @@ def nodes(node):
 
 
 def information(node):
-    return harness.parse_info(node.call("CLUSTER", "INFO"))
+    """CLUSTER INFO; while a replica loads nothing is known of it."""
+    reply = node.call("CLUSTER", "INFO")
+    return harness.parse_info(reply) if isinstance(reply, bytes) else {"cluster_state": "loading"}
 
 
 def is_ok(node, known=None):

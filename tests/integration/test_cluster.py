@@ -368,9 +368,21 @@ def test_reset(start):
 # --- starting --------------------------------------------------------------------------------------------------------
 
 
+def high_port():
+    """A free one that leaves no room for the bus."""
+    for port in range(55536, 65536):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no port is free")
+
+
 def test_start_up_refusals(start, tmp_path):
     with pytest.raises(harness.StartFailed, match="Redis port number too high"):
-        start({"cluster-enabled": "yes", "port": 55536, "dir": tmp_path})
+        start({"cluster-enabled": "yes", "port": high_port(), "dir": tmp_path})
     (tmp_path / "nodes.conf").write_text("this is no file of a cluster\n")
     with pytest.raises(harness.StartFailed, match="Unrecoverable error: corrupted cluster config file"):
         start_node(start, options={"dir": tmp_path})
