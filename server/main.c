@@ -23,6 +23,7 @@
 #include "engine/memory.h"
 #include "replication/crc64.h"
 #include "server/base/log.h"
+#include "server/clients/bus_messages.h"
 #include "server/clients/client_eviction.h"
 #include "server/clients/listen.h"
 #include "server/clients/notifications.h"
@@ -413,6 +414,7 @@ static int set_up_cluster(struct server *server) {
         .pause = &server->pause,
         .execution = first_execution,
         .resume = wake_workers,
+        .message = bus_message_came,
         .context = server,
     };
     if (!config_current()->cluster_enabled)

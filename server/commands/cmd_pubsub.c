@@ -51,13 +51,23 @@ enum call_result cmd_sunsubscribe(struct call *call) {
     return unsubscribe(call, PUBSUB_SHARD);
 }
 
+/* All nodes of a cluster get it over the bus, replicas too. */
+static void publish_to_cluster(const struct call *call, enum pubsub_kind kind) {
+    const struct argument *channel = &call->argv[1], *message = &call->argv[2];
+    cluster_bus_publish(call->server->cluster,
+                        &(struct cluster_bus_message){channel->data, message->data, channel->length,
+                                                      message->length, kind == PUBSUB_SHARD});
+}
+
 /* Replicas get it with the stream, wherever their subscribers are. */
 static enum call_result publish(struct call *call, enum pubsub_kind kind) {
     const struct argument *channel = &call->argv[1], *message = &call->argv[2];
     reply_integer(call->reply,
                   (int64_t)pubsub_publish(pubsub_of(call), kind, channel->data, channel->length,
                                           message->data, message->length));
-    if (call_is_logged(call)) {
+    if (call->server->cluster) {
+        publish_to_cluster(call, kind);
+    } else if (call_is_logged(call)) {
         struct effect_argument arguments[3];
         for (int i = 0; i < 3; i++)
             arguments[i] = (struct effect_argument){call->argv[i].data, call->argv[i].length};

@@ -28,6 +28,12 @@ struct slot_map *redirect_publish(struct slot_map *map) {
 
 #define FEW_KEYS 64
 
+/* Of these the channels are as keys: a shard channel lives where its slot does. */
+static bool names_shard_channels(const struct command *command) {
+    return command->row == ROW_ssubscribe || command->row == ROW_sunsubscribe ||
+           command->row == ROW_spublish;
+}
+
 /* What is found among keys, one after the other. false: enough. */
 typedef bool key_visit(const char *data, size_t length, void *context);
 
@@ -35,6 +41,12 @@ static bool visit_keys(const struct command *command, const struct argument *arg
                        key_visit *visit, void *context) {
     int few[FEW_KEYS], *indexes = few;
     bool more = true;
+    if (UNLIKELY(names_shard_channels(command))) {
+        int end = command->row == ROW_spublish ? 2 : argc;
+        for (int i = 1; i < end && more; i++)
+            more = visit(argv[i].data, argv[i].length, context);
+        return more;
+    }
     int count = command_keys(command, argv, argc, few, FEW_KEYS);
     if (count > FEW_KEYS) {
         indexes = memory_alloc((size_t)count * sizeof *indexes);
@@ -87,6 +99,10 @@ static bool note_key(const char *data, size_t length, void *context) {
 }
 
 static void find_slot(const struct call *call, struct slot_search *search) {
+    if (UNLIKELY(call->command->flags & COMMAND_PUBSUB)) {
+        visit_all(call, note_key, search);
+        return;
+    }
     if (LIKELY(call->command->single_key && call->first_key)) {
         search->slot = (int)call->key.slot;
         return;
@@ -119,6 +135,8 @@ static void reply_target(struct reply *reply, const char *what, int slot,
 static const char *down_error(const struct slot_map *map, const struct call *call) {
     if (map->state_ok)
         return NULL;
+    if (names_shard_channels(call->command))
+        return map->allow_pubsubshard_when_down ? NULL : ERROR_DOWN;
     if (!map->allow_reads_when_down)
         return ERROR_DOWN;
     return call->command->flags & COMMAND_WRITE ? ERROR_DOWN_READS : NULL;
@@ -146,13 +164,17 @@ static bool decide(struct execution *execution, const struct slot_map *map, stru
     bool is_open = is_migrating(map, slot) || is_importing(map, slot);
     if (is_open && call->command->row == ROW_migrate)
         return true; /* moves keys of such a slot as it is told */
+    bool shard_channel = names_shard_channels(call->command);
+    if (shard_channel && is_open && (asks || owner == SLOT_MAP_MINE))
+        return true; /* it stays with the source until the slot has gone */
     if (is_migrating(map, slot) || (is_open && asks)) {
         execution->open_slot = slot;
         return true;
     }
     if (owner == SLOT_MAP_MINE)
         return true;
-    if (session->reads_replica && !(flags & COMMAND_WRITE) && map->targets[owner].is_my_primary)
+    if ((session->reads_replica || shard_channel) && !(flags & COMMAND_WRITE) &&
+        map->targets[owner].is_my_primary)
         return true;
     reply_target(call->reply, "MOVED ", slot, &map->targets[owner]);
     return false;

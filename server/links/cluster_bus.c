@@ -142,11 +142,12 @@ static void drop_all_keys(void *context) {
     cluster_duty_drop_all(context);
 }
 
-/* Nobody can subscribe yet. */
 static void message(void *context, const void *channel, size_t channel_length, const void *text,
                     size_t text_length, bool sharded) {
-    (void)context, (void)channel, (void)channel_length, (void)text, (void)text_length;
-    (void)sharded;
+    const struct cluster_bus *bus = context;
+    if (bus->around.mailbox)
+        bus->around.message(bus->around.context, channel, channel_length, text, text_length,
+                            sharded);
 }
 
 static void write_log(void *context, enum cluster_log_level level, const char *text) {
@@ -474,6 +475,12 @@ bool cluster_bus_save(struct cluster_bus *bus) {
     uint64_t ticket = cluster_save_config(cluster_bus_enter(bus));
     cluster_bus_leave(bus, true);
     return cluster_store_wait(&bus->store, ticket);
+}
+
+void cluster_bus_publish(struct cluster_bus *bus, const struct cluster_bus_message *published) {
+    cluster_publish(cluster_bus_enter(bus), published->channel, published->channel_length,
+                    published->message, published->message_length, published->sharded);
+    cluster_bus_leave(bus, false);
 }
 
 void cluster_bus_figures(struct cluster_bus *bus, struct cluster_bus_figures *figures) {

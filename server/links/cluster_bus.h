@@ -40,6 +40,14 @@ void cluster_bus_destroy(struct cluster_bus *bus);
 /* CLUSTER SAVECONFIG: writes the file and waits until it is durable. For threads that may block. */
 bool cluster_bus_save(struct cluster_bus *bus);
 
+/* PUBLISH, SPUBLISH: to the other nodes, or to those of the shard. */
+struct cluster_bus_message {
+    const void *channel, *message;
+    size_t channel_length, message_length;
+    bool sharded;
+};
+void cluster_bus_publish(struct cluster_bus *bus, const struct cluster_bus_message *published);
+
 /* For INFO. Any thread, without the lock. */
 struct cluster_bus_figures {
     unsigned links;

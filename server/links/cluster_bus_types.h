@@ -29,6 +29,9 @@ struct cluster_bus_surroundings {
     struct execution *(*execution)(void *context);
     /* Worker 0: those that a pause held back are looked at again. */
     void (*resume)(void *context);
+    /* Under the lock of the bus: another node has published this. The bytes are copied. */
+    void (*message)(void *context, const void *channel, size_t channel_length, const void *message,
+                    size_t message_length, bool sharded);
     void *context;
 };
 

@@ -306,6 +306,33 @@ def test_mixed_with_stock_nodes(start):
     client.close()
 
 
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def test_published_messages_reach_all_nodes(start):
+    """Ours and stock ones; those of a shard its nodes only."""
+    ours, stock = start_node(start), start_node(start, stock=True)
+    join([ours, stock], [(0, 8191), (8192, 16383)])
+    replica = start_node(start)
+    replicate(replica, ours)
+    wait_until(lambda: is_ok(replica, 3), what="the replica to know all")
+    shard_channel = next(f"c{i}" for i in range(100) if slot_of(f"c{i}") < 8192)
+    subscribers = {node.port: node.raw() for node in (ours, stock, replica)}
+    for node in (ours, stock, replica):
+        assert subscribers[node.port].call("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+    for node in (ours, replica):
+        assert subscribers[node.port].call("SSUBSCRIBE", shard_channel) == [b"ssubscribe", shard_channel.encode(), 1]
+    for number, publisher in enumerate((ours, stock, replica)):
+        assert publisher.call("PUBLISH", "news", f"n{number}") == 1
+        for client in subscribers.values():
+            assert client.read() == [b"message", b"news", b"n%d" % number]
+    assert ours.call("SPUBLISH", shard_channel, "s") == 1
+    for node in (ours, replica):
+        assert subscribers[node.port].read() == [b"smessage", shard_channel.encode(), b"s"]
+    assert ours.call("PUBLISH", "news", "last") == 1
+    assert subscribers[stock.port].read() == [b"message", b"news", b"last"]
+
+
 # --- slots that change hands -----------------------------------------------------------------------------------------
 
 

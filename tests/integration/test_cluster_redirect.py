@@ -187,6 +187,27 @@ def test_replica(start):
         assert b"flags=r " in client.call("CLIENT", "INFO")
 
 
+def test_shard_channels(start):
+    pairs = Pair(start, False, True), Pair(start, True, True)
+    commands = [("SPUBLISH", A, "m"), ("SPUBLISH", B, "m"), ("SSUBSCRIBE", A), ("SSUBSCRIBE", B), ("SSUBSCRIBE", A, B),
+                ("SUNSUBSCRIBE", A), ("SUNSUBSCRIBE", B), ("PUBLISH", B, "m")]
+    for node in ("first", "replica"):
+        replies = assert_same(pairs, node, commands)
+        assert f"-MOVED {slot_of(B)} second" in replies
+    for pair in pairs:
+        pair.open_slot(slot_of(A))
+    for node in ("first", "second"):
+        assert_same(pairs, node, [*commands, ("ASKING",), ("SPUBLISH", A, "m")])
+    for pair in pairs:
+        assert pair.first.call("CLUSTER", "DELSLOTS", slot_of(A2)) == "OK"
+        wait_until(lambda p=pair: information(p.first)["cluster_state"] == "fail", what="the cluster to be down")
+    assert_same(pairs, "first", commands)
+    for pair in pairs:
+        assert pair.first.call("CONFIG", "SET", "cluster-allow-pubsubshard-when-down", "no") == "OK"
+        wait_until(lambda p=pair: isinstance(p.first.call("SPUBLISH", A, "m"), ReplyError), what="messages to be refused")
+    assert_same(pairs, "first", commands)
+
+
 def test_errors_of_commands(pairs):
     assert_same(pairs, "first", [
         ("CLUSTER", "ADDSLOTS", "x"), ("CLUSTER", "ADDSLOTS", "16384"), ("CLUSTER", "ADDSLOTS", "-1"), ("CLUSTER", "ADDSLOTS", "1"),
