@@ -235,6 +235,8 @@ static void run_timers(struct worker *worker) {
     worker->timer_due_us = now_us + TIMER_MS * 1000;
     access_clock_update();
     look_after_connections(loop, config_current());
+    if (UNLIKELY(loop->pubsub.of[PUBSUB_SHARD].count > 0) && loop->server->cluster)
+        pubsub_check_shards(loop->server->pubsub, loop);
     pause_tick(&loop->server->pause);
     paused_again(worker);
     balance_tick(loop);

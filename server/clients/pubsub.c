@@ -10,6 +10,7 @@
 #include "server/base/glob.h"
 #include "server/clients/conn.h"
 #include "server/clients/loop.h"
+#include "server/dispatch/redirect.h"
 
 /* One connection and one name: in the session's table by name, and in the list of the name's
  * subscribers. */
@@ -501,6 +502,36 @@ void pubsub_leave(struct pubsub *pubsub, struct session *session) {
         while (count_of(session, kind) > 0)
             leave(pubsub, session, kind, name_table_next(&session->subscriptions->of[kind], NULL));
     settle(pubsub, session);
+}
+
+/* Those of a session to channels whose slot is another shard's now. */
+static void leave_lost_channels(struct pubsub *pubsub, struct session *session) {
+    struct name_table *mine = &session->subscriptions->of[PUBSUB_SHARD];
+    for (struct name_entry *at = name_table_next(mine, NULL), *next; at; at = next) {
+        next = name_table_next(mine, at);
+        if (redirect_keeps_channels(slot_of_key(at->name, at->length)))
+            continue;
+        char *name = memory_alloc(at->length + 1);
+        size_t length = at->length;
+        memcpy(name, at->name, length);
+        leave(pubsub, session, PUBSUB_SHARD, at);
+        answer(session, PUBSUB_SHARD, false, name, length);
+        conn_mark_dirty(conn_of_session(session));
+        memory_free(name);
+    }
+    settle(pubsub, session);
+}
+
+void pubsub_check_shards(struct pubsub *pubsub, struct loop *loop) {
+    const struct name_table *table = &loop->pubsub.of[PUBSUB_SHARD];
+    bool lost = false;
+    for (struct name_entry *at = NULL; !lost && (at = name_table_next(table, at)) != NULL;)
+        lost = !redirect_keeps_channels(slot_of_key(at->name, at->length));
+    if (!lost)
+        return;
+    for (struct conn *conn = loop->connections; conn; conn = conn->next)
+        if (conn->session.subscriptions)
+            leave_lost_channels(pubsub, &conn->session);
 }
 
 /* --- What there is ---------------------------------------------------------------------------- */

@@ -91,6 +91,9 @@ void pubsub_unsubscribe(struct pubsub *pubsub, struct session *session, enum pub
 void pubsub_unsubscribe_all(struct pubsub *pubsub, struct session *session, enum pubsub_kind kind);
 /* The session ends, or is reset: from everything, without an answer. */
 void pubsub_leave(struct pubsub *pubsub, struct session *session);
+/* Ends the subscriptions to channels of shards whose slot is not this shard's any more, as if the
+ * clients had asked for it. On the loop's thread, between commands. */
+void pubsub_check_shards(struct pubsub *pubsub, struct loop *loop);
 static inline uint64_t pubsub_count(const struct pubsub *pubsub, enum pubsub_kind kind) {
     return atomic_load_explicit(&pubsub->counts[kind], memory_order_relaxed);
 }

@@ -206,6 +206,15 @@ bool redirect_check(struct execution *execution, const struct slot_map *map, str
     return decide(execution, map, call, search.slot, flags);
 }
 
+bool redirect_keeps_channels(uint32_t slot) {
+    const struct slot_map *map = redirect_map();
+    if (!map)
+        return true;
+    unsigned owner = map->owner[slot];
+    return owner == SLOT_MAP_MINE ||
+           (owner != SLOT_MAP_NOBODY && map->targets[owner].is_my_primary);
+}
+
 /* --- Open slots ------------------------------------------------------------------------------- */
 
 struct existence {

@@ -40,6 +40,9 @@ bool redirect_check(struct execution *execution, const struct slot_map *map, str
 /* With the token of execution->open_slot, or all stopped: false: the error is replied. */
 bool redirect_check_open(struct execution *execution, struct call *call);
 
+/* Whether subscribers to a shard's channels of this slot may stay here. At a command boundary. */
+bool redirect_keeps_channels(uint32_t slot);
+
 /* Under tokens: whether the map by which the command has passed has been replaced. */
 static inline bool redirect_is_stale(const struct execution *execution) {
     return UNLIKELY(execution->map != NULL) && execution->map != redirect_map();
