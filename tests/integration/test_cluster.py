@@ -360,6 +360,44 @@ def test_no_write_is_left_behind_in_a_slot_that_was_given_away(start):
     assert given and given + kept == len(tags)
 
 
+def test_slots_are_moved_by_the_stock_tool(start):
+    members = [start_node(start) for _ in range(3)]
+    create(members, 0)
+    wait_until(lambda: all(is_ok(node, 3) for node in members), what="all to be ok")
+    keys = [f"k{i}" for i in range(2000)]
+
+    def all_there():
+        client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", members[0].port)], socket_timeout=harness.HANG_SECONDS)
+        there = [client.get(key) == key.encode() for key in keys]
+        client.close()
+        return all(there)
+
+    client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", members[0].port)], socket_timeout=harness.HANG_SECONDS)
+    for key in keys:
+        client.set(key, key)
+    client.close()
+    cli("--cluster", "reshard", address(members[0]), "--cluster-from", node_id(members[0]), "--cluster-to", node_id(members[1]),
+        "--cluster-slots", 100, "--cluster-yes")
+    assert "[OK] All 16384 slots covered." in cli("--cluster", "check", address(members[2]))
+    assert nodes(members[0])[node_id(members[1])]["slots"] == ["0-99", "5461-10922"]
+    assert members[0].call("DBSIZE") == sum(100 <= slot_of(key) <= 5460 for key in keys)
+    assert all_there()
+    extra = start_node(start)
+    assert "[OK] New node added correctly." in cli("--cluster", "add-node", address(extra), address(members[0]))
+    wait_until(lambda: all(is_ok(node, 4) for node in [*members, extra]), what="the new node to be known")
+    output = cli("--cluster", "rebalance", address(members[0]), "--cluster-use-empty-masters", "--cluster-threshold", 1,
+                 "--cluster-weight", f"{node_id(extra)}=0.05")
+    assert extra.call("DBSIZE") > 0, output
+    assert all_there()
+    cli("--cluster", "rebalance", address(members[0]), "--cluster-threshold", 1, "--cluster-weight", f"{node_id(extra)}=0")
+    assert extra.call("DBSIZE") == 0 and all_there()
+    wait_until(lambda: all(not nodes(node)[node_id(extra)]["slots"] for node in members), what="all to know it to be empty")
+    cli("--cluster", "del-node", address(members[0]), node_id(extra))
+    assert members[1].call("CLUSTER", "SETSLOT", 0, "MIGRATING", node_id(members[0])) == "OK"
+    assert "[OK] All 16384 slots covered." in cli("--cluster", "fix", address(members[0]))
+    assert all_there()
+
+
 def test_keys_of_a_lost_slot_go(start):
     node, other = start_node(start), start_node(start)
     replica = start_node(start)
