@@ -45,6 +45,7 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     atomic_init(&k->other_side_is_empty, true);
     k->database_map = memory_alloc(databases * sizeof *k->database_map);
     k->database_map_inverse = memory_alloc(databases * sizeof *k->database_map_inverse);
+    k->clears = memory_calloc(databases, sizeof *k->clears);
     for (unsigned i = 0; i < databases; i++)
         k->database_map[i] = k->database_map_inverse[i] = (uint16_t)i;
     k->access.lfu_log_factor = 10;
@@ -201,6 +202,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
     memory_free(keyspace->watch.replacements);
     memory_free(keyspace->database_map);
     memory_free(keyspace->database_map_inverse);
+    memory_free(keyspace->clears);
     memory_free(keyspace->slots);
     memory_free(keyspace);
 }
@@ -574,6 +576,7 @@ static void clear_first(struct keyspace *keyspace, struct keyspace_garbage *garb
 /* No slot and no table is touched. */
 static void clear_physical(struct keyspace *keyspace, unsigned physical,
                            struct keyspace_garbage *garbage) {
+    keyspace->clears[physical]++;
     garbage->bitmaps[physical] = atomic_exchange(&keyspace->bitmaps[physical], NULL);
     garbage->deadlines[physical] = atomic_exchange(&keyspace->deadlines[physical], NULL);
     if (physical > 0)

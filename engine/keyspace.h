@@ -80,6 +80,7 @@ struct keyspace {
     /* Database number -> physical number: SWAPDB exchanges two entries (exclusive section). */
     uint16_t *database_map;
     uint16_t *database_map_inverse; /* physical to logical */
+    uint64_t *clears; /* by physical number: how often it was emptied as a whole; exclusive */
     struct access_policy access;
     struct watch_map watch;
     _Atomic bool active_expiry;     /* DEBUG SET-ACTIVE-EXPIRE */

@@ -89,6 +89,8 @@ static struct migration *make(const struct call *call, const struct options *opt
 static enum call_result reply_result(struct call *call) {
     const struct migration *migration =
         (const struct migration *)(const void *)call->session->unfinished;
+    if (migration->number != 0) /* WAIT waits for it as for what the client writes itself */
+        call_note_commit(call, migration->number);
     switch (migration->result) {
     case MIGRATION_DONE:
         reply_ok(call->reply);

@@ -30,7 +30,6 @@
 #define READ_TRIES        3
 #define INSERTION_MAX     32 /* fewer slots than this are sorted in place */
 #define PATIENCE_AFTER_US 1000
-#define SERVING_RETRY_US  1000
 #define KEY_ROOM_FIRST    64
 
 void execution_init(struct execution *execution, struct server *server) {

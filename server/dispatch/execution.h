@@ -8,6 +8,8 @@
 #include "server/dispatch/command.h"
 #include "server/dispatch/wait.h"
 
+#define SERVING_RETRY_US 1000 /* a command whose slot serves nobody looks again after so long */
+
 struct evictor;
 struct pause;
 struct service;

@@ -27,6 +27,8 @@
 #include "server/base/numbers.h"
 #include "server/base/text.h"
 
+#define ERROR_READ_ONLY "READONLY You can't write against a read only replica."
+
 #define TRY_AGAIN_US  50
 #define IDLE_LOOK_MS  1000
 #define REPLY_BYTES   1024
@@ -97,6 +99,23 @@ static void write_down(struct migrator *migrator, const struct migration *migrat
     rdb_writer_free(&writer);
 }
 
+/* Why nothing can be sent now; NULL. Under the tokens. */
+static const char *refusal(const struct migrator *migrator, const struct migration *migration) {
+    unsigned limits = service_limits(migrator->service);
+    if (limits & SERVICE_LOADING) /* since it was queued */
+        return "LOADING Redis is loading the dataset in memory";
+    if (limits & SERVICE_READ_ONLY && !migration->copy)
+        return ERROR_READ_ONLY;
+    return NULL;
+}
+
+static void note_source(const struct migrator *migrator, struct migration *migration) {
+    const struct keyspace *keyspace = migrator->keyspace;
+    migration->physical = keyspace->database_map[migration->source_database];
+    migration->clears = keyspace->clears[migration->physical];
+    migration->mode = atomic_load(&keyspace->door.view.mode);
+}
+
 /* false: there is nothing to send; the slots serve as before. */
 static bool fence(struct migrator *migrator, struct migration *migration) {
     struct slot *slots = migrator->keyspace->slots;
@@ -105,15 +124,17 @@ static bool fence(struct migrator *migrator, struct migration *migration) {
         return false;
     }
     size_t found = 0;
-    if (service_limits(migrator->service) & SERVICE_READ_ONLY && !migration->copy) {
-        fail(migration, "READONLY You can't write against a read only replica.");
+    const char *refused = refusal(migrator, migration);
+    if (refused) {
+        fail(migration, refused);
     } else {
+        note_source(migrator, migration);
         change_begin(&migrator->change);
         for (size_t i = 0; i < migration->key_count; i++) {
             write_down(migrator, migration, &migration->keys[i]);
             found += migration->keys[i].payload != NULL;
         }
-        change_commit(&migrator->change);
+        migration->number = change_commit(&migrator->change);
         if (found == 0)
             migration->result = MIGRATION_NO_KEY;
     }
@@ -274,8 +295,9 @@ static void send_keys(struct migrator *migrator, struct migration *migration) {
 
 /* --- Finish ----------------------------------------------------------------------------------- */
 
-static void delete_confirmed(struct migrator *migrator, const struct migration *migration) {
+static void delete_confirmed(struct migrator *migrator, struct migration *migration) {
     struct change *change = &migrator->change;
+    unsigned database = migrator->keyspace->database_map_inverse[migration->physical];
     struct effect_argument *effect =
         memory_alloc((migration->key_count + 1) * sizeof(struct effect_argument));
     size_t count = 1;
@@ -284,14 +306,26 @@ static void delete_confirmed(struct migrator *migrator, const struct migration *
     for (size_t i = 0; i < migration->key_count; i++) {
         const struct migration_key *key = &migration->keys[i];
         struct key hashed = key_make(key->key.data, key->key.length);
-        if (key->confirmed &&
-            keyspace_delete(change, migration->source_database, &hashed, CHANGE_DEL))
+        if (key->confirmed && keyspace_delete(change, database, &hashed, CHANGE_DEL))
             effect[count++] = (struct effect_argument){key->key.data, key->key.length};
     }
     if (count > 1)
-        change_append(change, migration->source_database, effect, count);
-    change_commit(change);
+        change_append(change, database, effect, count);
+    uint64_t number = change_commit(change);
+    if (number != 0)
+        migration->number = number;
     memory_free(effect);
+}
+
+/* Under the tokens. What was sent is still what is here, unless the database was emptied meanwhile,
+ * which deletes more than we would. */
+static void delete_sent(struct migrator *migrator, struct migration *migration) {
+    const struct keyspace *keyspace = migrator->keyspace;
+    if (service_limits(migrator->service) & SERVICE_READ_ONLY ||
+        atomic_load(&keyspace->door.view.mode) != migration->mode)
+        fail(migration, ERROR_READ_ONLY);
+    else if (keyspace->clears[migration->physical] == migration->clears)
+        delete_confirmed(migrator, migration);
 }
 
 /* Without end: nobody but this thread lets the slots serve again. Only the process's end is
@@ -307,10 +341,8 @@ static void finish(struct migrator *migrator, struct migration *migration) {
         slots_release(slots, migration->slots, migration->slot_count);
         rest(TRY_AGAIN_US);
     }
-    if (delete &&service_limits(migrator->service) & SERVICE_READ_ONLY)
-        fail(migration, "READONLY You can't write against a read only replica.");
-    else if (delete)
-        delete_confirmed(migrator, migration);
+    if (delete)
+        delete_sent(migrator, migration);
     for (size_t i = 0; i < migration->slot_count; i++)
         slot_set_bits(&slots[migration->slots[i]], SLOT_SERVING);
     slots_release(slots, migration->slots, migration->slot_count);

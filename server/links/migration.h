@@ -4,12 +4,16 @@
  * Redis, which does nothing else meanwhile): it keeps the connections to the targets. For each:
  *
  *     fence    under the tokens of all slots: the values are written down as DUMP does, and the
- * slots serve nobody (SLOT_SERVING is cleared): who comes for one of their keys waits send RESTORE
- * for each, and the answers; nobody else is held up finish   under the tokens: what the target has
- * confirmed is deleted, as one DEL in the stream of replicas; the slots serve again
+ *              slots serve nobody (SLOT_SERVING is cleared): who comes for one of their keys waits
+ *     send     RESTORE for each, and the answers; nobody else is held up
+ *     finish   under the tokens: what the target has confirmed is deleted, as one DEL in the stream
+ *              of replicas; the slots serve again
  *
- * So nobody sees a key in both servers' hands, and nothing that is written meanwhile is lost. The
- * client may go meanwhile: it is finished all the same, since the target has the keys. */
+ * So nobody sees a key in both servers' hands, and nothing that is written meanwhile is lost. What
+ * happens to whole databases does not wait: after SWAPDB the keys are deleted where they are then;
+ * after a flush, or where the data have been loaded anew, they are gone already, and what has come
+ * instead stays. After a change of the role nothing is deleted. The client may go meanwhile: it is
+ * finished all the same, since the target has the keys. */
 #ifndef SLOTWISE_SERVER_MIGRATION_H
 #define SLOTWISE_SERVER_MIGRATION_H
 
@@ -54,6 +58,10 @@ struct migration {
     /* The migrator's. */
     uint16_t *slots; /* ascending, without duplicates */
     size_t slot_count;
+    unsigned physical; /* number of the source database */
+    uint64_t clears;   /* of that, and what role we had, when the keys were written down */
+    uint8_t mode;
+    uint64_t number; /* in the effect log, of what it changed here; 0: none */
     enum migration_result result;
     char error[MIGRATION_ERROR_BYTES];
 };

@@ -1,11 +1,13 @@
 """MIGRATE: keys go to another server; nobody sees them in both, and nothing is lost on the way."""
 
+import signal
 import socket
 import threading
 import time
 
 import pytest
 
+import debugging
 import harness
 from harness import keys_in_distinct_slots, slot_of, wait_until
 from resp import RawClient, ReplyError, encode_command
@@ -263,3 +265,97 @@ def test_many_keys_and_large_values(pair):
     assert other.call("MGET", *keys) == [(str(number) * (1 + number % 50)).encode() for number in range(len(keys))]
     assert other.call("STRLEN", "large") == 20_000_000
     assert len({slot_of(key) for key in keys}) > 1000
+
+
+def begin_slowly(server, silent, key="k", *more):
+    """A client whose MIGRATE has sent the key and waits for the answer."""
+    client = server.raw()
+    client.send_command("MIGRATE", "127.0.0.1", silent.port, key, 0, 600_000, *more)
+    wait_until(lambda: silent.received > 0, what="RESTORE to arrive")
+    return client
+
+
+def values(server):
+    """Of k in the databases 0 and 1."""
+    client = server.raw()
+    found = []
+    for database in (0, 1):
+        client.call("SELECT", database)
+        found.append(client.call("GET", "k"))
+    return found
+
+
+def test_databases_that_are_swapped_meanwhile(start, backend, silent):
+    """What was sent is deleted where it is then, and not its namesake."""
+    server = start(backend=backend, threads=2)
+    client = server.raw()
+    client.call("SET", "k", "sent")
+    client.call("SELECT", 1)
+    client.call("SET", "k", "namesake")
+    migrating = begin_slowly(server, silent)
+    assert client.call("SWAPDB", 0, 1) == "OK"
+    silent.answer(b"+OK\r\n+OK\r\n")
+    assert migrating.read() == "OK"
+    assert values(server) == [b"namesake", None]
+
+
+@pytest.mark.parametrize("needs_all", [("KEYS", "*"), ("CONFIG", "SET", "hz", "11"), ("SWAPDB", "2", "3")])
+def test_a_transaction_that_stops_everybody_waits_as_well(start, backend, silent, needs_all):
+    server = start(backend=backend, threads=2)
+    client, other = server.raw(), server.raw()
+    number = debugging.client_id(client)
+    client.call("SET", "k", "sent")
+    migrating = begin_slowly(server, silent)
+    client.call("MULTI")
+    client.call("SET", "k", "new")
+    client.call(*needs_all)
+    client.send_command("EXEC")
+    wait_until(lambda: debugging.client_line(other, number)["cmd"] == "exec", what="EXEC to be looked at")
+    silent.answer(b"+OK\r\n+OK\r\n")
+    assert migrating.read() == "OK"
+    assert client.read()[0] == "OK"
+    assert other.call("GET", "k") == b"new", "what was acknowledged is there"
+
+
+def test_a_flush_and_what_is_loaded_behind_it(start, backend, silent):
+    """The data are loaded anew from a file: what they hold now was not sent."""
+    server = start(backend=backend, threads=2)
+    client = server.raw()
+    client.call("SET", "k", "loaded")
+    client.call("SAVE")
+    client.call("SET", "k", "sent")
+    migrating = begin_slowly(server, silent)
+    assert client.call("FLUSHALL") == "OK"
+    assert client.call("DEBUG", "RELOAD", "NOSAVE") == "OK"
+    silent.answer(b"+OK\r\n+OK\r\n")
+    assert migrating.read() == "OK"
+    assert client.call("GET", "k") == b"loaded"
+
+
+def test_a_role_that_changes_meanwhile(start, backend, silent):
+    server = start({"replica-read-only": "no"}, backend=backend, threads=2)
+    client = server.raw()
+    client.call("SET", "k", "v")
+    migrating = begin_slowly(server, silent)
+    assert client.call("REPLICAOF", "127.0.0.1", harness.free_port()) == "OK"
+    silent.answer(b"+OK\r\n+OK\r\n")
+    assert "READONLY" in str(migrating.read())
+    assert client.call("GET", "k") == b"v"
+
+
+def test_wait_counts_who_has_the_deletion(start, backend, pair):
+    source, target = pair
+    host, port = target_of(target)
+    replica = start({"replicaof": f"{source.address()[0]} {source.address()[1]}"}, backend=backend)
+    wait_until(lambda: replica.info("replication")["master_link_status"] == "up", what="the replica")
+    client = source.raw()
+    client.call("SET", "k", "v")
+    assert client.call("WAIT", 1, 60_000) == 1
+    replica.process.send_signal(signal.SIGSTOP)
+    try:
+        assert client.call("MIGRATE", host, port, "k", 0, 60_000) == "OK"
+        assert client.call("WAIT", 1, 100) == 0
+    finally:
+        replica.process.send_signal(signal.SIGCONT)
+    assert client.call("WAIT", 1, 60_000) == 1
+    assert replica.raw().call("GET", "k") is None
