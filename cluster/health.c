@@ -39,6 +39,8 @@ void health_update(struct cluster *cluster) {
     cluster->later &= ~(unsigned)LATER_HEALTH;
     if (cluster->first_health_ms == 0)
         cluster->first_health_ms = now_ms;
+    if (cluster->promoting)
+        return; /* a replica still, as far as the server goes; again when it is one no more */
     if (is_primary && !cluster->state_ok &&
         cluster_age(now_ms, cluster->first_health_ms) < WRITABLE_DELAY_MS)
         return;

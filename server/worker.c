@@ -375,6 +375,8 @@ static void let_replicas_catch_up(struct worker *worker) {
 
 static void close_all(struct worker *worker) {
     struct loop *loop = &worker->loop;
+    if (loop->number == 0)
+        listen_refuse(loop->server);
     close_connections(loop, false);
     if (loop->number == 0)
         let_replicas_catch_up(worker);

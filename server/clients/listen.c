@@ -272,6 +272,11 @@ void listen_close(struct server *server) {
     server->listener_count = 0;
 }
 
+void listen_refuse(struct server *server) {
+    for (unsigned i = 0; i < server->listener_count; i++)
+        shutdown(server->listeners[i].fd, SHUT_RDWR);
+}
+
 void listen_attach(struct server *server, struct io *io) {
     for (unsigned i = 0; i < server->listener_count; i++) {
         int error = io_listen(io, server->listeners[i].fd);

@@ -13,6 +13,10 @@
  * bind/port) together with listen_close. */
 int listen_open(struct server *server);
 void listen_close(struct server *server);
+/* Whoever connects from now on is refused by the kernel, also while a ring still holds the sockets.
+ * Worker 0, as the server ends and before its connections do: who loses his and comes back at once
+ * learns that nobody is here. */
+void listen_refuse(struct server *server);
 /* CONFIG SET bind/port, in an exclusive section: opens what after asks for, then closes what was
  * open. 0, or a negative errno with everything as it was. */
 struct config;

@@ -119,8 +119,8 @@ static void position(void *context, struct cluster_data_position *position) {
     *position = (struct cluster_data_position){
         .offset = atomic_load(&bus->around.replication->history.offset),
         .link_is_up = link == REPLICATION_LINK_CONNECTED};
-    bus->knows_primary_data |= position->link_is_up;
-    position->knows_primary_data = bus->knows_primary_data;
+    /* What it has from the primary before does not count. */
+    position->knows_primary_data = bus->role_duties == 0 && atomic_load(&replica->has_primary_data);
     if (!position->link_is_up && now > heard_ms)
         position->link_down_ms = now - heard_ms;
 }

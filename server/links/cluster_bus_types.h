@@ -54,12 +54,12 @@ struct cluster_bus {
     struct cluster_duties duties;
     pthread_t thread;
     int wake_fd;
-    bool started, open;      /* under the lock; open: the data are there, so it takes part */
-    _Atomic bool stopping;   /* by the main thread */
-    bool knows_primary_data; /* under the lock */
-    char *texts[4];          /* those of the cluster's configuration; under the lock */
-    char *source_address;    /* under the lock */
-    uint16_t bus_port;       /* set once */
+    bool started, open;    /* under the lock; open: the data are there, so it takes part */
+    _Atomic bool stopping; /* by the main thread */
+    unsigned role_duties;  /* changes of the role that worker 0 has not made yet; under the lock */
+    char *texts[4];        /* those of the cluster's configuration; under the lock */
+    char *source_address;  /* under the lock */
+    uint16_t bus_port;     /* set once */
 };
 
 /* The bus's thread has something to do. */

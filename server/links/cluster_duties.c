@@ -52,18 +52,19 @@ static struct cluster_duty *ask(struct cluster_bus *bus, enum duty_kind kind) {
 }
 
 void cluster_duty_promote(struct cluster_bus *bus) {
-    bus->knows_primary_data = false;
-    if (bus->around.mailbox)
-        ask(bus, DUTY_PROMOTE);
+    if (!bus->around.mailbox)
+        return;
+    ask(bus, DUTY_PROMOTE);
+    bus->role_duties++;
 }
 
 void cluster_duty_follow(struct cluster_bus *bus, const char *address, uint16_t port) {
-    bus->knows_primary_data = false;
     if (!bus->around.mailbox) {
         replica_start_as(bus->around.replica, address, port);
         return;
     }
     struct cluster_duty *duty = ask(bus, DUTY_FOLLOW);
+    bus->role_duties++;
     strncpy(duty->address, address, sizeof duty->address - 1);
     duty->port = port;
 }
@@ -196,6 +197,8 @@ static void tell(struct cluster_bus *bus, struct cluster_duty *duty) {
     if (duty->kind == DUTY_PAUSE && duty->for_ms == 0)
         bus->around.resume(bus->around.context);
     struct cluster *cluster = cluster_bus_enter(bus);
+    if (duty->kind == DUTY_PROMOTE || duty->kind == DUTY_FOLLOW)
+        bus->role_duties--;
     if (duty->kind == DUTY_PROMOTE)
         cluster_on_promoted(cluster);
     else if (duty->kind == DUTY_PAUSE && duty->for_ms > 0)

@@ -32,8 +32,10 @@ static void set_stale(struct replica *replica) {
 static void set_link(struct replica *replica, enum replication_link link) {
     replica->connected = link == REPLICATION_LINK_CONNECTED;
     atomic_store(&replica->link, link);
-    if (replica->connected)
+    if (replica->connected) {
         atomic_store(&replica->down_since_s, 0);
+        atomic_store(&replica->has_primary_data, true);
+    }
     set_stale(replica);
 }
 
@@ -90,10 +92,10 @@ static void start(struct replica *replica) {
     };
     memcpy(request.id, replication->history.id, sizeof request.id);
     replica->tried_ms = clock_monotonic_us() / 1000;
+    /* Said before the attempt, whose own thread may fail at once. */
+    log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync started");
     replica->sync = sync_start(&request, &replica->environment);
-    if (replica->sync)
-        log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync started");
-    else
+    if (!replica->sync)
         atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECT);
 }
 
@@ -138,6 +140,7 @@ static void take_role(struct replica *replica, const char *host, int port) {
     memory_free(replication->host);
     replication->host = host ? memory_strdup(host) : NULL;
     replication->port = port;
+    atomic_store(&replica->has_primary_data, false);
     atomic_store(&replica->view->mode, host ? VIEW_REPLICA : VIEW_PRIMARY);
     log_set_role(host ? 'S' : 'M');
 }

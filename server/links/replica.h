@@ -43,7 +43,10 @@ struct replica {
     struct sync *sync; /* the attempt under way; worker 0 or exclusive */
     bool connected;    /* worker 0 or exclusive, and read in handlers through atomics below */
     _Atomic int link;  /* enum replication_link without what an attempt does */
-    bool failing_over; /* the primary is asked to take over from us; exclusive */
+    /* It has been synchronised with this primary, be the link up or not. Written by worker 0, or
+     * exclusively. */
+    _Atomic bool has_primary_data;
+    bool failing_over;            /* the primary is asked to take over from us; exclusive */
     _Atomic int64_t down_since_s; /* unix time; 0: it is up, or never was */
     /* Monotonic: when something came over the connection. Written by worker 0. */
     _Atomic uint64_t last_io_ms;

@@ -64,12 +64,12 @@ _LIVE = {}
 
 @pytest.fixture
 def start(request):
-    """start(options, threads=..., backend=..., ...) starts a server that ends with the test."""
+    """start(options, threads=..., backend=..., kind=..., ...) starts a server of this class that ends with the test."""
     servers = _LIVE.setdefault(request.node.nodeid, [])
 
-    def run(options=None, **keywords):
+    def run(options=None, kind=harness.Server, **keywords):
         keywords.setdefault("backend", harness.BACKENDS[0])
-        server = harness.Server(options, **keywords)
+        server = kind(options, **keywords)
         servers.append(server)
         return server
 

@@ -76,6 +76,22 @@ def test_signal_under_load(start, backend):
         assert all(re.fullmatch(rb":\d+", line) for line in lines[:-1])
 
 
+def test_who_comes_back_while_it_ends_is_refused(start, backend):
+    """A replica that acknowledges nothing holds up the end. Whoever has lost his connection by then must learn that nobody is here."""
+    server = start({"shutdown-timeout": "4", "repl-diskless-sync-delay": "0"}, backend=backend, threads=2)
+    replica, client = server.raw(), server.raw()
+    replica.send(b"PSYNC ? -1\r\n")
+    wait_until(lambda: "state=online" in server.info("replication").get("slave0", ""), what="the snapshot of the replica")
+    assert client.call("SET", "k", "v") == "OK"
+    server.expect_end = True
+    os.kill(server.pid, signal.SIGTERM)
+    assert client.closed_within()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(server.address(), timeout=harness.HANG_SECONDS).close()
+    assert server.alive(), "it waits for the replica"
+    assert server.wait_end() == 0
+
+
 def test_other_signals_do_not_stop_it(server):
     for number in (signal.SIGHUP, signal.SIGPIPE):
         os.kill(server.pid, number)
