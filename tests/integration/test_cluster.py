@@ -393,7 +393,8 @@ def test_slots_are_moved_by_the_stock_tool(start):
     assert extra.call("DBSIZE") == 0 and all_there()
     wait_until(lambda: all(not nodes(node)[node_id(extra)]["slots"] for node in members), what="all to know it to be empty")
     cli("--cluster", "del-node", address(members[0]), node_id(extra))
-    assert members[1].call("CLUSTER", "SETSLOT", 0, "MIGRATING", node_id(members[0])) == "OK"
+    owned = int(nodes(members[1])[node_id(members[1])]["slots"][0].split("-")[0])
+    assert members[1].call("CLUSTER", "SETSLOT", owned, "MIGRATING", node_id(members[0])) == "OK"
     assert "[OK] All 16384 slots covered." in cli("--cluster", "fix", address(members[0]))
     assert all_there()
 
