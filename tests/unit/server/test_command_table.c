@@ -126,8 +126,8 @@ Test(command_table, takes_nothing_else) {
                                          "xet",
                                          "pexpiretimf",
                                          "@et",
-                                         "\x07"
-                                         "et",
+                                         ("\x07"
+                                          "et"),
                                          "GE\x14",
                                          "incrbyfloa",
                                          "incrbyfloats",
