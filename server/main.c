@@ -30,6 +30,7 @@
 #include "server/clients/primary_conn.h"
 #include "server/clients/pubsub.h"
 #include "server/clients/replica_conn.h"
+#include "server/clients/shutdown.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
 #include "server/crash.h"
@@ -58,8 +59,7 @@ static void stalled(uint64_t waited_ms, void *context) {
 }
 
 static void on_signal(int number) {
-    static _Atomic int seen;
-    if (atomic_fetch_add(&seen, 1) > 0 && number == SIGINT) {
+    if (atomic_fetch_add(&the_server.signals, 1) > 0 && number == SIGINT) {
         log_write_signal_safe(LOG_LEVEL_WARNING, "You insist... exiting now.");
         _exit(1);
     }
@@ -267,6 +267,7 @@ static int create_workers(struct server *server) {
     }
     server->replica.environment.mailbox = &workers[0]->loop.mailbox;
     failover_attach(&server->failover, &workers[0]->loop.mailbox);
+    shutdown_attach(server->shutdown, &workers[0]->loop.mailbox);
     if (server->cluster)
         cluster_bus_attach(server->cluster, &workers[0]->loop.mailbox);
     for (unsigned i = server->loop_count; i-- > 0;) { /* worker 0 last: it accepts at once */
@@ -397,6 +398,7 @@ static void set_up_replication(struct server *server) {
     const struct failover_surroundings roles = {&server->primary, &server->replica, &server->pause,
                                                 resume_paused, server};
     failover_init(&server->failover, &roles);
+    server->shutdown = shutdown_create(server);
 }
 
 static struct execution *first_execution(void *context) {
@@ -500,6 +502,7 @@ static void tear_down(struct server *server) {
     keyspace_destroy(server->keyspace);
     replication_destroy(&server->replication);
     failover_destroy(&server->failover);
+    shutdown_destroy(server->shutdown);
     own_expiry_destroy(&server->own_expiry);
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);

@@ -17,13 +17,15 @@
 #include "engine/clock.h"
 #include "engine/exclusive.h"
 #include "server/base/log.h"
+#include "server/clients/shutdown.h"
 #include "server/worker.h"
 
-#define STALL_MS    10000
-#define LOOK_MS     100  /* with a watchdog-period, and while the workers end */
-#define DOZE_MS     1000 /* without */
-#define SIGNAL      SIGALRM
-#define STACK_DEPTH 48
+#define STALL_MS     10000
+#define LOOK_MS      100  /* with a watchdog-period, and while the workers end */
+#define DOZE_MS      1000 /* without */
+#define END_LEAST_US 1000000
+#define SIGNAL       SIGALRM
+#define STACK_DEPTH  48
 
 struct seen {
     uint64_t turn, since_us;
@@ -92,34 +94,29 @@ static void doze(struct server *server, long ms) {
     sem_clockwait(&server->wake_watchdog, CLOCK_MONOTONIC, &until);
 }
 
-struct shutdown {
+struct ending {
     struct server *server;
     unsigned flags;
-    bool stops;
 };
 
-static void shut_down(void *context) {
-    struct shutdown *shutdown = context;
-    shutdown->stops = server_shut_down(shutdown->server, shutdown->flags);
+static void begin_ending(void *context) {
+    const struct ending *ending = context;
+    shutdown_begin(ending->server, ending->flags, true);
 }
 
 static void act_on_signal(struct server *server) {
     int number = atomic_exchange(&server->signal_received, 0);
     if (!number)
         return;
-    struct shutdown shutdown = {.server = server};
-    shutdown.flags =
+    struct ending ending = {.server = server};
+    ending.flags =
         atomic_load(number == SIGINT ? &server->sigint_shutdown : &server->sigterm_shutdown);
     log_write(LOG_LEVEL_WARNING, "Received %s scheduling shutdown...",
               number == SIGINT ? "SIGINT" : "SIGTERM");
-    log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
-    if (server_shutdown_saves(server, shutdown.flags))
-        exclusive_run_blocking(shut_down, &shutdown);
+    if (shutdown_stops_workers(server, ending.flags))
+        exclusive_run_blocking(begin_ending, &ending);
     else
-        shut_down(&shutdown);
-    if (!shutdown.stops)
-        log_write(LOG_LEVEL_WARNING, "Errors trying to shut down the server, check the logs for "
-                                     "more information.");
+        shutdown_begin(server, ending.flags, false);
 }
 
 static unsigned still_running(struct server *server, struct worker *const *workers) {
@@ -132,6 +129,8 @@ static unsigned still_running(struct server *server, struct worker *const *worke
 /* The server is stopping. */
 static bool wait_for_end(struct server *server, struct worker *const *workers) {
     uint64_t timeout_us = (uint64_t)atomic_load(&server->shutdown_timeout_s) * 1000000;
+    if (timeout_us == 0)
+        timeout_us = END_LEAST_US; /* nobody is waited for, but all that runs takes its time */
     uint64_t deadline_us = clock_monotonic_us() + timeout_us;
     while (still_running(server, workers) > 0) {
         if (clock_monotonic_us() >= deadline_us) {

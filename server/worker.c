@@ -22,6 +22,7 @@
 #include "server/clients/listen.h"
 #include "server/clients/pubsub.h"
 #include "server/clients/server.h"
+#include "server/clients/shutdown.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
 #include "server/housekeeping.h"
@@ -248,8 +249,10 @@ static void run_timers(struct worker *worker) {
         listen_update(loop->server, loop->io);
         primary_count_good(&loop->server->primary, config_current());
         housekeeping_tick(loop->server);
-        if (!loop->leaving)
+        if (!loop->leaving) {
             failover_tick(&loop->server->failover);
+            shutdown_tick(loop->server);
+        }
         replica_tick(&loop->server->replica, loop->now_ms);
         own_expiry_tick(&loop->server->own_expiry, &loop->execution.change);
     }
@@ -346,44 +349,22 @@ static void turn(struct worker *worker) {
     run_timers(worker);
 }
 
-static void close_connections(struct loop *loop, bool replicas_too) {
+static void close_connections(struct loop *loop) {
     for (struct conn *conn = loop->connections, *next; conn; conn = next) {
         next = conn->next;
-        if (replicas_too || !conn_is_replica(conn))
-            conn_close(conn);
+        conn_close(conn);
     }
-}
-
-/* Replicas get what there is, for most of the time that the end may take. */
-static void let_replicas_catch_up(struct worker *worker) {
-    struct server *server = worker->loop.server;
-    uint64_t limit_us = (uint64_t)atomic_load(&server->shutdown_timeout_s) * 1000000 / 4 * 3;
-    uint64_t deadline_us = clock_monotonic_us() + limit_us;
-    unsigned replicas, in_step;
-    if (atomic_load(&server->shutdown_now))
-        return;
-    for (;;) {
-        primary_last_words(&server->primary, &replicas, &in_step);
-        if (in_step == replicas || clock_monotonic_us() >= deadline_us)
-            break;
-        turn(worker);
-    }
-    if (replicas > 0)
-        log_write(LOG_LEVEL_NOTICE, "%u of %u replicas are in sync when shutting down.", in_step,
-                  replicas);
 }
 
 static void close_all(struct worker *worker) {
     struct loop *loop = &worker->loop;
     if (loop->number == 0)
         listen_refuse(loop->server);
-    close_connections(loop, false);
-    if (loop->number == 0)
-        let_replicas_catch_up(worker);
-    close_connections(loop, true);
+    close_connections(loop);
     uint64_t deadline_us = clock_monotonic_us() + CLOSE_ALL_US;
     while ((loop->connections || conn_any_moving(loop->server) ||
-            (loop->number == 0 && failover_is_waiting(&loop->server->failover))) &&
+            (loop->number == 0 && (failover_is_waiting(&loop->server->failover) ||
+                                   shutdown_is_queued(loop->server->shutdown)))) &&
            clock_monotonic_us() < deadline_us)
         turn(worker);
 }

@@ -1,9 +1,7 @@
 /* What anybody may ask of the process as a whole; main.c sets it up and waits for its end. */
 #include "server/clients/server.h"
 
-#include "server/base/log.h"
 #include "server/clients/loop.h"
-#include "server/config/config.h"
 #include "server/links/primary_stream.h"
 
 uint64_t server_dirty(const struct server *server) {
@@ -41,44 +39,4 @@ int server_save(struct server *server) {
 void server_call_attention(struct server *server) {
     for (unsigned i = 0; i < server->loop_count; i++)
         loop_call_attention(server->loops[i]);
-}
-
-static void request_shutdown(struct server *server) {
-    atomic_store(&server->stopping, true);
-    for (unsigned i = 0; i < server->loop_count; i++)
-        loop_wake(server->loops[i]);
-    sem_post(&server->wake_watchdog);
-}
-
-bool server_shutdown_saves(const struct server *server, unsigned flags) {
-    /* What is only half loaded must not take the place of the whole. */
-    if (service_limits(&server->service) & SERVICE_LOADING)
-        return false;
-    return (flags & CONFIG_SHUTDOWN_SAVE) ||
-           (atomic_load(&server->save_points) && !(flags & CONFIG_SHUTDOWN_NOSAVE));
-}
-
-bool server_shut_down(struct server *server, unsigned flags) {
-    if (server_shutdown_saves(server, flags)) {
-        unsigned replicas, in_step;
-        /* What is saved is where replicas stop: nothing of our own comes into the stream later. */
-        if (!(flags & CONFIG_SHUTDOWN_NOW))
-            primary_last_words(&server->primary, &replicas, &in_step);
-        log_write(LOG_LEVEL_NOTICE, "Saving the final RDB snapshot before exiting.");
-        bool saved = server_save(server) == 0;
-        if (!saved && !(flags & CONFIG_SHUTDOWN_FORCE)) {
-            log_write(LOG_LEVEL_WARNING, "Error trying to save the DB, can't exit.");
-            return false;
-        }
-        if (!saved)
-            log_write(LOG_LEVEL_WARNING, "Error trying to save the DB. Exit anyway.");
-        /* What would be done from now on would be lost. */
-        server->primary.no_pings = true;
-        pause_begin(&server->pause, PAUSE_FOR_SHUTDOWN, PAUSE_WITHOUT_END, true);
-    }
-    if (server->cluster)
-        cluster_bus_shutdown(server->cluster);
-    atomic_store(&server->shutdown_now, (flags & CONFIG_SHUTDOWN_NOW) != 0);
-    request_shutdown(server);
-    return true;
 }

@@ -61,11 +61,11 @@ struct server {
     uint64_t client_limit_bytes; /* of maxmemory-clients; changes in exclusive sections */
     _Atomic uint64_t accepted, rejected_connections, output_limit_disconnections, evicted_clients;
     _Atomic int signal_received; /* set by the signal handler; the watchdog acts */
+    _Atomic int signals;         /* that have asked for the end, and it has not been given up */
     _Atomic unsigned watchdog_period_ms, shutdown_timeout_s; /* of the configuration */
     _Atomic unsigned sigint_shutdown, sigterm_shutdown;      /* likewise: CONFIG_SHUTDOWN_ flags */
     _Atomic bool save_points;                                /* likewise: whether there are any */
     sem_t wake_watchdog;                  /* posted when it has to look at once */
-    _Atomic bool shutdown_now;            /* nobody waits for replicas */
     _Atomic bool stopping;                /* all workers leave their loops */
     _Atomic uint64_t total_commands_base; /* CONFIG RESETSTAT, exclusive sections */
     _Atomic uint64_t input_bytes_base, output_bytes_base;
@@ -87,6 +87,7 @@ struct server {
     struct pause pause;                  /* server/dispatch/pause.h */
     struct own_expiry own_expiry;        /* server/links/own_expiry.h */
     struct failover failover;            /* server/links/failover.h */
+    struct shutdown *shutdown;           /* server/clients/shutdown.h */
     struct persistence persistence;
     struct saver saver;
     struct evictor *evictor; /* engine/eviction.h */
@@ -124,10 +125,5 @@ void server_call_attention(struct server *server);
 int server_save(struct server *server);
 /* In an exclusive section: what a save of now is the state of. */
 void server_saving_state(struct server *server, struct saving_state *result);
-/* Whether a shutdown with these CONFIG_SHUTDOWN_ flags writes the RDB file first. Any thread. */
-bool server_shutdown_saves(const struct server *server, unsigned flags);
-/* Saves, if so, and stops accepting and ends the process in order. In an exclusive section if it
- * saves: no command runs after it then. false: it could not be saved, and all goes on. */
-bool server_shut_down(struct server *server, unsigned flags);
 
 #endif

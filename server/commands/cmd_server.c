@@ -3,8 +3,8 @@
 #include <stdio.h>
 
 #include "engine/clock.h"
-#include "server/base/log.h"
 #include "server/clients/server.h"
+#include "server/clients/shutdown.h"
 #include "server/commands/cmd_data.h"
 #include "server/commands/cmd_session.h"
 #include "server/config/config.h"
@@ -67,6 +67,8 @@ enum call_result cmd_lolwut(struct call *call) {
 
 /* --- SHUTDOWN --------------------------------------------------------------------------------- */
 
+#define ERROR_SHUTDOWN "ERR Errors trying to SHUTDOWN. Check logs."
+
 /* false: error replied. */
 static bool shutdown_options_parse(struct call *call, unsigned *flags, bool *abort) {
     *flags = 0;
@@ -95,22 +97,40 @@ error:
     return false;
 }
 
-/* There are no replicas to wait for, so that a shutdown is over at once and can never be aborted.
- */
+static enum call_result abort_shutdown(struct call *call) {
+    struct server *server = call->server;
+    if (shutdown_is_waiting(server->shutdown) && !call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    if (call->exclusive && shutdown_abort(server))
+        reply_ok(call->reply);
+    else
+        reply_error(call->reply, "ERR No shutdown in progress.");
+    return CALL_DONE;
+}
+
 enum call_result cmd_shutdown(struct call *call) {
+    struct server *server = call->server;
     unsigned flags;
     bool abort;
-    if (!shutdown_options_parse(call, &flags, &abort))
-        return CALL_DONE;
-    if (abort) {
-        reply_error(call->reply, "ERR No shutdown in progress.");
+    if (call->session->unfinished) { /* it has been given up */
+        reply_error(call->reply, ERROR_SHUTDOWN);
         return CALL_DONE;
     }
-    if (server_shutdown_saves(call->server, flags) && !call->exclusive)
+    if (!shutdown_options_parse(call, &flags, &abort))
+        return CALL_DONE;
+    if (abort)
+        return abort_shutdown(call);
+    if (!call->exclusive && shutdown_stops_workers(server, flags))
         return CALL_NEED_EXCLUSIVE;
-    log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
-    if (server_shut_down(call->server, flags))
+    switch (shutdown_begin(server, flags, call->exclusive)) {
+    case SHUTDOWN_ENDS:
         return CALL_CLOSE;
-    reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+    case SHUTDOWN_WAITS:
+        call->session->unfinished = shutdown_wait(server);
+        return CALL_UNFINISHED;
+    case SHUTDOWN_FAILED:
+        break;
+    }
+    reply_error(call->reply, ERROR_SHUTDOWN);
     return CALL_DONE;
 }

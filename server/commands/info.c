@@ -17,6 +17,7 @@
 #include "engine/background.h"
 #include "engine/clock.h"
 #include "engine/memory.h"
+#include "server/clients/shutdown.h"
 #include "server/commands/info_sections.h"
 #include "server/commands/memory_report.h"
 #include "server/config/config.h"
@@ -77,6 +78,8 @@ void info_write_server(struct text *text, const struct info *info) {
     info_word(text, "executable", server->executable);
     info_word(text, "config_file", server->configuration_file);
     info_number(text, "io_threads_active", atomic_load(&server->workers_awake) > 1);
+    if (shutdown_is_waiting(server->shutdown))
+        info_number(text, "shutdown_in_milliseconds", shutdown_remaining_ms(server->shutdown));
     write_listeners(text);
     info_number(text, "workers", server->loop_count);
     info_number(text, "workers_awake", atomic_load(&server->workers_awake));
@@ -85,7 +88,9 @@ void info_write_server(struct text *text, const struct info *info) {
 /* --- Clients ---------------------------------------------------------------------------------- */
 
 void info_write_clients(struct text *text, const struct info *info) {
-    info_number(text, "connected_clients", atomic_load(&info->server->client_count));
+    unsigned clients = atomic_load(&info->server->client_count);
+    unsigned replicas = primary_link_count(&info->server->primary);
+    info_number(text, "connected_clients", clients > replicas ? clients - replicas : 0);
     struct cluster_bus_figures bus = {0};
     if (info->server->cluster)
         cluster_bus_figures(info->server->cluster, &bus);
@@ -94,7 +99,8 @@ void info_write_clients(struct text *text, const struct info *info) {
     info_number(text, "client_recent_max_input_buffer", info->sum.input_buffer_max);
     info_number(text, "client_recent_max_output_buffer", info->sum.output_buffer_max);
     info_number(text, "blocked_clients",
-                info->sum.paused + atomic_load(&info->server->primary.wait_count));
+                info->sum.paused + atomic_load(&info->server->primary.wait_count) +
+                    atomic_load(&info->server->shutdown->clients_waiting));
     INFO_ZEROS(text, "tracking_clients", "clients_in_timeout_table", "total_blocking_keys",
                "total_blocking_keys_on_nokey");
 }

@@ -71,20 +71,16 @@ static void write_lag(struct replica_lines *lines, const struct replica_link *li
 
 static void write_replica(void *context, const struct replica_link *link) {
     struct replica_lines *lines = context;
-    static const char *const states[] = {[LINK_HANDSHAKE] = "wait_bgsave",
-                                         [LINK_WAITING] = "wait_bgsave",
-                                         [LINK_SNAPSHOT] = "send_bulk",
-                                         [LINK_ONLINE] = "online"};
     enum replica_link_state state = replica_link_state(link);
     if (state == LINK_DROPPED)
         return;
     if (lines->text)
-        text_append_format(lines->text, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld\r\n",
-                           lines->count, link->address, link->listening_port, states[state],
-                           (unsigned long long)atomic_load(&link->acknowledged_offset),
-                           state == LINK_ONLINE
-                               ? (long long)seconds_since(atomic_load(&link->acknowledged_ms))
-                               : 0);
+        text_append_format(
+            lines->text, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld\r\n", lines->count,
+            link->address, link->listening_port, replica_link_state_name(state),
+            (unsigned long long)atomic_load(&link->acknowledged_offset),
+            state == LINK_ONLINE ? (long long)seconds_since(atomic_load(&link->acknowledged_ms))
+                                 : 0);
     if (lines->text)
         write_lag(lines, link);
     lines->count++;

@@ -343,21 +343,68 @@ void primary_init(struct primary *primary, const struct primary_surroundings *ar
         (struct replication_serving){feed, drop_replicas, list_replicas, role_changed, primary};
 }
 
+static void count_link(void *context, const struct replica_link *link) {
+    (void)link;
+    ++*(unsigned *)context;
+}
+
+unsigned primary_link_count(const struct primary *primary) {
+    unsigned count = 0;
+    primary_visit(primary, count_link, &count);
+    return count;
+}
+
+/* Not who wants a snapshot only, nor a tool, which acknowledges nothing. */
+static bool is_to_have_all(const struct replica_link *link) {
+    return replica_link_state(link) != LINK_DROPPED && !link->snapshot_only &&
+           !link->asked_by_sync && !atomic_load(&link->ended);
+}
+
+static bool has_all(const struct replica_link *link, uint64_t offset) {
+    return replica_link_state(link) == LINK_ONLINE &&
+           atomic_load(&link->acknowledged_offset) >= offset;
+}
+
 void primary_last_words(struct primary *primary, unsigned *replicas, unsigned *in_step) {
     *replicas = *in_step = 0;
     if (!primary->on || primary_is_replica(primary))
         return;
     primary_merge(primary, SIZE_MAX);
-    uint64_t offset = atomic_load(&primary->merged_offset);
+    uint64_t offset = atomic_load(&primary_history(primary)->offset);
     for (const struct replica_link *link = primary->links; link; link = link->next) {
-        if (replica_link_state(link) != LINK_ONLINE || link->snapshot_only || link->asked_by_sync ||
-            atomic_load(&link->ended))
-            continue;
-        ++*replicas;
-        *in_step += atomic_load(&link->acknowledged_offset) >= offset;
+        *replicas += is_to_have_all(link);
+        *in_step += is_to_have_all(link) && has_all(link, offset);
     }
     if (*in_step < *replicas && !primary->acknowledge_asked)
         ask_for_acknowledgements(primary);
+}
+
+void primary_tell_lag(struct primary *primary) {
+    unsigned replicas = 0, in_step = 0;
+    uint64_t now_ms = clock_monotonic_us() / 1000;
+    if (primary->on && !primary_is_replica(primary))
+        primary_merge(primary, SIZE_MAX);
+    uint64_t offset = atomic_load(&primary_history(primary)->offset);
+    for (const struct replica_link *link = primary->links; link; link = link->next) {
+        if (!is_to_have_all(link))
+            continue;
+        replicas++;
+        if (has_all(link, offset)) {
+            in_step++;
+            continue;
+        }
+        enum replica_link_state state = replica_link_state(link);
+        uint64_t heard_ms = state == LINK_ONLINE ? atomic_load(&link->acknowledged_ms) : now_ms;
+        log_write(LOG_LEVEL_NOTICE,
+                  "Lagging replica %s reported offset %llu behind master, lag=%llu, state=%s.",
+                  link->name,
+                  (unsigned long long)(offset - atomic_load(&link->acknowledged_offset)),
+                  (unsigned long long)(now_ms > heard_ms ? (now_ms - heard_ms) / 1000 : 0),
+                  replica_link_state_name(state));
+    }
+    if (replicas > 0)
+        log_write(LOG_LEVEL_NOTICE, "%u of %u replicas are in sync when shutting down.", in_step,
+                  replicas);
 }
 
 void primary_stop(struct primary *primary) {

@@ -28,9 +28,14 @@
 struct config;
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around);
-/* The process ends, and no client writes any more: how many replicas get the stream, and how many
- * of them have acknowledged all of it; asks them to. In turns of worker 0, or in a section. */
+/* How many connections are those of replicas. Any thread. */
+unsigned primary_link_count(const struct primary *primary);
+/* The process is to end, and no client writes any more: how many replicas are to have the stream,
+ * and how many of them have acknowledged all of it; asks them to. In turns of worker 0, or in a
+ * section. */
 void primary_last_words(struct primary *primary, unsigned *replicas, unsigned *in_step);
+/* The process ends: logs who lags, and how many do not. In a section. */
+void primary_tell_lag(struct primary *primary);
 /* No worker runs any more: no round begins from here on. Before the walker ends. */
 void primary_stop(struct primary *primary);
 /* After primary_stop, when walks and their sinks have ended. */

@@ -151,3 +151,12 @@ bool replica_link_is_due(const struct replica_link *link) {
         return false;
     }
 }
+
+const char *replica_link_state_name(enum replica_link_state state) {
+    static const char *const names[] = {[LINK_HANDSHAKE] = "wait_bgsave",
+                                        [LINK_WAITING] = "wait_bgsave",
+                                        [LINK_SNAPSHOT] = "send_bulk",
+                                        [LINK_ONLINE] = "online",
+                                        [LINK_DROPPED] = "dropped"};
+    return names[state];
+}

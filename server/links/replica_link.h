@@ -88,6 +88,8 @@ struct replica_link *replica_link_make(struct session *session,
 /* Not attached any more. */
 void replica_link_free(struct replica_link *link);
 
+/* As INFO and the log name it. */
+const char *replica_link_state_name(enum replica_link_state state);
 static inline enum replica_link_state replica_link_state(const struct replica_link *link) {
     return (enum replica_link_state)atomic_load_explicit(&link->state, memory_order_relaxed);
 }
