@@ -11,9 +11,11 @@ BUS_STEP = 10000
 
 
 def cluster_port():
-    """A port that is free together with the one of its bus."""
+    """A port that is free together with the one of its bus, both below those that outgoing connections get."""
     while True:
         port = free_port()
+        if port + BUS_STEP >= 32768:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port + BUS_STEP))
