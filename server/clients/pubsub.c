@@ -377,6 +377,7 @@ static void begin(struct pubsub *pubsub, struct conn *conn, enum pubsub_kind kin
         return;
     }
     struct pubsub_stripe *stripe = stripe_of(pubsub, hash);
+    pubsub_deliver(loop); /* what has piled up, while it holds up no publisher */
     pthread_mutex_lock(&stripe->lock);
     pubsub_deliver(loop);
     local_add(loop, conn, kind, subscription, name, length, hash);
@@ -393,6 +394,7 @@ static void end(struct pubsub *pubsub, enum pubsub_kind kind, struct subscriptio
         return;
     }
     struct pubsub_stripe *stripe = stripe_of(pubsub, subscription->entry.hash);
+    pubsub_deliver(loop);
     pthread_mutex_lock(&stripe->lock);
     pubsub_deliver(loop);
     count_channel(pubsub, stripe, kind, subscription->local, loop->number, -1);

@@ -159,6 +159,8 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
         reply_error(call->reply, refusal[0] == '-' ? refusal + 1 : refusal);
         return CALL_DONE;
     }
+    if (session->subscriptions) /* subscribers stay with their worker, and messages are no stream */
+        session->unsubscribe(session);
     if (!call->exclusive)
         return CALL_NEED_EXCLUSIVE;
     struct replica_link *link = link_of(call);

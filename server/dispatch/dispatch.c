@@ -187,9 +187,9 @@ static bool may_while_subscribed(struct call *call) {
     if (call->session->resp > 2 || (call->command->flags & COMMAND_SUBSCRIBED))
         return true;
     reply_error_format(call->reply,
-                       "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
+                       "%sCan't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
                        "QUIT / RESET are allowed in this context",
-                       call->command->name);
+                       is_exec(call) ? EXEC_ABORT : "ERR ", call->command->name);
     return false;
 }
 

@@ -60,19 +60,23 @@ uint64_t pause_end_us(const struct pause *pause) {
     return first_us;
 }
 
-/* No section runs beside it, so nothing begins meanwhile; another worker's tick may. */
+/* No section runs beside it, so nothing begins meanwhile; another worker's tick may: then that one
+ * does it, since two would tell what each has found. */
 void pause_tick(struct pause *pause) {
     uint64_t now_us = clock_monotonic_us();
     bool ended = false;
-    if (!pause_is_set(pause))
+    if (!pause_is_set(pause) || atomic_exchange(&pause->ticking, true))
         return;
     for (unsigned i = 0; i < PAUSE_PURPOSES; i++) {
         uint64_t until_us = until_us_of(pause, i);
-        if (until_us != 0 && now_us >= until_us)
-            ended |= atomic_compare_exchange_strong(&pause->purposes[i].until_us, &until_us, 0);
+        if (until_us == 0 || now_us < until_us)
+            continue;
+        atomic_store(&pause->purposes[i].until_us, 0);
+        ended = true;
     }
-    if (!ended)
-        return;
-    update(pause);
-    atomic_fetch_add(&pause->ends, 1);
+    if (ended) {
+        update(pause);
+        atomic_fetch_add(&pause->ends, 1);
+    }
+    atomic_store(&pause->ticking, false);
 }

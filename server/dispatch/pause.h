@@ -26,13 +26,14 @@ enum pause_purpose {
 #define PAUSE_WITHOUT_END UINT64_MAX
 
 /* One for the process. Times are set in exclusive sections, and cleared by any worker that sees
- * that they are over. */
+ * that they are over, one at a time. */
 struct pause {
     _Atomic uint64_t until_us; /* monotonic: the latest of all purposes; 0: nobody is paused */
     struct {
         _Atomic uint64_t until_us; /* 0: not paused for this */
         bool all;                  /* else writes only; exclusive sections */
     } purposes[PAUSE_PURPOSES];
+    atomic_bool ticking;     /* by the worker that clears what is over */
     _Atomic unsigned ends;   /* moves when one has ended: who waits is to be looked at again */
     struct view_state *view; /* is told; set once before threads exist, NULL: nobody is */
 };

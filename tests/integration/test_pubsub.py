@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import debugging
 import harness
 from harness import wait_until
 from resp import RawClient, ReplyError, encode_command
@@ -45,6 +46,7 @@ def dialogue(server, resp):
     ask(1, "PING")
     ask(1, "PING", "hello")
     ask(1, "GET", "k") if resp == 2 else None
+    ask(1, "EXEC") if resp == 2 else None
     ask(1, "NOSUCH")
     seen.append(sorted(publisher.call("PUBSUB", "CHANNELS")))
     seen.append(publisher.call("PUBSUB", "CHANNELS", "b*"))
@@ -297,3 +299,28 @@ def test_notifications_end_with_the_configuration(start, backend):
     server.call("SET", "k", "v")
     server.call("PUBLISH", "end", "")
     assert client.read()[2] == b"end"
+
+
+def test_a_subscriber_that_becomes_a_replica(start, backend):
+    """It gets the stream, whatever worker it has subscribed on, and no messages."""
+    server = start({"save": "", "repl-diskless-sync-delay": 0}, backend=backend, threads=2)
+    debugging.require(server, "MOVE-CLIENT", "WORKERS-AWAKE")
+    server.call("DEBUG", "WORKERS-AWAKE", 2)
+    subscribers = []
+    for worker in (0, 1):
+        subscriber = server.raw()
+        number = debugging.client_id(subscriber)
+        subscriber.call("DEBUG", "MOVE-CLIENT", number, worker)
+        subscriber.call("HELLO", 3)
+        subscriber.call("SUBSCRIBE", "c")
+        subscriber.send_command("PSYNC", "?", -1)
+        subscribers.append(subscriber)
+
+    def states():
+        replication = server.info("replication")
+        return ["state=online" in replication.get(f"slave{i}", "") for i in range(2)]
+
+    wait_until(lambda: all(states()), what="the replicas")
+    assert server.call("PUBSUB", "NUMSUB", "c") == [b"c", 0]
+    assert server.call("PUBLISH", "c", "message") == 0
+    assert all(states())
