@@ -65,6 +65,11 @@ extern const struct change_event_description change_events[CHANGE_EVENTS];
 #define CHANGES_NOT_COUNTED                                                                        \
     (1u << CHANGE_EXPIRED | 1u << CHANGE_EVICTED | 1u << CHANGE_MOVE_FROM |                        \
      1u << CHANGE_RENAME_FROM)
+/* Events of keys that come without being told as new by keyspace_add: whoever causes them tells it,
+ * since it comes before what else there is to tell, and also if the key takes another's place. */
+#define CHANGES_NOT_TOLD_NEW                                                                       \
+    (1u << CHANGE_LOADED | 1u << CHANGE_COPY_TO | 1u << CHANGE_MOVE_TO | 1u << CHANGE_RENAME_TO |  \
+     1u << CHANGE_RESTORE)
 
 struct change;
 

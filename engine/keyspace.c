@@ -382,7 +382,7 @@ void keyspace_add(struct change *change, unsigned database, const struct key *ke
     table_insert(root, key->hash, object);
     table_after(keyspace, physical, key->slot, root, before);
     note_expiry(keyspace, physical, key, root, object);
-    if (event != CHANGE_LOADED)
+    if (!(CHANGES_NOT_TOLD_NEW >> event & 1))
         change_also(change, database, key, CHANGE_NEW);
     change_after(change, database, key, event);
 }

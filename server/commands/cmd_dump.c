@@ -147,6 +147,7 @@ enum call_result cmd_restore(struct call *call) {
         reply_ok(call->reply);
         return CALL_DONE;
     }
+    change_also(call->change, call->database, &call->key, CHANGE_NEW);
     data_publish(call, &call->key, old, object, CHANGE_RESTORE);
     access_restore(&call->keyspace->access, object, options.idle_s, (int)options.frequency);
     if (expiry_ms != OBJECT_NO_EXPIRY && !options.absolute)

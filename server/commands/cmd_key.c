@@ -88,10 +88,12 @@ static void place_put(struct call *call, const struct place *target, struct obje
 static void place_move(struct call *call, const struct place *source, const struct place *target,
                        enum change_event from, enum change_event to) {
     const struct key *key = &target->key;
-    place_put(call, target,
-              object_remake(source->object, key->data, key->length, object_expiry(source->object)),
-              to);
+    struct object *moved =
+        object_remake(source->object, key->data, key->length, object_expiry(source->object));
+    /* In the order in which Redis tells it. */
+    change_also(call->change, target->database, key, CHANGE_NEW);
     struct object *shell = keyspace_take(call->change, source->database, &source->key, from);
+    place_put(call, target, moved, to);
     if (object_needs_token(shell))
         object_retire_shell(shell);
     else
@@ -188,11 +190,13 @@ enum call_result cmd_copy(struct call *call) {
     struct object *object = call_find_read(call, &key);
     struct place target = place_find(call, (unsigned)database, 2);
     bool copies = object && (!target.object || replace);
-    if (copies)
+    if (copies) {
+        change_also(call->change, target.database, &target.key, CHANGE_NEW);
         place_put(
             call, &target,
             object_duplicate(object, target.key.data, target.key.length, object_expiry(object)),
             CHANGE_COPY_TO);
+    }
     reply_integer(call->reply, copies);
     return CALL_DONE;
 }

@@ -208,9 +208,9 @@ Test(change, listeners_hear_redis_events) {
     TELLS("0:k persist", "PERSIST", "k");
     TELLS("0:k expire", "EXPIRE", "k", "100");
     TELLS("", "GET", "k");
-    TELLS("0:l rename_to, 0:k rename_from", "RENAME", "k", "l");
+    TELLS("0:k rename_from, 0:l rename_to", "RENAME", "k", "l");
     TELLS("0:k copy_to", "COPY", "l", "k");
-    TELLS("1:k move_to, 0:k move_from", "MOVE", "k", "1");
+    TELLS("0:k move_from, 1:k move_to", "MOVE", "k", "1");
     TELLS("0:l del", "EXPIRE", "l", "-1");
     TELLS("0:k set, 0:k expire", "SETEX", "k", "10", "v");
     TELLS("0:k del", "GETDEL", "k");
@@ -219,6 +219,12 @@ Test(change, listeners_hear_redis_events) {
     tells_new = true;
     TELLS("0:k new, 0:k set", "SET", "k", "1");
     TELLS("0:k set", "SET", "k", "2");
+    /* What takes another's place is new, too, but for SET. */
+    TELLS("0:l new, 0:l copy_to", "COPY", "k", "l");
+    TELLS("0:l new, 0:l copy_to", "COPY", "k", "l", "REPLACE");
+    TELLS("0:k new, 0:l rename_from, 0:k rename_to", "RENAME", "l", "k");
+    TELLS("2:k new, 0:k move_from, 2:k move_to", "MOVE", "k", "2");
+    TELLS("0:k new, 0:k set", "SET", "k", "3");
     change_listen(&keyspace->door, &listener, false);
     TELLS("", "SET", "k", "3");
 }
