@@ -19,11 +19,25 @@ static void clear_flag(struct cluster *cluster, struct cluster_node *node, unsig
     cluster_later(cluster, LATER_HEALTH | LATER_SAVE | LATER_MAP);
 }
 
+/* As long as nobody has slots, all primaries are as good as voters. */
+static bool is_voter(const struct cluster *cluster, const struct cluster_node *node) {
+    return node_is_primary(node) && (node->slot_count > 0 || cluster->size == 0);
+}
+
+/* Reports of those count who are voters now: one that has become a replica since, or has no slots,
+ * is none of the majority that an election will need. */
+static unsigned count_suspecting_voters(struct cluster *cluster, struct cluster_node *node) {
+    unsigned voters = is_voter(cluster, cluster->myself);
+    unsigned reports = nodes_count_reports(cluster, node);
+    for (unsigned i = 0; i < reports; i++)
+        voters += is_voter(cluster, node->reports[i].reporter);
+    return voters;
+}
+
 static void judge(struct cluster *cluster, struct cluster_node *node) {
     if (!node_is_suspected(node) || node_is_failed(node))
         return;
-    unsigned voters = nodes_count_reports(cluster, node) + node_is_primary(cluster->myself);
-    if (voters < cluster_quorum(cluster))
+    if (count_suspecting_voters(cluster, node) < cluster_quorum(cluster))
         return;
     cluster_log(cluster, CLUSTER_LOG_NOTICE, "Marking node %.40s (%s) as failing (quorum reached).",
                 node->id.hex, node->human_nodename);

@@ -120,6 +120,7 @@ static void adopt_keys(struct cluster *cluster) {
 void cluster_start(struct cluster *cluster, bool is_new) {
     ASSERT(!cluster->started);
     cluster->started = true;
+    cluster->told_epoch = cluster->myself->config_epoch;
     if (is_new)
         cluster_log(cluster, CLUSTER_LOG_NOTICE, "No cluster configuration found, I'm %.40s",
                     cluster->myself->id.hex);

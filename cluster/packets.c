@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cluster/nodes.h"
+#include "cluster/persist.h"
 #include "engine/memory.h"
 
 #define EXTENSIONS_BYTES   8192 /* room for them, twice what is used */
@@ -23,7 +24,8 @@ static void fill_header(const struct cluster *cluster, enum wire_type type,
         .secondary_port = me->tls_port,
         .bus_port = me->bus_port,
         .current_epoch = cluster->current_epoch,
-        .config_epoch = owner->config_epoch,
+        .config_epoch =
+            owner == me && persist_hides_epoch(cluster) ? cluster->told_epoch : owner->config_epoch,
         .offset = cluster_offset(cluster),
         .sender = me->id,
         .flags = (uint16_t)me->flags,

@@ -145,6 +145,7 @@ struct cluster {
     struct cluster_manual manual;
     struct cluster_vote vote;
     uint64_t claim_ticket; /* of the write after which all are told our epoch and slots; 0: none */
+    uint64_t told_epoch;   /* until then this is told as our configuration epoch */
 
     uint64_t last_ticket, ended_ticket; /* of writes; equal: none is under way */
     bool disk_failed;                   /* the last write could not be done */

@@ -301,3 +301,34 @@ Test(failover, replicas_of_the_old_primary_follow_the_new_one, .fini = end) {
     cr_assert(is_primary(winner) && !is_primary(other));
     cr_assert_eq(bus->machines[other].primary, (int)winner);
 }
+
+/* --- Epochs and the disk ---------------------------------------------------------------------- */
+
+static uint64_t greatest_known_epoch(const char *id) {
+    uint64_t greatest = 0;
+    for (unsigned i = 0; i < bus->count; i++)
+        if (bus_cluster(bus, i) && bus_view(bus, i, id).config_epoch > greatest)
+            greatest = bus_view(bus, i, id).config_epoch;
+    return greatest;
+}
+
+Test(failover, an_epoch_is_told_once_it_is_durable, .fini = end) {
+    form(6, 3);
+    char id[WIRE_ID_LENGTH];
+    bool bumped;
+    uint64_t epoch;
+    memcpy(id, bus_id(bus, 0), WIRE_ID_LENGTH);
+    bus->machines[0].disk_ms = 900;
+    cluster_bump_epoch(bus_cluster(bus, 0), &bumped, &epoch);
+    cr_assert(bumped);
+    bus_run(bus, 800); /* in which it pings and is pinged */
+    machine_stop(&bus->machines[0]);
+    cr_assert_eq(greatest_known_epoch(id), 1);
+    machine_start(&bus->machines[0]);
+    bus->machines[0].disk_ms = 2;
+    cr_assert(bus_wait(bus, 10000, bus_agrees));
+    cr_assert_eq(bus_cluster(bus, 0)->myself->config_epoch, 1);
+    cluster_bump_epoch(bus_cluster(bus, 0), &bumped, &epoch);
+    bus_run(bus, 200);
+    cr_assert_eq(greatest_known_epoch(id), epoch);
+}

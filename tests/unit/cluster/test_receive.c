@@ -209,6 +209,40 @@ Test(receive, a_fail_that_a_fresh_pong_contradicts_is_one_report, .init = begin,
     cr_assert(node_is_failed(third));
 }
 
+static void report(const struct cluster_node *sender, const struct cluster_node *suspected) {
+    struct wire_gossip gossip = {.id = suspected->id,
+                                 .port = BUS_PORT,
+                                 .bus_port = BUS_PORT + CLUSTER_BUS_PORT_STEP,
+                                 .flags = WIRE_NODE_PRIMARY | WIRE_NODE_PFAIL};
+    memcpy(gossip.address, suspected->address, sizeof gossip.address);
+    forge_header(WIRE_PING, sender);
+    forge_begin();
+    cr_assert(wire_add_gossip(&forge_builder, &gossip));
+    cr_assert(forge_deliver());
+}
+
+static struct cluster_node *known_to_first(unsigned machine) {
+    for (unsigned i = 0; i < first->node_count; i++)
+        if (id_compare(&first->nodes[i]->id, &bus_cluster(bus, machine)->myself->id) == 0)
+            return first->nodes[i];
+    return NULL;
+}
+
+Test(receive, who_has_no_slots_is_no_part_of_the_majority_for_a_failure, .init = begin,
+     .fini = end) {
+    struct cluster_node *suspected = known_to_first(2);
+    struct cluster_node idle = *bus_cluster(bus, 4)->myself;
+    suspected->flags |= WIRE_NODE_PFAIL;
+    idle.primary = NULL;
+    idle.flags = WIRE_NODE_PRIMARY;
+    report(&idle, suspected);
+    cr_assert(node_is_primary(known_to_first(4)));
+    cr_assert_eq(suspected->report_count, 1);
+    cr_assert_not(node_is_failed(suspected), "one voter of three and a primary without slots");
+    report(bus_cluster(bus, 1)->myself, suspected);
+    cr_assert(node_is_failed(suspected));
+}
+
 /* Good packets of a running cluster, of which some bytes have been changed on their way. */
 static bool damage(struct bus *all, struct machine *to, uint8_t *packet, size_t length) {
     (void)to;
