@@ -26,7 +26,7 @@ def cluster_port():
 
 def start_node(start, stock=False, options=None, **keywords):
     settings = {"port": cluster_port(), "cluster-enabled": "yes", "cluster-node-timeout": int(TIMEOUT_MS * harness.SLOWNESS),
-                "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
+                "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1", "shutdown-timeout": "1"}
     settings.update(options or {})
     if stock:
         keywords.update(binary=harness.ORACLE, backend=None)

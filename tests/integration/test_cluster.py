@@ -315,7 +315,11 @@ def test_published_messages_reach_all_nodes(start):
     join([ours, stock], [(0, 8191), (8192, 16383)])
     replica = start_node(start)
     replicate(replica, ours)
-    wait_until(lambda: is_ok(replica, 3), what="the replica to know all")
+    everybody = (ours, stock, replica)
+    wait_until(lambda: all(is_ok(node, 3) for node in everybody), what="all to know all")
+    wait_until(lambda: all(entry["link"] == "connected" for node in everybody for entry in nodes(node).values()),
+               what="all to be linked")
+    wait_until(lambda: any(len(shard[3]) == 2 for shard in ours.call("CLUSTER", "SHARDS")), what="the shard to be known")
     shard_channel = next(f"c{i}" for i in range(100) if slot_of(f"c{i}") < 8192)
     subscribers = {node.port: node.raw() for node in (ours, stock, replica)}
     for node in (ours, stock, replica):
