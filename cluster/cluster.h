@@ -38,6 +38,7 @@ struct cluster_link {
     bool inbound;
     bool open; /* connected; false while it is being made */
     uint64_t created_ms;
+    uint64_t created_unix_ms; /* kept as it was read: the two clocks do not tick together */
     /* The caller's. */
     size_t unsent_bytes; /* in its queue */
     void *owner;

@@ -32,6 +32,7 @@ static void connect_to(struct cluster *cluster, struct cluster_node *node) {
     link->node = node;
     link->inbound = false;
     link->created_ms = cluster_now(cluster);
+    link->created_unix_ms = cluster->calls.unix_ms(cluster->context);
     node->link = link;
 }
 
@@ -57,6 +58,7 @@ void cluster_on_accepted(struct cluster *cluster, struct cluster_link *link) {
     link->inbound = true;
     link->open = true;
     link->created_ms = cluster_now(cluster);
+    link->created_unix_ms = cluster->calls.unix_ms(cluster->context);
 }
 
 /* The first packet says hello at once: a link without traffic would be a failure. A ping that was

@@ -78,7 +78,7 @@ bool cluster_view_next_link(const struct cluster *cluster, const void **cursor,
         *view = (struct cluster_link_view){
             .inbound = link->inbound,
             .node = node->id,
-            .created_unix_ms = cluster_to_unix_ms(cluster, link->created_ms),
+            .created_unix_ms = link->created_unix_ms,
             .unsent_bytes = link->unsent_bytes,
             .unsent_allocated_bytes = link->unsent_bytes,
             .events = !link->open          ? ""

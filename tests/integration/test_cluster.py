@@ -110,6 +110,9 @@ def test_slots_and_shards(six):
     links = six[0].call("CLUSTER", "LINKS")
     assert len(links) == 10
     assert {entry[1] for entry in links} == {b"to", b"from"}
+    created = [(entry[3], entry[5]) for entry in links]
+    with six[0].raw() as client:
+        assert all([(entry[3], entry[5]) for entry in client.call("CLUSTER", "LINKS")] == created for _ in range(500))
 
 
 def test_endpoints(start):
