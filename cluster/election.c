@@ -22,8 +22,10 @@ static uint64_t vote_timeout_ms(const struct cluster *cluster) {
 
 /* --- Whether, and why not --------------------------------------------------------------------- */
 
+/* Its end counts although the timer has not noticed it yet: whoever was stopped for so long finds
+ * votes waiting, and a primary that goes on by now. */
 static bool is_manual(const struct cluster *cluster) {
-    return cluster->manual.until_ms != 0 && cluster->manual.may_start;
+    return cluster->manual.may_start && cluster_now(cluster) <= cluster->manual.until_ms;
 }
 
 static bool is_wanted(const struct cluster *cluster) {

@@ -112,16 +112,6 @@ void __wrap_claims_take(struct cluster *cluster, struct cluster_node *claimant,
                  ((struct node *)cluster->context)->index);
 }
 
-void __real_packets_send_update(struct cluster *cluster, struct cluster_link *link,
-                                const struct cluster_node *owner);
-void __wrap_packets_send_update(struct cluster *cluster, struct cluster_link *link,
-                                const struct cluster_node *owner);
-void __wrap_packets_send_update(struct cluster *cluster, struct cluster_link *link,
-                                const struct cluster_node *owner) {
-    if (ablation != ABLATION_UPDATE_MISSING)
-        __real_packets_send_update(cluster, link, owner);
-}
-
 void __real_packets_broadcast_fail(struct cluster *cluster, const struct node_id *failed);
 void __wrap_packets_broadcast_fail(struct cluster *cluster, const struct node_id *failed);
 void __wrap_packets_broadcast_fail(struct cluster *cluster, const struct node_id *failed) {

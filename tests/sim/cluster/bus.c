@@ -56,7 +56,7 @@ void bus_run_connect(struct event *event) {
     struct node *node = event->node, *target = event->target;
     struct world *world = node->world;
     if (event->end->closed || bus_is_cut(world, node, target) || bus_is_cut(world, target, node) ||
-        target->powered_off)
+        target->powered_off || node->no_connect_until_us > world->queue.now_us)
         return; /* it goes on trying */
     if (!target->cluster) {
         event->end->closed = true;

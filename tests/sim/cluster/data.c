@@ -56,10 +56,10 @@ static void replicate(struct node *node) {
 static void stream(void *context, uint64_t unused) {
     struct node *node = context;
     if (node->cluster && !node->stopped && node->source >= 0) {
-        if (reaches_source(node))
-            replicate(node);
-        else
+        if (!reaches_source(node))
             lose_link(node);
+        else if (node->behind_until_us <= node->world->queue.now_us)
+            replicate(node);
     }
     sim_queue_after(&node->world->queue, sim_random_between(&node->world->clients, 1, STREAM_US),
                     stream, node, unused);

@@ -203,6 +203,8 @@ static void fail_over(struct world *world, uint64_t value, enum cluster_failover
     struct node *node = some_replica(world, value);
     if (!node)
         return;
+    if (sim_random_chance(&world->servers, 50))
+        node->behind_until_us = world->queue.now_us + sim_random_below(&world->servers, 3000000);
     node->operating = mode == CLUSTER_FAILOVER_TAKEOVER;
     const char *error = cluster_failover(node->cluster, mode);
     SAY(world, "node %u is to take over %s%s%s", node->index, names[mode], error ? ": " : "",

@@ -130,8 +130,9 @@ void operator_replace(struct node *node) {
         meet(other, node);
         /* The way back may be bad just then. */
         if (!world->faults_over && sim_random_chance(&world->servers, 50))
-            bus_cut(world, node, other,
-                    sim_random_between(&world->servers, 1000, 3000 * world->timeout_ms));
+            node->no_connect_until_us =
+                world->queue.now_us +
+                sim_random_between(&world->servers, 1000, 5000 * world->timeout_ms);
         break;
     }
     sim_queue_after(&world->queue, REPLICATE_US, make_replica, node, node->life);

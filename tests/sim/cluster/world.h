@@ -61,7 +61,6 @@ enum ablation {
     ABLATION_EPOCH_NOT_RAISED,
     ABLATION_COLLISION_IGNORED,
     ABLATION_STALE_CLAIM_WINS,
-    ABLATION_UPDATE_MISSING,
     ABLATION_FAIL_ALONE,
     ABLATION_FAIL_KEPT,
     ABLATION_CHAIN_KEPT,
@@ -144,6 +143,8 @@ struct node {
     struct write *data;
     bool link_up, synchronised, whole;
     uint64_t link_down_us, synchronised_us, paused_until_us;
+    uint64_t behind_until_us;     /* its stream is slow */
+    uint64_t no_connect_until_us; /* others reach it, but not the other way round */
     /* What checks remember. */
     struct node_id id, primary, vote_primary;
     bool vote_allowed;

@@ -302,6 +302,28 @@ Test(failover, replicas_of_the_old_primary_follow_the_new_one, .fini = end) {
     cr_assert_eq(bus->machines[other].primary, (int)winner);
 }
 
+static bool no_votes(struct bus *all, struct machine *to, uint8_t *bytes, size_t length) {
+    struct wire_packet packet;
+    (void)all, (void)to;
+    cr_assert_eq(wire_decode(bytes, length, &packet), WIRE_OK);
+    return packet.header.type != WIRE_FAILOVER_AUTH_ACK;
+}
+
+/* As when it is stopped while the votes come: its timer has not seen the end, its primary has. */
+Test(failover, votes_that_come_after_a_manual_failover_has_ended_do_not_count, .fini = end) {
+    form(6, 3);
+    struct cluster *cluster = bus_cluster(bus, 3);
+    bus->filter = no_votes;
+    cr_assert_null(cluster_failover(cluster, CLUSTER_FAILOVER_AGREED));
+    bus_run(bus, 300);
+    cr_assert(cluster->election.sent && cluster->manual.may_start);
+    cluster->election.votes = 2;
+    cluster->manual.until_ms = bus->now_ms - 1;
+    cluster_later(cluster, LATER_ELECTION);
+    cluster_before_wait(cluster);
+    cr_assert_not(is_primary(3));
+}
+
 /* --- Epochs and the disk ---------------------------------------------------------------------- */
 
 static uint64_t greatest_known_epoch(const char *id) {
