@@ -278,7 +278,7 @@ static int measure_all(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const struct sim_scenario scenario = {.name = "cluster",
-                                          .seeds = 300,
+                                          .seeds = 200,
                                           .ablations = ablations,
                                           .ablation_count = sizeof ablations / sizeof *ablations,
                                           .figure_names = figure_names,
