@@ -16,6 +16,7 @@
 #include "server/clients/server.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/session.h"
+#include "server/links/cluster_bus.h"
 
 #define HOLD_MAX_MS 60000
 
@@ -103,6 +104,15 @@ void debug_workers_awake(struct call *call) {
     atomic_store(&call->server->workers_pinned, (unsigned)count);
     if (count > 0)
         atomic_store(&call->server->workers_awake, (unsigned)count);
+    reply_ok(call->reply);
+}
+
+void debug_drop_cluster_packets(struct call *call) {
+    int64_t type;
+    if (!argument_integer(call, 2, &type))
+        return;
+    if (call->server->cluster)
+        cluster_bus_drop_packets(call->server->cluster, type >= 0 && type < 32 ? (int)type : -1);
     reply_ok(call->reply);
 }
 

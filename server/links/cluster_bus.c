@@ -237,6 +237,7 @@ static struct cluster_config translate(const struct cluster_bus *bus, const stru
         .announce_port = (uint16_t)config->cluster_announce_port,
         .announce_bus_port = (uint16_t)config->cluster_announce_bus_port,
         .announce_tls_port = (uint16_t)config->cluster_announce_tls_port,
+        .drop_packet_types = bus->drop_packet_types,
     };
 }
 
@@ -256,6 +257,11 @@ void cluster_bus_configure(struct cluster_bus *bus, const struct config *config)
     cluster_configure(cluster, &translated);
     keep_texts(bus, texts);
     cluster_bus_leave(bus, true);
+}
+
+void cluster_bus_drop_packets(struct cluster_bus *bus, int type) {
+    bus->drop_packet_types = type >= 0 && type < 32 ? 1u << type : 0;
+    cluster_bus_configure(bus, config_current());
 }
 
 /* --- Set-up ----------------------------------------------------------------------------------- */

@@ -30,6 +30,9 @@ int cluster_bus_start(struct cluster_bus *bus);
 void cluster_bus_open(struct cluster_bus *bus, bool loaded);
 /* The configuration has changed. Not under the lock of the bus. */
 void cluster_bus_configure(struct cluster_bus *bus, const struct config *config);
+/* DEBUG DROP-CLUSTER-PACKET-FILTER: packets of this type that arrive are dropped; -1: none.
+ * Exclusive. */
+void cluster_bus_drop_packets(struct cluster_bus *bus, int type);
 /* The process is going to end in order, and its workers run still. Any thread. */
 void cluster_bus_shutdown(struct cluster_bus *bus);
 /* Ends its threads; no worker runs any more. */

@@ -57,9 +57,10 @@ struct cluster_bus {
     bool started, open;    /* under the lock; open: the data are there, so it takes part */
     _Atomic bool stopping; /* by the main thread */
     unsigned role_duties;  /* changes of the role that worker 0 has not made yet; under the lock */
-    char *texts[4];        /* those of the cluster's configuration; under the lock */
-    char *source_address;  /* under the lock */
-    uint16_t bus_port;     /* set once */
+    uint32_t drop_packet_types; /* of DEBUG; exclusive */
+    char *texts[4];             /* those of the cluster's configuration; under the lock */
+    char *source_address;       /* under the lock */
+    uint16_t bus_port;          /* set once */
 };
 
 /* The bus's thread has something to do. */

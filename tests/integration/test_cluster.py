@@ -526,6 +526,21 @@ def test_roles_belong_to_the_cluster(start):
         assert plain.call(*command) == ReplyError("ERR This instance has cluster support disabled")
 
 
+def test_packets_are_dropped_for_tests(start):
+    """Type 0 is PING: who takes none answers none, and the links that bring no answer are made anew."""
+    members = [start_node(start) for _ in range(2)]
+    join(members, [(0, 8191), (8192, 16383)])
+    assert members[1].call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", 0) == "OK"
+    wait_until(lambda: "Dropping packet that matches debug drop filter" in members[1].log(), what="a packet to be dropped")
+    pongs = information(members[1])["cluster_stats_messages_pong_sent"]
+    links = {entry[5] for entry in members[0].call("CLUSTER", "LINKS") if entry[1] == b"to"}
+    wait_until(lambda: not links & {entry[5] for entry in members[0].call("CLUSTER", "LINKS")}, what="the link to be made anew")
+    assert information(members[1])["cluster_stats_messages_pong_sent"] == pongs
+    assert members[1].call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", -1) == "OK"
+    wait_until(lambda: information(members[1])["cluster_stats_messages_pong_sent"] != pongs, what="an answer")
+    wait_until(lambda: all(is_ok(node, 2) for node in members), what="both to be ok again")
+
+
 def test_garbage_on_the_bus(start):
     node = start_node(start)
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"RCmb" + b"\xff" * 64, b"RCmb" + b"\0" * 64):
