@@ -120,10 +120,10 @@ def test_a_cluster_to_try(start, six):
 
     # A pid file that has outlived its process may name anybody's.
     pids = six.pids()
-    last = six.first + COUNT - 1
-    os.kill(pids[last], signal.SIGKILL)
-    wait_until(lambda: not lives(pids[last]), what="the end of the last node")
-    (six.folder / str(last) / "node.pid").write_text(f"{bystander.pid}\n")
+    victim = next(port for port in ports_from(six.first) if "myself,slave" in own_line(port))
+    os.kill(pids[victim], signal.SIGKILL)
+    wait_until(lambda: not lives(pids[victim]), what="the end of a replica")
+    (six.folder / str(victim) / "node.pid").write_text(f"{bystander.pid}\n")
     ended = run(six.first, "--stop")
     assert ended.returncode == 0 and "Stopped 5 nodes." in ended.stdout, ended.stdout
     assert not any(lives(pid) for pid in pids.values())

@@ -238,15 +238,25 @@ static int run_seed(const struct options *options) {
     return run->failed;
 }
 
-/* The first seed that finds it, 0: none does. */
-static uint64_t find_ablation(const struct options *options, unsigned ablation) {
+static uint64_t first_failed(const struct options *options, unsigned ablation, uint64_t first,
+                             uint64_t last) {
     struct batch batch = {.jobs = options->jobs,
-                          .next = 1,
-                          .last = scenario->ablations[ablation - 1].seeds,
+                          .next = first,
+                          .last = last,
                           .ablation = ablation,
                           .stop_at_first = true};
     run_batch(&batch);
     return batch.first_failed;
+}
+
+/* The first seed that finds it, 0: none does. One that fails without it too has found something
+ * else. */
+static uint64_t find_ablation(const struct options *options, unsigned ablation) {
+    uint64_t last = scenario->ablations[ablation - 1].seeds, seed = 0;
+    do
+        seed = first_failed(options, ablation, seed + 1, last);
+    while (seed > 0 && first_failed(options, 0, seed, seed) > 0);
+    return seed;
 }
 
 static void run_ablations(const struct options *options, uint64_t *passed, uint64_t *failed) {

@@ -52,8 +52,6 @@ void __wrap_election_take_vote(struct cluster *cluster, struct cluster_node *vot
 void __wrap_election_take_vote(struct cluster *cluster, struct cluster_node *voter,
                                uint64_t epoch) {
     unsigned votes = cluster->election.votes;
-    if (ablation == ABLATION_VOTE_ANY_EPOCH)
-        epoch = cluster->election.epoch;
     __real_election_take_vote(cluster, voter, epoch);
     if (ablation == ABLATION_VOTE_COUNTED_TWICE && cluster->election.votes > votes)
         cluster->election.votes++;
@@ -62,15 +60,12 @@ void __wrap_election_take_vote(struct cluster *cluster, struct cluster_node *vot
 void __real_roles_follow(struct cluster *cluster, struct cluster_node *primary);
 void __wrap_roles_follow(struct cluster *cluster, struct cluster_node *primary);
 void __wrap_roles_follow(struct cluster *cluster, struct cluster_node *primary) {
-    struct cluster_election election = cluster->election;
     const struct cluster_node *before = cluster->myself->primary;
     if (ablation == ABLATION_CHAIN_KEPT && before && before->primary == primary)
         return;
-    if (ablation == ABLATION_SIBLING_IGNORED && before && election.asked)
+    if (ablation == ABLATION_SIBLING_IGNORED && before && cluster->election.asked)
         return;
     __real_roles_follow(cluster, primary);
-    if (ablation == ABLATION_ELECTION_KEPT_FOLLOWED)
-        cluster->election = election;
 }
 
 void __real_roles_promote(struct cluster *cluster);
@@ -144,12 +139,6 @@ void __wrap_handshake_repeat(struct cluster *cluster, struct cluster_node *node)
 void __wrap_handshake_repeat(struct cluster *cluster, struct cluster_node *node) {
     if (ablation != ABLATION_MEET_ONCE)
         __real_handshake_repeat(cluster, node);
-}
-
-bool __real_nodes_is_forgotten(struct cluster *cluster, const void *id, size_t length);
-bool __wrap_nodes_is_forgotten(struct cluster *cluster, const void *id, size_t length);
-bool __wrap_nodes_is_forgotten(struct cluster *cluster, const void *id, size_t length) {
-    return ablation != ABLATION_FORGET_UNDONE && __real_nodes_is_forgotten(cluster, id, length);
 }
 
 void __real_handover_turn(struct cluster *cluster);
