@@ -202,7 +202,7 @@ def test_those_who_kill_each_other(crowd):
         one.send_command("CLIENT", "KILL", "TYPE", "normal")
     wait_until(lambda: int(crowd.info("clients")["connected_clients"]) <= 2, what="one to be left")
     assert crowd.call("PING") == "PONG"
-    assert len(listed_ids(crowd.call("CLIENT", "LIST"))) <= 2
+    wait_until(lambda: len(listed_ids(crowd.call("CLIENT", "LIST"))) <= 2, what="no more to be listed")
 
 
 def test_leaving_in_the_middle_of_a_listing(crowd):

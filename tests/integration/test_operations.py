@@ -240,18 +240,9 @@ def test_directives_that_nothing_heeds(start):
     assert quiet.call("CONFIG", "SET", "appendonly", "yes", "maxmemory", "100mb") == "OK"
     assert quiet.call("CONFIG", "SET", "appendonly", "no") == "OK"
     assert quiet.log().count("not implemented") == quiet.log().count(NOT_IMPLEMENTED.format("appendonly")) == 1
-    named = {"appendonly": "yes", "tls-key-file-pass": "secret", "tls-cert-file": "/x.pem",
-             "notify-keyspace-events": "KEA"}
+    named = {"appendonly": "yes", "tls-key-file-pass": "secret", "tls-cert-file": "/x.pem"}
     text = start(named).log()
     for name in named:
         assert text.count(NOT_IMPLEMENTED.format(name) + "\n") == 1
     assert text.count("not implemented") == len(named)
     assert "secret" not in text
-
-
-def test_no_cluster_is_claimed(start):
-    server = start({"cluster-enabled": "yes"})
-    assert NOT_IMPLEMENTED.format("cluster-enabled") in server.log()
-    assert "redis_mode:standalone" in info(server, "server")
-    assert "cluster_enabled:0" in info(server, "cluster")
-    assert dict(zip(*[iter(server.call("HELLO"))] * 2))[b"mode"] == b"standalone"

@@ -240,14 +240,14 @@ def test_the_end_ends_a_save(start):
 def set_keys(address, number, count):
     """Sends as much as the server takes; how often it has said that a key is set."""
     told = 0
-    with RawClient(*address) as client:
-        try:
+    try:
+        with RawClient(*address) as client:
             for start in range(0, count, 100):
                 client.socket.sendall(encode_all([("SET", f"{number}:{i}", "v") for i in range(start, start + 100)]))
                 for _ in range(100):
                     told += client.read() == "OK"
-        except (OSError, EOFError):
-            pass
+    except (OSError, EOFError):
+        pass
     return told
 
 
