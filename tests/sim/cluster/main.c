@@ -43,7 +43,7 @@ static void make_world(struct sim_run *run, unsigned count, unsigned primaries,
         node->disk_us = 2000;
         node->source = -1;
         node->waiting_end = &node->waiting;
-        snprintf(node->address, sizeof node->address, "10.0.%u.%u", i / 200, i % 200);
+        snprintf(node->address, sizeof node->address, "10.0.%u.%u", i / 200 % 200, i % 200);
         node->config = (struct cluster_config){.node_timeout_ms = timeout_ms,
                                                .migration_barrier = 1,
                                                .allow_replica_migration = true,
