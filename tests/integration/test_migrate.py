@@ -1,5 +1,6 @@
 """MIGRATE: keys go to another server; nobody sees them in both, and nothing is lost on the way."""
 
+import pathlib
 import signal
 import socket
 import threading
@@ -352,6 +353,8 @@ def test_wait_counts_who_has_the_deletion(start, backend, pair):
     client.call("SET", "k", "v")
     assert client.call("WAIT", 1, 60_000) == 1
     replica.process.send_signal(signal.SIGSTOP)
+    tasks = pathlib.Path(f"/proc/{replica.pid}/task")
+    wait_until(lambda: all(") T " in (task / "stat").read_text() for task in tasks.iterdir()), what="all its threads to be stopped")
     try:
         assert client.call("MIGRATE", host, port, "k", 0, 60_000) == "OK"
         assert client.call("WAIT", 1, 100) == 0

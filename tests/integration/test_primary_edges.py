@@ -161,6 +161,7 @@ def test_psync_behind_what_has_not_been_read_is_refused(start):
         replica.send_command("GET", "large")
         wait_until(lambda: any(int(line["omem"]) > 0 for line in client.client_list()), what="unsent bytes")
         replica.send(b"PSYNC ? -1\r\n")
+        wait_until(lambda: any(line["cmd"] == "psync" for line in client.client_list()), what="PSYNC to be looked at")
         assert len(replica.read()) == 20_000_000
         assert replica.read() == ReplyError("ERR SYNC and PSYNC are invalid with pending output")
     assert info(primary)["connected_slaves"] == 0
