@@ -496,6 +496,8 @@ static void tear_down(struct server *server) {
     /* Only the leak checker wants every byte back; otherwise the kernel does it at once. */
     snapshot_walker_destroy(&server->walker);
     primary_destroy(&server->primary);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        pubsub_inbox_destroy(server->loops[i]);
     notifications_destroy(server->notifications);
     pubsub_destroy(server->pubsub);
     evictor_destroy(server->evictor); /* looks at the keyspace */
