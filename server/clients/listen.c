@@ -19,6 +19,8 @@
 #include "server/config/config.h"
 #include "server/net/address.h"
 
+enum { START_PATIENCE_MS = 1000 };
+
 static int add_listener(struct server *server, int fd, bool tcp) {
     if (server->listener_count == SERVER_LISTENERS_MAX) {
         close(fd);
@@ -130,7 +132,21 @@ static void log_failure(const char *name, int port, const char *what, const char
               reason);
 }
 
-static int open_name(struct server *server, const char *name, int port, int backlog) {
+/* The kernel takes an io_uring down after its process has ended, and with it the listener that an
+ * accept waits on: who starts a server at once where another was killed finds the address in use
+ * for some milliseconds more. */
+static int open_address_when_free(struct server *server, const struct addrinfo *address,
+                                  int backlog, unsigned *patience_ms) {
+    int error;
+    while ((error = open_address(server, address, backlog)) == -EADDRINUSE && *patience_ms > 0) {
+        usleep(1000);
+        --*patience_ms;
+    }
+    return error;
+}
+
+static int open_name(struct server *server, const char *name, int port, int backlog,
+                     unsigned *patience_ms) {
     const struct looked_up *before = looked_up_before(server, name);
     struct addrinfo *found = before ? before->found : NULL;
     int failed = before ? before->failed : look_up(name, "0", 0, &found);
@@ -139,7 +155,7 @@ static int open_name(struct server *server, const char *name, int port, int back
         return failed == EAI_FAMILY || failed == EAI_NONAME ? -EADDRNOTAVAIL : -EINVAL;
     }
     set_port(found->ai_addr, port);
-    int error = open_address(server, found, backlog);
+    int error = open_address_when_free(server, found, backlog, patience_ms);
     if (!before)
         freeaddrinfo(found);
     if (error)
@@ -154,12 +170,13 @@ static bool is_optional_error(int error) {
            error == -ESOCKTNOSUPPORT || error == -EPFNOSUPPORT || error == -ENOPROTOOPT;
 }
 
-static int open_tcp(struct server *server, const struct config *config) {
+static int open_tcp(struct server *server, const struct config *config, unsigned patience_ms) {
     unsigned before = server->listener_count;
     for (size_t i = 0; i < config->bind.count; i++) {
         const char *name = config->bind.address[i];
         bool optional = name[0] == '-';
-        int error = open_name(server, name + optional, (int)config->port, (int)config->tcp_backlog);
+        int error = open_name(server, name + optional, (int)config->port, (int)config->tcp_backlog,
+                              &patience_ms);
         if (error && !(optional && is_optional_error(error)))
             return error;
     }
@@ -195,7 +212,7 @@ static int open_unix(struct server *server, const struct config *config) {
 int listen_open(struct server *server) {
     const struct config *config = config_current();
     if (config->port != 0) {
-        int error = open_tcp(server, config);
+        int error = open_tcp(server, config, START_PATIENCE_MS);
         if (error) {
             log_write(LOG_LEVEL_WARNING, "Failed listening on port %d (TCP), aborting.",
                       (int)config->port);
@@ -231,7 +248,7 @@ int listen_change(struct server *server, const struct config *after) {
     memcpy(old, server->listeners, sizeof old);
     server->listener_count = 0;
     stop_listening(old, old_count);
-    int error = after->port != 0 ? open_tcp(server, after) : 0;
+    int error = after->port != 0 ? open_tcp(server, after, 0) : 0;
     if (error) {
         for (unsigned i = 0; i < server->listener_count; i++)
             close(server->listeners[i].fd);

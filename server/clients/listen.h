@@ -8,9 +8,9 @@
 #include "server/clients/server.h"
 #include "server/net/io.h"
 
-/* Opens all sockets that the configuration asks for into server->listeners. 0, or a negative errno
- * after logging what failed. Before the workers start, or in an exclusive section (CONFIG SET
- * bind/port) together with listen_close. */
+/* Opens all sockets that the configuration asks for into server->listeners. An address that is in
+ * use is tried for a second, since a server that was killed gives its own back late. 0, or a
+ * negative errno after logging what failed. Before the workers start. */
 int listen_open(struct server *server);
 void listen_close(struct server *server);
 /* Whoever connects from now on is refused by the kernel, also while a ring still holds the sockets.

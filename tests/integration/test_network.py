@@ -1,6 +1,7 @@
 """Where the server listens and whom it lets in: binds, IPv6, Unix sockets, protected mode, passwords."""
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -71,6 +72,16 @@ def test_address_that_does_not_exist(start, backend):
         start({"bind": "127.0.0.1 192.0.2.77"}, backend=backend)
     assert failure.value.code == 1
     assert "Could not create server TCP listening socket 192.0.2.77" in failure.value.output
+
+
+def test_a_killed_server_starts_again_at_once(start, backend):
+    """The kernel takes an io_uring, and the listener in it, down after the process has ended."""
+    port = free_port()
+    for _ in range(12):
+        server = start({"port": port}, backend=backend)
+        clients = [server.raw() for _ in range(10)]
+        assert [client.call("PING") for client in clients] == ["PONG"] * len(clients)
+        server.terminate(signal.SIGKILL)
 
 
 def test_port_in_use(start, backend):
