@@ -37,18 +37,51 @@ enum change_event {
     CHANGE_EVICTED,
     CHANGE_EXPIRE,
     CHANGE_EXPIRED,
+    CHANGE_GEOSEARCHSTORE,
+    CHANGE_GEORADIUSSTORE,
+    CHANGE_HDEL,
+    CHANGE_HINCRBY,
+    CHANGE_HINCRBYFLOAT,
+    CHANGE_HSET,
     CHANGE_INCRBY,
     CHANGE_INCRBYFLOAT,
+    CHANGE_LINSERT,
     CHANGE_LOADED,
-    CHANGE_NEW, /* beside the event that says how it came */
+    CHANGE_LPOP,
+    CHANGE_LPUSH,
+    CHANGE_LREM,
+    CHANGE_LSET,
+    CHANGE_LTRIM,
     CHANGE_MOVE_FROM,
     CHANGE_MOVE_TO,
+    CHANGE_NEW, /* beside the event that says how it came */
     CHANGE_PERSIST,
     CHANGE_RENAME_FROM,
     CHANGE_RENAME_TO,
     CHANGE_RESTORE,
+    CHANGE_RPOP,
+    CHANGE_RPUSH,
+    CHANGE_SADD,
+    CHANGE_SDIFFSTORE,
     CHANGE_SET,
     CHANGE_SETRANGE,
+    CHANGE_SINTERSTORE,
+    CHANGE_SORTSTORE,
+    CHANGE_SPOP,
+    CHANGE_SREM,
+    CHANGE_SUNIONSTORE,
+    CHANGE_ZADD,
+    CHANGE_ZDIFFSTORE,
+    CHANGE_ZINCR,
+    CHANGE_ZINTERSTORE,
+    CHANGE_ZPOPMAX,
+    CHANGE_ZPOPMIN,
+    CHANGE_ZRANGESTORE,
+    CHANGE_ZREM,
+    CHANGE_ZREMRANGEBYLEX,
+    CHANGE_ZREMRANGEBYRANK,
+    CHANGE_ZREMRANGEBYSCORE,
+    CHANGE_ZUNIONSTORE,
     CHANGE_EVENTS
 };
 
@@ -63,13 +96,13 @@ extern const struct change_event_description change_events[CHANGE_EVENTS];
 /* Events that are no change by themselves: what goes by itself, and the half of a pair that is
  * counted with the other half. */
 #define CHANGES_NOT_COUNTED                                                                        \
-    (1u << CHANGE_EXPIRED | 1u << CHANGE_EVICTED | 1u << CHANGE_MOVE_FROM |                        \
-     1u << CHANGE_RENAME_FROM)
+    (1ull << CHANGE_EXPIRED | 1ull << CHANGE_EVICTED | 1ull << CHANGE_MOVE_FROM |                  \
+     1ull << CHANGE_RENAME_FROM)
 /* Events of keys that come without being told as new by keyspace_add: whoever causes them tells it,
  * since it comes before what else there is to tell, and also if the key takes another's place. */
 #define CHANGES_NOT_TOLD_NEW                                                                       \
-    (1u << CHANGE_LOADED | 1u << CHANGE_COPY_TO | 1u << CHANGE_MOVE_TO | 1u << CHANGE_RENAME_TO |  \
-     1u << CHANGE_RESTORE)
+    (1ull << CHANGE_LOADED | 1ull << CHANGE_COPY_TO | 1ull << CHANGE_MOVE_TO |                     \
+     1ull << CHANGE_RENAME_TO | 1ull << CHANGE_RESTORE)
 
 struct change;
 

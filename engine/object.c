@@ -121,6 +121,14 @@ const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUF
     return key + key_length;
 }
 
+const uint8_t *object_packed(const struct object *o, size_t *length) {
+    ASSERT(!(object_flags(o) & OBJECT_HAS_BODY));
+    size_t key_length;
+    const char *key = object_key(o, &key_length);
+    *length = embedded_length(o);
+    return (const uint8_t *)key + key_length;
+}
+
 size_t object_string_length(const struct object *o) {
     char buffer[OBJECT_INTEGER_BUFFER];
     size_t length;
@@ -154,12 +162,12 @@ static bool parse_integer(const char *text, size_t length, int64_t *value) {
 }
 
 static inline struct object *make_embedded(const char *key, size_t key_length, size_t length,
-                                           int64_t expiry_ms, enum object_encoding encoding,
-                                           char **content) {
+                                           int64_t expiry_ms, enum object_type type,
+                                           enum object_encoding encoding, char **content) {
     unsigned code = length < 256 ? 1 : length < 65536 ? 2 : 3;
     struct object *o =
-        object_new((uint8_t)(OBJECT_STRING | encoding << 4), (uint8_t)(code << OBJECT_LENGTH_SHIFT),
-                   length, key, key_length, expiry_ms);
+        object_new((uint8_t)(type | encoding << 4), (uint8_t)(code << OBJECT_LENGTH_SHIFT), length,
+                   key, key_length, expiry_ms);
     size_t ignored;
     *content = (char *)object_key(o, &ignored) + key_length;
     return o;
@@ -170,6 +178,16 @@ struct object *object_make_integer(const char *key, size_t key_length, int64_t v
     struct object *o = object_new((uint8_t)(OBJECT_STRING | ENCODING_INT << 4), OBJECT_HAS_BODY, 0,
                                   key, key_length, expiry_ms);
     atomic_init(object_body(o), value);
+    return o;
+}
+
+struct object *object_make_packed(const char *key, size_t key_length, enum object_type type,
+                                  enum object_encoding encoding, const void *bytes, size_t length,
+                                  int64_t expiry_ms) {
+    ASSERT(length <= OBJECT_EMBED_MAX_BYTES);
+    char *content;
+    struct object *o = make_embedded(key, key_length, length, expiry_ms, type, encoding, &content);
+    memcpy(content, bytes, length);
     return o;
 }
 
@@ -190,7 +208,7 @@ struct object *object_make_buffer(const char *key, size_t key_length, size_t len
         *content = blob->data;
         o = object_make_pointer(key, key_length, OBJECT_STRING, ENCODING_RAW, blob, expiry_ms);
     } else {
-        o = make_embedded(key, key_length, length, expiry_ms, ENCODING_RAW, content);
+        o = make_embedded(key, key_length, length, expiry_ms, OBJECT_STRING, ENCODING_RAW, content);
     }
     if (zero)
         memset(*content, 0, length);
@@ -206,7 +224,7 @@ struct object *object_make_string(const char *key, size_t key_length, const char
     struct object *o;
     bool raw = form == STRING_RAW || value_length > OBJECT_EMBSTR_MAX_BYTES;
     if (LIKELY(value_length <= OBJECT_EMBED_MAX_BYTES))
-        o = make_embedded(key, key_length, value_length, expiry_ms,
+        o = make_embedded(key, key_length, value_length, expiry_ms, OBJECT_STRING,
                           raw ? ENCODING_RAW : ENCODING_EMBSTR, &content);
     else
         o = object_make_buffer(key, key_length, value_length, expiry_ms, false, &content);
@@ -222,9 +240,8 @@ struct object *object_remake(const struct object *o, const char *key, size_t key
     if (kept & OBJECT_HAS_BODY) {
         atomic_init(object_body(copy), object_integer(o));
     } else {
-        char buffer[OBJECT_INTEGER_BUFFER];
         size_t length, ignored;
-        const char *value = object_string(o, buffer, &length);
+        const uint8_t *value = object_packed(o, &length);
         memcpy((char *)object_key(copy, &ignored) + key_length, value, length);
     }
     atomic_init(&copy->access, atomic_load_explicit(&o->access, memory_order_relaxed));

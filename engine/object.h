@@ -13,13 +13,14 @@
  *           n        value, if it is embedded
  *
  * - key length: 16 bits; keys of 65535 bytes and more store 0xffff here and 32 bits after the body.
- * - value: embedded strings up to OBJECT_EMBED_MAX_BYTES are never changed in place; an integer is
- * the 8-byte body (one atomic store changes it); anything larger or with structure is a pointer in
- * the body (struct blob for strings, the collection for the rest; types/ knows which).
+ * - value: embedded strings and packed collections up to OBJECT_EMBED_MAX_BYTES are never changed
+ * in place; an integer is the 8-byte body (one atomic store changes it); anything larger or with
+ * structure is a pointer in the body (struct blob for strings, the collection for the rest; types/
+ * knows which).
  * - expiry: unix time in ms, 8 bytes, atomic; OBJECT_NO_EXPIRY when the field is there but unused.
  * - the access clock is a memory location of its own, written relaxed by readers too.
  *
- * Embedded strings and integers may be read under RCU alone; bodies that are pointers only under
+ * Embedded values and integers may be read under RCU alone; bodies that are pointers only under
  * the slot's token. Writers hold the token. */
 #ifndef SLOTWISE_ENGINE_OBJECT_H
 #define SLOTWISE_ENGINE_OBJECT_H
@@ -43,7 +44,16 @@ enum object_type {
 };
 
 /* What OBJECT ENCODING shows; where the bytes are is told by the POINTER flag. */
-enum object_encoding { ENCODING_INT, ENCODING_EMBSTR, ENCODING_RAW, ENCODING_COLLECTION_FIRST };
+enum object_encoding {
+    ENCODING_INT,
+    ENCODING_EMBSTR,
+    ENCODING_RAW,
+    ENCODING_LISTPACK, /* from here on: collections */
+    ENCODING_INTSET,
+    ENCODING_HASHTABLE,
+    ENCODING_SKIPLIST,
+    ENCODING_QUICKLIST,
+};
 
 #define OBJECT_EMBED_MAX_BYTES  (16 * 1024)
 #define OBJECT_EMBSTR_MAX_BYTES 44        /* Redis's limit between embstr and raw */
@@ -126,6 +136,8 @@ static inline bool object_key_equals(const struct object *o, const char *key, si
 #define OBJECT_INTEGER_BUFFER 24
 const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER],
                           size_t *length);
+/* The embedded bytes of an object without a body, whatever its type. */
+const uint8_t *object_packed(const struct object *o, size_t *length);
 /* Length only. */
 size_t object_string_length(const struct object *o);
 /* true: only the token protects this value (blob or collection). */
@@ -150,6 +162,10 @@ struct object *object_make_integer(const char *key, size_t key_length, int64_t v
  * (zeroed when zero is true). RAW encoding. */
 struct object *object_make_buffer(const char *key, size_t key_length, size_t length,
                                   int64_t expiry_ms, bool zero, char **content);
+/* Of any type, with bytes of at most OBJECT_EMBED_MAX_BYTES embedded. */
+struct object *object_make_packed(const char *key, size_t key_length, enum object_type type,
+                                  enum object_encoding encoding, const void *bytes, size_t length,
+                                  int64_t expiry_ms);
 /* For any pointer body; takes over the pointer. */
 struct object *object_make_pointer(const char *key, size_t key_length, enum object_type type,
                                    enum object_encoding encoding, void *pointer, int64_t expiry_ms);

@@ -80,6 +80,20 @@ static void install_signals(void) {
 
 /* --- Applying the configuration --------------------------------------------------------------- */
 
+static void limit_collections(const struct config *now) {
+    collection_limits = (struct collection_limits){
+        .hash_listpack_entries = now->hash_max_listpack_entries,
+        .hash_listpack_value_bytes = now->hash_max_listpack_value,
+        .set_intset_entries = now->set_max_intset_entries,
+        .set_listpack_entries = now->set_max_listpack_entries,
+        .set_listpack_value_bytes = now->set_max_listpack_value,
+        .zset_listpack_entries = now->zset_max_listpack_entries,
+        .zset_listpack_value_bytes = now->zset_max_listpack_value,
+        .list_listpack_size = now->list_max_listpack_size,
+        .list_compress_depth = (uint64_t)now->list_compress_depth,
+    };
+}
+
 static void apply_published(const struct config *now, void *context) {
     struct server *server = context;
     statistics_configure(server, now);
@@ -99,6 +113,7 @@ static void apply_published(const struct config *now, void *context) {
     atomic_store(&server->persistence.progress.key_delay_us, (int)now->key_load_delay);
     atomic_store(&server->keyspace->door.unlink_expired, now->lazyfree_lazy_expire);
     atomic_store(&server->keyspace->door.unlink_evicted, now->lazyfree_lazy_eviction);
+    limit_collections(now);
     memory_set_limit(now->maxmemory, (unsigned)now->io_threads);
     evictor_configure(server->evictor, (enum eviction_policy)now->maxmemory_policy,
                       (unsigned)now->maxmemory_samples, (unsigned)now->maxmemory_eviction_tenacity,

@@ -70,8 +70,8 @@ enum call_result {
 #define COMMAND_REFUSED_AS_WRITE       (1u << 28) /* PING tells that writes are refused */
 #define COMMAND_ALWAYS_TOUCH           (1u << 26) /* notes the access whatever CLIENT NO-TOUCH says */
 
-/* Where keys are: at places that are counted, or behind a word. What neither can tell is found by a
- * function (command_keys.c). */
+/* Where keys are: at places that are counted, behind their number (ZUNION numkeys key ...), or
+ * behind a word. What none of these can tell is found by a function (command_keys.c). */
 struct key_spec {
     int16_t first; /* index of the first key; 0: none. With a word: where it is looked for from;
                       from the end, backwards, when negative */
@@ -80,6 +80,7 @@ struct key_spec {
     int16_t step;
     uint16_t flags;   /* KEY_RO ... */
     const char *word; /* the keys follow it; NULL: none. last is negative then */
+    bool counted;     /* at first is not a key but how many follow it; last is 0 then */
 };
 #define KEY_RO             (1u << 0)
 #define KEY_RW             (1u << 1)

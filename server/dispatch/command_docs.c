@@ -162,9 +162,18 @@ static void reply_key_spec(struct reply *reply, const struct key_spec *spec, con
     reply_bulk_text(reply, "find_keys");
     reply_map(reply, 2);
     reply_bulk_text(reply, "type");
-    reply_bulk_text(reply, "range");
+    reply_bulk_text(reply, spec->counted ? "keynum" : "range");
     reply_bulk_text(reply, "spec");
     reply_map(reply, 3);
+    if (spec->counted) {
+        reply_bulk_text(reply, "keynumidx");
+        reply_integer(reply, 0);
+        reply_bulk_text(reply, "firstkey");
+        reply_integer(reply, 1);
+        reply_bulk_text(reply, "keystep");
+        reply_integer(reply, spec->step);
+        return;
+    }
     reply_bulk_text(reply, "lastkey");
     reply_integer(reply, spec->last < 0 || spec->word ? spec->last : spec->last - spec->first);
     reply_bulk_text(reply, "keystep");

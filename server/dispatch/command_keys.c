@@ -38,6 +38,17 @@ static int migrate_keys(const struct command *command, const struct argument *ar
     return n;
 }
 
+/* The keys behind their number at argv[*first]. false: there are not so many arguments, or none. */
+static bool counted_range(const struct argument *argv, int argc, int *first, int *last) {
+    int64_t count;
+    if (*first >= argc || !number_parse_int64(argv[*first].data, argv[*first].length, &count) ||
+        count < 1 || count > argc - 1 - *first)
+        return false;
+    *last = *first + (int)count;
+    ++*first;
+    return true;
+}
+
 int command_keys_and_flags(const struct command *command, const struct argument *argv, int argc,
                            int *out, uint32_t *flags, int room) {
     int n = 0;
@@ -47,11 +58,14 @@ int command_keys_and_flags(const struct command *command, const struct argument 
         const struct key_spec *spec = &command->key_specs[s];
         if (spec->flags & KEY_NOT_KEY)
             continue;
+        int first = spec->first;
         int last = spec->last < 0 ? argc + spec->last : spec->last;
-        if (last >= argc || last < spec->first)
+        if (spec->counted && !counted_range(argv, argc, &first, &last))
+            return -1;
+        if (last >= argc || last < first)
             return -1;
         uint32_t spec_flags = flags != NULL ? key_flags(command, spec, argv, argc) : 0;
-        for (int i = spec->first; i <= last; i += spec->step, n++) {
+        for (int i = first; i <= last; i += spec->step, n++) {
             if (n >= room)
                 continue;
             out[n] = i;
@@ -77,7 +91,7 @@ bool command_legacy_keys(const struct command *command, int *first, int *last, i
         const struct key_spec *spec = &command->key_specs[i];
         if (spec->flags & KEY_INCOMPLETE)
             complete = false;
-        if (spec->word) {
+        if (spec->word || spec->counted) {
             complete = false;
             continue;
         }

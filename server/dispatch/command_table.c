@@ -48,15 +48,18 @@ struct row {
 /* In parentheses, since they have commas. */
 #define NO_KEYS (.key_spec_count = 0)
 #define KEYS(first, last, step, flags)                                                             \
-    (.key_spec_count = 1, .key_specs = {{first, last, step, flags, NULL}})
+    (.key_spec_count = 1, .key_specs = {{first, last, step, flags, NULL, false}})
+#define COUNTED_KEYS(at, flags) (.key_spec_count = 1, .key_specs = {{at, 0, 1, flags, NULL, true}})
 #define TWO_KEYS(first1, last1, step1, flags1, first2, last2, step2, flags2)                       \
-    (.key_spec_count = 2,                                                                          \
-     .key_specs = {{first1, last1, step1, flags1, NULL}, {first2, last2, step2, flags2, NULL}})
+    (.key_spec_count = 2, .key_specs = {{first1, last1, step1, flags1, NULL, false},               \
+                                        {first2, last2, step2, flags2, NULL, false}})
 #define TWO_SPECS(one, two) (.key_spec_count = 2, .key_specs = {one, two})
 #define SPEC_RANGE(first, last, step, flags)                                                       \
-    { first, last, step, flags, NULL }
+    { first, last, step, flags, NULL, false }
+#define SPEC_COUNTED(at, flags)                                                                    \
+    { at, 0, 1, flags, NULL, true }
 #define SPEC_WORD(word, from, last, step, flags)                                                   \
-    { from, last, step, flags, word }
+    { from, last, step, flags, word, false }
 #define KEY_FIELDS(...) __VA_ARGS__
 
 #define ROW(id_, parent_, handler_, container_, name_, arity_, access_, group_, since_, flags_,    \

@@ -1,0 +1,44 @@
+/* Members: a set of byte strings, each with or without a value, in a tree of leaves of up to
+ * MEMBERS_LEAF_MAX in the order of their hashes. What large hashes (value: bytes), large sets (no
+ * value) and large sorted sets (value: the score, 8 bytes) have their members in.
+ *
+ * A leaf has columns: fingerprints, lengths, then the bytes, unordered within the leaf:
+ *
+ *   struct tree_leaf | fingerprint[count] | length[count] | value length[count] | member value ...
+ *
+ * Members and values of more than MEMBERS_INLINE_MAX bytes lie outside, in a counted blob whose
+ * address is in the leaf. Fixed values have no length column.
+ *
+ * Under the token of the key's slot, or by who has the tree alone (tree.h). The hash is table_hash
+ * of the member. */
+#ifndef SLOTWISE_ENGINE_TYPES_MEMBERS_H
+#define SLOTWISE_ENGINE_TYPES_MEMBERS_H
+
+#include "engine/types/collection.h"
+
+#define MEMBERS_LEAF_MAX   24
+#define MEMBERS_INLINE_MAX 128
+
+extern const struct tree_kind members_without_values, members_with_values, members_with_scores;
+
+/* value may be NULL; points into the tree. Members with scores: 8 bytes, not aligned. */
+bool members_find(const struct tree *members, const char *member, size_t length,
+                  struct element *value);
+/* true: it is new; else its value is replaced. */
+bool members_put(struct tree *members, const char *member, size_t length, const char *value,
+                 size_t value_length);
+/* false: there was none. */
+bool members_remove(struct tree *members, const char *member, size_t length);
+/* In the tree's order. of: gives scores to visit if members have scores, else values if they have
+ * them. */
+void members_visit(const struct tree *members, collection_visit *visit, void *context);
+/* HSCAN and its kind: all members behind the cursor, a leaf at a time, until about count have been
+ * visited; returns the next cursor, 0 at the end. What is in the tree all the time between cursor 0
+ * and the end is visited, whatever comes and goes meanwhile. Below 2^53. */
+uint64_t members_scan(const struct tree *members, uint64_t cursor, uint64_t count,
+                      collection_visit *visit, void *context);
+/* The member at a position below the tree's count. value may be NULL. */
+void members_at(const struct tree *members, uint64_t position, struct element *member,
+                struct element *value);
+
+#endif
