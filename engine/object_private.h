@@ -13,6 +13,10 @@ static inline void object_set_expiry(struct object *o, int64_t expiry_ms) {
 static inline void object_set_integer(struct object *o, int64_t value) {
     atomic_store_explicit(object_body(o), value, memory_order_relaxed);
 }
+/* Only if OBJECT_POINTER: what the old one led to is the caller's. */
+static inline void object_set_pointer(struct object *o, void *pointer) {
+    atomic_store_explicit(object_body(o), (int64_t)(intptr_t)pointer, memory_order_release);
+}
 /* No read-modify-write: only the token's holder changes this byte. */
 static inline void object_set_snapshot_id(struct object *o, unsigned id) {
     uint8_t flags = object_flags(o);

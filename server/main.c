@@ -21,6 +21,7 @@
 #include "engine/eviction.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "engine/types/collection.h"
 #include "replication/crc64.h"
 #include "server/base/log.h"
 #include "server/clients/bus_messages.h"

@@ -48,6 +48,9 @@ void *collection_body_copy(const struct object *object); /* shares all nodes */
 void collection_body_free(struct object *object);
 const char *collection_encoding_name(const struct object *object);
 
+/* The calling thread makes no more edits: frees its buffers. */
+void collection_thread_exit(void);
+
 /* --- Reading ---------------------------------------------------------------------------------- */
 
 static inline struct collection *collection_body(const struct object *object) {

@@ -29,8 +29,8 @@ bool members_put(struct tree *members, const char *member, size_t length, const 
                  size_t value_length);
 /* false: there was none. */
 bool members_remove(struct tree *members, const char *member, size_t length);
-/* In the tree's order. of: gives scores to visit if members have scores, else values if they have
- * them. */
+/* In the tree's order; visit is given scores if members have scores, else values if they have them.
+ */
 void members_visit(const struct tree *members, collection_visit *visit, void *context);
 /* HSCAN and its kind: all members behind the cursor, a leaf at a time, until about count have been
  * visited; returns the next cursor, 0 at the end. What is in the tree all the time between cursor 0

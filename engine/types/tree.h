@@ -47,7 +47,7 @@ struct tree_kind {
     /* The key of the leaf's first element. NULL: positions only. */
     struct tree_key (*first)(const struct tree_leaf *leaf);
     /* Of a sought element and the leaf's first one, whose keys are equal: below 0 if it comes
-     * before. */
+     * before. NULL: it does not; elements of equal keys are in one leaf then. */
     int (*compare)(const void *sought, const struct tree_leaf *leaf);
     /* The leaf is too large, and has two elements at least. */
     bool (*is_large)(const struct tree_leaf *leaf);
@@ -55,8 +55,10 @@ struct tree_kind {
      * returns. *leaf may become another one; the old one is then the kind's to free
      * (tree_leaf_free). */
     struct tree_leaf *(*split)(struct tree_leaf **leaf);
-    /* Both in one new leaf, if that makes sense (one of them is small and the sum not large), else
-     * NULL. Neither is changed; what they refer to is referred to once more. */
+    /* The leaf should go together with one beside it. */
+    bool (*is_small)(const struct tree_leaf *leaf);
+    /* Both in one new leaf, if that is not nearly large, else NULL. Neither is changed; what they
+     * refer to is referred to once more. */
     struct tree_leaf *(*merge)(const struct tree_leaf *left, const struct tree_leaf *right);
     /* What the leaf refers to has one more owner, or one less (the leaf itself is freed by the
      * tree); its memory. NULL: leaves refer to nothing. */
@@ -109,9 +111,10 @@ void tree_leaf_free(struct tree_leaf *leaf);
  * not behind it, else the first one. */
 void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
                struct tree_path *path);
-/* The leaf of the element at a position below tree->count; it is the (position - path->before)th
- * there. */
-void tree_at(const struct tree *tree, uint64_t position, struct tree_path *path);
+/* The leaf of the element at a position below tree->count; returns which it is there. */
+unsigned tree_at(const struct tree *tree, uint64_t position, struct tree_path *path);
+/* The elements in front of the path's leaf. */
+uint64_t tree_before(const struct tree *tree, const struct tree_path *path);
 void tree_first(const struct tree *tree, struct tree_path *path);
 void tree_last(const struct tree *tree, struct tree_path *path);
 /* The leaf behind, in front. false: there is none, and the path is as it was. */

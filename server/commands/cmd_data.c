@@ -87,3 +87,31 @@ void data_propagate_key_integer(struct call *call, const char *name, const struc
         {name, strlen(name)}, {key->data, key->length}, {text, length}};
     call_propagate(call, arguments, 3);
 }
+
+/* As strtoul reads it: a sign is allowed, nothing at all is 0. */
+static bool cursor_parse(const struct argument *argument, uint64_t *cursor) {
+    size_t i = 0;
+    bool negative = false;
+    *cursor = 0;
+    if (argument->length > 0 && (argument->data[0] == '-' || argument->data[0] == '+')) {
+        negative = argument->data[0] == '-';
+        if (++i == argument->length)
+            return false;
+    }
+    for (; i < argument->length; i++) {
+        unsigned digit = (unsigned)(unsigned char)argument->data[i] - '0';
+        if (digit > 9 || __builtin_mul_overflow(*cursor, 10, cursor) ||
+            __builtin_add_overflow(*cursor, digit, cursor))
+            return false;
+    }
+    if (negative)
+        *cursor = 0 - *cursor;
+    return true;
+}
+
+bool data_cursor_argument(struct call *call, int index, uint64_t *cursor) {
+    if (cursor_parse(&call->argv[index], cursor))
+        return true;
+    reply_error(call->reply, "ERR invalid cursor");
+    return false;
+}

@@ -73,6 +73,9 @@ bool data_expiry_argument(struct call *call, int index, bool seconds, bool relat
  * error replied. */
 bool data_int_argument(struct call *call, int index, const char *message, int *value);
 
+/* A cursor of SCAN and its kind in argv[index]; false: error replied. */
+bool data_cursor_argument(struct call *call, int index, uint64_t *cursor);
+
 /* A number of a database; false: error replied. */
 bool data_database_exists(struct call *call, int number);
 

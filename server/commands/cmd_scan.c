@@ -99,27 +99,6 @@ static void delete_expired(struct call *call, const struct object *const *object
 
 /* --- SCAN ------------------------------------------------------------------------------------- */
 
-/* As strtoul reads it: a sign is allowed, nothing at all is 0. */
-static bool cursor_parse(const struct argument *argument, uint64_t *cursor) {
-    size_t i = 0;
-    bool negative = false;
-    *cursor = 0;
-    if (argument->length > 0 && (argument->data[0] == '-' || argument->data[0] == '+')) {
-        negative = argument->data[0] == '-';
-        if (++i == argument->length)
-            return false;
-    }
-    for (; i < argument->length; i++) {
-        unsigned digit = (unsigned)(unsigned char)argument->data[i] - '0';
-        if (digit > 9 || __builtin_mul_overflow(*cursor, 10, cursor) ||
-            __builtin_add_overflow(*cursor, digit, cursor))
-            return false;
-    }
-    if (negative)
-        *cursor = 0 - *cursor;
-    return true;
-}
-
 static int type_by_name(const struct argument *name) {
     for (int type = 0; type < OBJECT_MODULE; type++)
         if (argument_is(name, object_types[type]->name))
@@ -156,10 +135,8 @@ enum call_result cmd_scan(struct call *call) {
     struct scan_list list = {0};
     uint64_t cursor;
     int64_t count;
-    if (!cursor_parse(&call->argv[1], &cursor)) {
-        reply_error(call->reply, "ERR invalid cursor");
+    if (!data_cursor_argument(call, 1, &cursor))
         return CALL_DONE;
-    }
     if (!scan_options_parse(call, &filter, &count))
         return CALL_DONE;
     bool settled = true;

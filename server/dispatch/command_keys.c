@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "server/base/numbers.h"
 #include "server/dispatch/command_rows.h"
 
 /* What the key of a command is used for may depend on the arguments: SET reads it only with GET. */
