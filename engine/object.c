@@ -8,6 +8,7 @@
 
 #include "engine/assert.h"
 #include "engine/epoch.h"
+#include "engine/integer.h"
 #include "engine/memory.h"
 
 #define WIDE_KEY_MARK 0xffff
@@ -92,25 +93,11 @@ static inline size_t embedded_length(const struct object *o) {
     }
 }
 
-/* Decimal text of value at the end of buffer; no terminator. */
-static const char *integer_text(int64_t value, char buffer[OBJECT_INTEGER_BUFFER], size_t *length) {
-    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    char *end = buffer + OBJECT_INTEGER_BUFFER, *p = end;
-    do {
-        *--p = (char)('0' + magnitude % 10);
-        magnitude /= 10;
-    } while (magnitude);
-    if (value < 0)
-        *--p = '-';
-    *length = (size_t)(end - p);
-    return p;
-}
-
 const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER],
                           size_t *length) {
     if (UNLIKELY(object_flags(o) & OBJECT_HAS_BODY)) {
         if (object_encoding(o) == ENCODING_INT)
-            return integer_text(object_integer(o), buffer, length);
+            return integer_text(object_integer(o), buffer + OBJECT_INTEGER_BUFFER, length);
         const struct blob *blob = object_pointer(o);
         *length = blob->length;
         return blob->data;
@@ -134,31 +121,6 @@ size_t object_string_length(const struct object *o) {
     size_t length;
     object_string(o, buffer, &length);
     return length;
-}
-
-/* Strict decimal as Redis's string2ll: no spaces, no leading zeros, no "-0". */
-static bool parse_integer(const char *text, size_t length, int64_t *value) {
-    if (length == 0 || length > 20)
-        return false;
-    size_t i = 0;
-    bool negative = text[0] == '-';
-    if (negative && ++i == length)
-        return false;
-    if (text[i] == '0') {
-        *value = 0;
-        return length == 1;
-    }
-    uint64_t magnitude = 0;
-    for (; i < length; i++) {
-        unsigned digit = (unsigned)(text[i] - '0');
-        if (digit > 9 || __builtin_mul_overflow(magnitude, 10, &magnitude) ||
-            __builtin_add_overflow(magnitude, digit, &magnitude))
-            return false;
-    }
-    if (magnitude > (uint64_t)INT64_MAX + negative)
-        return false;
-    *value = negative ? (int64_t)(0 - magnitude) : (int64_t)magnitude;
-    return true;
 }
 
 static inline struct object *make_embedded(const char *key, size_t key_length, size_t length,
@@ -218,7 +180,7 @@ struct object *object_make_buffer(const char *key, size_t key_length, size_t len
 struct object *object_make_string(const char *key, size_t key_length, const char *value,
                                   size_t value_length, int64_t expiry_ms, enum string_form form) {
     int64_t integer;
-    if (form == STRING_SET && value_length <= 20 && parse_integer(value, value_length, &integer))
+    if (form == STRING_SET && integer_parse(value, value_length, &integer))
         return object_make_integer(key, key_length, integer, expiry_ms);
     char *content;
     struct object *o;

@@ -18,9 +18,9 @@
 
 #define LISTPACK_HEADER_BYTES 6
 #define LISTPACK_EMPTY_BYTES  7
-#define LISTPACK_BYTES_MAX    ((size_t)1 << 30) /* what insertions keep to */
-#define LISTPACK_INTEGER_ROOM 21                /* of the text of an integer */
-#define LISTPACK_ENTRY_EXTRA  10                /* an entry of n bytes takes at most so many more */
+#define LISTPACK_BYTES_MAX    ((size_t)1 << 30)
+#define LISTPACK_INTEGER_ROOM 21 /* of the text of an integer */
+#define LISTPACK_ENTRY_EXTRA  10 /* an entry of n bytes takes at most so many more */
 
 /* An element as it lies somewhere: bytes, valid as long as what they lie in does not change, or an
  * integer. */
@@ -57,13 +57,17 @@ const uint8_t *listpack_find(const uint8_t *listpack, const uint8_t *entry, cons
  * deep false: the header and the end only. */
 bool listpack_is_sound(const uint8_t *bytes, size_t length, bool deep);
 
-/* --- Building and changing: a listpack in a buffer that grows --------------------------------- */
+/* --- Building and changing: a listpack in a buffer that grows ---------------------------------
+ *
+ * What is put in lies outside of the buffer. The caller keeps to LISTPACK_BYTES_MAX. */
 
 struct listpack_buffer {
     uint8_t *bytes; /* memory_alloc */
     size_t capacity;
 };
 
+/* At least so many bytes; what is there stays. */
+void listpack_buffer_reserve(struct listpack_buffer *buffer, size_t bytes);
 void listpack_clear(struct listpack_buffer *buffer); /* empty; makes the memory if there is none */
 void listpack_assign(struct listpack_buffer *buffer, const uint8_t *bytes, size_t length);
 void listpack_buffer_free(struct listpack_buffer *buffer);
