@@ -2,22 +2,16 @@
  * MEMBERS_LEAF_MAX in the order of their hashes. What large hashes (value: bytes), large sets (no
  * value) and large sorted sets (value: the score, 8 bytes) have their members in.
  *
- * A leaf has columns: fingerprints, lengths, then the bytes, unordered within the leaf:
- *
- *   struct tree_leaf | fingerprint[count] | length[count] | value length[count] | member value ...
- *
- * Members and values of more than MEMBERS_INLINE_MAX bytes lie outside, in a counted blob whose
- * address is in the leaf. Fixed values have no length column.
- *
  * Under the token of the key's slot, or by who has the tree alone (tree.h). The hash is table_hash
- * of the member. */
+ * of the member. Members that are given to functions may lie in the tree itself. */
 #ifndef SLOTWISE_ENGINE_TYPES_MEMBERS_H
 #define SLOTWISE_ENGINE_TYPES_MEMBERS_H
 
 #include "engine/types/collection.h"
 
-#define MEMBERS_LEAF_MAX   24
-#define MEMBERS_INLINE_MAX 128
+#define MEMBERS_LEAF_MAX       24
+#define MEMBERS_LEAF_BYTES_MAX 4096 /* a leaf of two or more with more than this is split too */
+#define MEMBERS_INLINE_MAX     127
 
 extern const struct tree_kind members_without_values, members_with_values, members_with_scores;
 
