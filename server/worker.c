@@ -14,6 +14,7 @@
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "engine/rebuild.h"
+#include "engine/types/collection.h"
 #include "server/base/log.h"
 #include "server/clients/balance.h"
 #include "server/clients/batch.h"
@@ -405,6 +406,7 @@ static void *worker_main(void *context) {
     }
     exclusive_leave();
     epoch_reader_leave();
+    collection_thread_exit();
     output_pool_thread_exit();
     atomic_store(&worker->ended, true);
     sem_post(&loop->server->wake_watchdog);
