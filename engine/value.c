@@ -5,13 +5,16 @@
 #include "engine/memory.h"
 #include "engine/types/string_value.h"
 
-static const struct type list = {.name = "list"}, set = {.name = "set"}, zset = {.name = "zset"},
-                         hash = {.name = "hash"}, stream = {.name = "stream"},
-                         module = {.name = "module"};
+/* Those of collections are above the keyspace, which is above this: hence weak references, as in
+ * the table of commands. Nobody has objects of a type that is not linked in. */
+extern const struct type list_type __attribute__((weak));
+
+static const struct type set = {.name = "set"}, zset = {.name = "zset"}, hash = {.name = "hash"},
+                         stream = {.name = "stream"}, module = {.name = "module"};
 
 const struct type *const object_types[OBJECT_TYPES] = {
-    [OBJECT_STRING] = &string_type, [OBJECT_LIST] = &list, [OBJECT_SET] = &set,
-    [OBJECT_ZSET] = &zset,          [OBJECT_HASH] = &hash, [OBJECT_STREAM] = &stream,
+    [OBJECT_STRING] = &string_type, [OBJECT_LIST] = &list_type, [OBJECT_SET] = &set,
+    [OBJECT_ZSET] = &zset,          [OBJECT_HASH] = &hash,      [OBJECT_STREAM] = &stream,
     [OBJECT_MODULE] = &module,
 };
 

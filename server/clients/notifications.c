@@ -14,6 +14,14 @@ static unsigned class_of(char letter) {
         return CONFIG_NOTIFY_GENERIC;
     case '$':
         return CONFIG_NOTIFY_STRING;
+    case 'l':
+        return CONFIG_NOTIFY_LIST;
+    case 's':
+        return CONFIG_NOTIFY_SET;
+    case 'h':
+        return CONFIG_NOTIFY_HASH;
+    case 'z':
+        return CONFIG_NOTIFY_ZSET;
     case 'x':
         return CONFIG_NOTIFY_EXPIRED;
     case 'e':
