@@ -18,14 +18,18 @@ bool hash_get(const struct object *object, const char *field, size_t length, str
 /* The type's order. */
 void hash_visit(const struct object *object, collection_visit *visit, void *context);
 void hash_visit_body(const struct collection *body, collection_visit *visit, void *context);
-/* HSCAN: everything behind the cursor, about count fields; the next cursor, 0 at the end. Packed:
- * all at once. Cursors are below 2^53. */
+/* HSCAN: everything behind the cursor, about count fields; the next cursor, 0 at the end. What is
+ * not a hash table by its encoding: all at once, as in Redis. Cursors are below 2^53. */
 uint64_t hash_scan(const struct object *object, uint64_t cursor, uint64_t count,
                    collection_visit *visit, void *context);
 /* The field at a position below the count, in the type's order: uniform if the position is. */
 void hash_at(const struct object *object, uint64_t position, struct element *field,
              struct element *value);
 
+/* So many fields are about to be put, some of which may be there, the longest part of so many
+ * bytes: as Redis does, what would be too large by these numbers becomes a hash table before. A put
+ * must follow. */
+void hash_expect(struct collection_edit *edit, uint64_t fields, size_t longest);
 /* true: the field is new. */
 bool hash_put(struct collection_edit *edit, const char *field, size_t field_length,
               const char *value, size_t value_length);

@@ -22,6 +22,8 @@ static unsigned class_of(char letter) {
         return CONFIG_NOTIFY_HASH;
     case 'z':
         return CONFIG_NOTIFY_ZSET;
+    case 't':
+        return CONFIG_NOTIFY_STREAM;
     case 'x':
         return CONFIG_NOTIFY_EXPIRED;
     case 'e':

@@ -1,6 +1,7 @@
 /* See cmd_collection.h. */
 #include "server/commands/cmd_collection.h"
 
+#include "engine/memory.h"
 #include "server/base/glob.h"
 
 #define SCAN_COUNT_DEFAULT 10
@@ -78,4 +79,68 @@ bool scan_matches(const struct scan_options *options, const struct element *elem
         return true;
     const char *text = element_text(element, room, &length);
     return glob_match(options->pattern, options->pattern_length, text, length, false);
+}
+
+/* What a scan has met, since the next cursor is replied first. */
+struct scan_found {
+    const struct scan_options *options;
+    struct element *elements; /* few, or more in memory of their own */
+    size_t count, room;
+    struct element few[64];
+};
+
+static void scan_add(struct scan_found *found, const struct element *element) {
+    if (found->count == found->room) {
+        size_t bytes = found->room * sizeof *found->elements;
+        struct element *more = memory_alloc(2 * bytes);
+        memcpy(more, found->elements, bytes);
+        if (found->elements != found->few)
+            memory_free(found->elements);
+        found->elements = more;
+        found->room *= 2;
+    }
+    found->elements[found->count++] = *element;
+}
+
+static bool scan_note(void *context, const struct element *member, const struct element *value,
+                      double score) {
+    struct scan_found *found = context;
+    (void)score;
+    if (!scan_matches(found->options, member))
+        return true;
+    scan_add(found, member);
+    if (value)
+        scan_add(found, value);
+    return true;
+}
+
+enum call_result scan_collection(struct call *call, enum object_type type,
+                                 uint64_t (*scan)(const struct object *object, uint64_t cursor,
+                                                  uint64_t count, collection_visit *visit,
+                                                  void *context)) {
+    struct scan_options options;
+    struct object *object;
+    uint64_t cursor;
+    if (!data_cursor_argument(call, 2, &cursor))
+        return CALL_DONE;
+    enum collection_found is_there = collection_read(call, 1, type, &object);
+    if (is_there == COLLECTION_NEEDS_TOKEN)
+        return CALL_NEED_TOKENS;
+    if (is_there == COLLECTION_WRONG_TYPE ||
+        (is_there == COLLECTION_THERE && !scan_options_read(call, &options)))
+        return CALL_DONE;
+    struct scan_found found;
+    found.options = &options;
+    found.elements = found.few;
+    found.count = 0;
+    found.room = sizeof found.few / sizeof *found.few;
+    cursor = object ? scan(object, options.cursor, options.count, scan_note, &found) : 0;
+    reply_array(call->reply, 2);
+    reply_bulk_integer(call->reply, (int64_t)cursor);
+    reply_array(call->reply, found.count);
+    for (size_t i = 0; i < found.count; i++)
+        reply_element(call->reply, &found.elements[i]);
+    if (found.elements != found.few)
+        memory_free(found.elements);
+    return CALL_DONE;
 }

@@ -35,4 +35,10 @@ struct scan_options {
 bool scan_options_read(struct call *call, struct scan_options *options);
 bool scan_matches(const struct scan_options *options, const struct element *element);
 
+/* HSCAN and SSCAN: all of it. scan: hash_scan and its kind. */
+enum call_result scan_collection(struct call *call, enum object_type type,
+                                 uint64_t (*scan)(const struct object *object, uint64_t cursor,
+                                                  uint64_t count, collection_visit *visit,
+                                                  void *context));
+
 #endif
