@@ -191,6 +191,7 @@ static void descend(const struct tree *tree, struct tree_path *path, unsigned de
                     bool last) {
     for (; depth < tree->height; depth++) {
         struct tree_inner *inner = node;
+        ASSERT(depth < TREE_DEPTH_MAX);
         path->node[depth] = inner;
         path->index[depth] = last ? (uint8_t)(inner->children - 1) : 0;
         node = inner->child[path->index[depth]].node;
