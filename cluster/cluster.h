@@ -66,6 +66,7 @@ struct cluster_config {
     unsigned replica_validity_factor;
     unsigned migration_barrier;
     bool allow_replica_migration, require_full_coverage, replica_no_failover;
+    bool fast_failover; /* a primary that ends tells everybody */
     bool allow_reads_when_down, allow_pubsubshard_when_down;
     uint64_t replica_ping_period_ms;   /* repl-ping-replica-period, for the age of data */
     uint64_t link_sendbuf_limit_bytes; /* 0: none */
@@ -81,8 +82,9 @@ struct cluster_config {
 
 /* Our data, for offsets in packets, ranks and elections. */
 struct cluster_data_position {
-    uint64_t offset; /* a primary's own, or how much of its primary's a replica has applied */
-    bool link_is_up; /* of a replica to its primary */
+    uint64_t offset;    /* a primary's own, or how much of its primary's a replica has applied */
+    bool link_is_up;    /* of a replica to its primary */
+    bool is_connecting; /* down, and an attempt to get it up again is under way */
     bool knows_primary_data; /* it has been synchronised with its primary at least once */
     uint64_t link_down_ms;   /* for how long it has been down; age of the data */
 };
@@ -167,8 +169,11 @@ void cluster_on_persisted(struct cluster *cluster, uint64_t ticket,
                           enum cluster_persist_result result);
 void cluster_on_promoted(struct cluster *cluster);
 void cluster_on_paused(struct cluster *cluster);
-/* The process ends in order (SIGTERM): what has not been written yet is, by one more persist. */
-void cluster_on_shutdown(struct cluster *cluster);
+/* The process ends in order (SIGTERM): what has not been written yet is, by one more persist. If
+ * nothing is written to its data any more (data_is_final), a primary that a replica can replace
+ * tells all others that it ends, so that they need not miss it first; from then on it is deaf and
+ * dumb, and the process has to end. */
+void cluster_on_shutdown(struct cluster *cluster, bool data_is_final);
 
 /* PUBLISH, SPUBLISH to the other nodes (of the shard). */
 void cluster_publish(struct cluster *cluster, const void *channel, size_t channel_length,

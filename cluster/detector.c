@@ -16,6 +16,7 @@ static void set_failed(struct cluster *cluster, struct cluster_node *node) {
 
 static void clear_flag(struct cluster *cluster, struct cluster_node *node, unsigned flag) {
     node->flags &= ~flag;
+    node->has_ended = false;
     cluster_later(cluster, LATER_HEALTH | LATER_SAVE | LATER_MAP);
 }
 
@@ -61,6 +62,21 @@ void detector_take_report(struct cluster *cluster, struct cluster_node *node,
     }
 }
 
+/* Nobody knows it better. Its replicas begin an election anew, whatever came of one before. */
+static void take_end(struct cluster *cluster, struct cluster_node *node) {
+    set_failed(cluster, node);
+    node->has_ended = true;
+    if (cluster->myself->primary != node)
+        return;
+    cluster->election = (struct cluster_election){0};
+    cluster_later(cluster, LATER_MANUAL);
+}
+
+/* It is there again over a link that is younger than its end: it has been started again. */
+static bool is_back(const struct cluster_node *node) {
+    return node->has_ended && node->link && node->link->created_ms > node->failed_ms;
+}
+
 void detector_take_fail(struct cluster *cluster, struct cluster_node *node,
                         struct cluster_node *sender) {
     if (node->flags & (WIRE_NODE_FAIL | WIRE_NODE_MYSELF))
@@ -68,6 +84,10 @@ void detector_take_fail(struct cluster *cluster, struct cluster_node *node,
     cluster_log(cluster, CLUSTER_LOG_NOTICE,
                 "FAIL message received from %.40s (%s) about %.40s (%s)", sender->id.hex,
                 sender->human_nodename, node->id.hex, node->human_nodename);
+    if (sender == node) {
+        take_end(cluster, node);
+        return;
+    }
     /* Whoever answered a moment ago has not been down for a node timeout: somebody is wrong. */
     uint64_t silence_ms = cluster_age(cluster_now(cluster), node->pong_received_ms);
     if (silence_ms < cluster->config.node_timeout_ms / 2) {
@@ -91,6 +111,11 @@ void detector_take_answer(struct cluster *cluster, struct cluster_node *node) {
                     "Clear FAIL state for node %.40s (%s):%s is reachable again.", node->id.hex,
                     node->human_nodename,
                     node_is_replica(node) ? "replica" : "master without slots");
+        clear_flag(cluster, node, WIRE_NODE_FAIL);
+    } else if (is_back(node)) {
+        cluster_log(cluster, CLUSTER_LOG_NOTICE,
+                    "Clear FAIL state for node %.40s (%s): it has been started again.",
+                    node->id.hex, node->human_nodename);
         clear_flag(cluster, node, WIRE_NODE_FAIL);
     } else if (cluster_age(now_ms, node->failed_ms) > cluster->config.node_timeout_ms * 2) {
         cluster_log(cluster, CLUSTER_LOG_NOTICE,

@@ -11,6 +11,9 @@
 #define FIXED_DELAY_MS   500 /* for the news of the failure to spread */
 #define RANDOM_DELAY_MS  500
 #define RANK_DELAY_MS    1000
+#define LAST_DATA_MS     500 /* for the last data of a primary that has ended to come */
+#define LINK_END_MS      100 /* the same: for it to be gone, and our link with it */
+#define HEIR_DELAY_MS    100 /* between those that have them all */
 #define MIN_TIMEOUT_MS   2000
 #define RELOG_PERIOD_MS  10000
 #define QUIET_FAILURE_MS 5000 /* beyond the node timeout: nothing is logged about delays before */
@@ -89,11 +92,43 @@ static unsigned rank_of(const struct cluster *cluster) {
     return rank;
 }
 
-static void schedule(struct cluster *cluster) {
+/* How many replicas of a primary that has ended may ask before us, if they have all as we do. */
+static unsigned heirs_before(const struct cluster *cluster) {
+    const struct cluster_node *me = cluster->myself;
+    unsigned count = 0;
+    for (unsigned i = 0; i < me->primary->replica_count; i++) {
+        const struct cluster_node *sibling = me->primary->replicas[i];
+        count += sibling != me &&
+                 !(sibling->flags & (WIRE_NODE_NOFAILOVER | WIRE_NODE_FAIL | WIRE_NODE_PFAIL)) &&
+                 id_compare(&sibling->id, &me->id) < 0;
+    }
+    return count;
+}
+
+/* Of a primary that has ended by its own word: it may still be at it, and our link not gone. What
+ * we have is then all that it had, and the news is with everybody. */
+static bool waits_for_inheritance(const struct cluster *cluster, bool *inherits) {
+    const struct cluster_node *primary = cluster->myself->primary;
+    struct cluster_data_position position = {0};
+    uint64_t age_ms = cluster_age(cluster_now(cluster), primary->failed_ms);
+    *inherits = false;
+    if (!primary->has_ended || cluster->config.replica_no_failover)
+        return false;
+    cluster->calls.position(cluster->context, &position);
+    bool link_has_ended = !position.link_is_up && !position.is_connecting;
+    *inherits = position.knows_primary_data && position.offset == primary->offset &&
+                (link_has_ended || age_ms >= LINK_END_MS);
+    return !*inherits && age_ms < LAST_DATA_MS;
+}
+
+static void schedule(struct cluster *cluster, bool inherits) {
     struct cluster_election *election = &cluster->election;
     uint64_t now_ms = cluster_now(cluster);
-    *election = (struct cluster_election){.at_ms = now_ms};
-    if (cluster->manual.until_ms == 0) {
+    *election = (struct cluster_election){.at_ms = now_ms, .inherits = inherits};
+    if (inherits) {
+        election->at_ms += (uint64_t)heirs_before(cluster) * HEIR_DELAY_MS;
+        cluster_later(cluster, LATER_ELECTION);
+    } else if (cluster->manual.until_ms == 0) {
         election->rank = rank_of(cluster);
         election->at_ms += FIXED_DELAY_MS + cluster_random(cluster) % RANDOM_DELAY_MS +
                            (uint64_t)election->rank * RANK_DELAY_MS;
@@ -145,7 +180,9 @@ void election_persisted(struct cluster *cluster, enum cluster_persist_result res
         return;
     }
     election->sent = true;
-    packets_ask_for_votes(cluster, election->epoch, cluster->manual.until_ms != 0);
+    /* An end that was told may have been told to us before the others. */
+    packets_ask_for_votes(cluster, election->epoch,
+                          cluster->manual.until_ms != 0 || election->inherits);
     cluster_later(cluster, LATER_HEALTH);
 }
 
@@ -199,7 +236,11 @@ void election_turn(struct cluster *cluster) {
     uint64_t now_ms = cluster_now(cluster);
     uint64_t timeout_ms = vote_timeout_ms(cluster);
     if (cluster_age(now_ms, election->at_ms) > timeout_ms * 2) {
-        schedule(cluster);
+        bool inherits = false;
+        if (cluster->manual.until_ms == 0 && waits_for_inheritance(cluster, &inherits))
+            cluster_later(cluster, LATER_MANUAL);
+        else
+            schedule(cluster, inherits);
         return;
     }
     if (!election->asked && cluster->manual.until_ms == 0)

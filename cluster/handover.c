@@ -34,6 +34,40 @@ void handover_paused(struct cluster *cluster) {
         packets_send_ping(cluster, cluster->manual.replica->link, WIRE_PING);
 }
 
+static bool is_reached(const struct cluster_node *node) {
+    return node->link && node->link->open && !(node->flags & (WIRE_NODE_FAIL | WIRE_NODE_PFAIL));
+}
+
+static bool has_heir(const struct cluster_node *primary) {
+    for (unsigned i = 0; i < primary->replica_count; i++)
+        if (is_reached(primary->replicas[i]) &&
+            !(primary->replicas[i]->flags & WIRE_NODE_NOFAILOVER))
+            return true;
+    return false;
+}
+
+/* Voters besides us that can be asked are a majority. */
+static bool heir_can_win(const struct cluster *cluster) {
+    unsigned voters = 0;
+    for (unsigned i = 0; i < cluster->node_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i];
+        voters += node != cluster->myself && node_is_primary(node) && node->slot_count > 0 &&
+                  is_reached(node);
+    }
+    return voters >= cluster_quorum(cluster);
+}
+
+/* Where nobody can take over, a node that is back soon is missed by nobody. */
+void handover_announce_end(struct cluster *cluster) {
+    const struct cluster_node *me = cluster->myself;
+    if (!cluster->config.fast_failover || !node_is_primary(me) || me->slot_count == 0 ||
+        cluster->promoting || !has_heir(me) || !heir_can_win(cluster))
+        return;
+    cluster_log(cluster, CLUSTER_LOG_NOTICE, "Telling the cluster that this master ends.");
+    packets_broadcast_fail(cluster, &me->id);
+    cluster->has_ended = true;
+}
+
 void handover_begin(struct cluster *cluster) {
     handover_reset(cluster);
     cluster->manual.until_ms = cluster_now(cluster) + CLUSTER_MANUAL_MS;

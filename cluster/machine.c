@@ -134,6 +134,8 @@ void cluster_start(struct cluster *cluster, bool is_new) {
 /* --- Turns ------------------------------------------------------------------------------------ */
 
 void cluster_tick(struct cluster *cluster) {
+    if (cluster->has_ended)
+        return;
     cluster->ticks++;
     links_turn(cluster);
     detector_turn(cluster);
@@ -175,7 +177,7 @@ static bool may_save(const struct cluster *cluster) {
 }
 
 void cluster_before_wait(struct cluster *cluster) {
-    if (!cluster->started)
+    if (!cluster->started || cluster->has_ended)
         return;
     bool is_due = take_later(cluster, LATER_MANUAL);
     if (is_due && node_is_replica(cluster->myself))
@@ -223,7 +225,9 @@ void cluster_on_paused(struct cluster *cluster) {
     handover_paused(cluster);
 }
 
-void cluster_on_shutdown(struct cluster *cluster) {
+void cluster_on_shutdown(struct cluster *cluster, bool data_is_final) {
     if (cluster->later & LATER_SAVE)
         persist_begin(cluster);
+    if (data_is_final)
+        handover_announce_end(cluster);
 }

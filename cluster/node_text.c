@@ -75,7 +75,9 @@ static void add_slots(struct lines *lines, const struct cluster *cluster,
 void node_text_add(struct lines *lines, const struct cluster *cluster, struct cluster_node *node,
                    bool for_file) {
     add_address(lines, node, for_file);
-    add_flags(lines, node->flags);
+    /* Who has ended by its own word is expected back, for all that a file knows. */
+    bool is_expected = for_file && node->has_ended;
+    add_flags(lines, node->flags & ~(is_expected ? (unsigned)WIRE_NODE_FAIL : 0u));
     if (node->primary)
         lines_add(lines, " %.40s", node->primary->id.hex);
     else

@@ -56,7 +56,7 @@ static void begin(struct cluster *cluster, struct wire_builder *builder, size_t 
 
 static void send(struct cluster *cluster, struct cluster_link *link, enum wire_type type,
                  size_t length) {
-    if (!link || !link->open)
+    if (!link || !link->open || cluster->has_ended)
         return;
     cluster->sent[type]++;
     cluster->calls.send(cluster->context, link, cluster->packet, length);

@@ -315,6 +315,8 @@ static bool is_dropped(struct cluster *cluster, unsigned type) {
 bool cluster_on_packet(struct cluster *cluster, struct cluster_link *link, const uint8_t *bytes,
                        size_t length) {
     struct wire_packet packet;
+    if (cluster->has_ended)
+        return true;
     enum wire_result result = wire_decode(bytes, length, &packet);
     if (result == WIRE_BAD_VERSION)
         return true;

@@ -12,6 +12,7 @@ void roles_set_primary(struct cluster *cluster, struct cluster_node *node) {
     if (node_is_primary(node))
         return;
     bool had_primary = node->primary != NULL;
+    node->voted_ms = 0; /* that vote was about an earlier time as a primary */
     nodes_set_primary(cluster, node, NULL);
     if (had_primary && node != cluster->myself)
         node->flags |= WIRE_NODE_MIGRATE_TO;

@@ -47,6 +47,7 @@ struct cluster_node {
     /* Times; 0: never. ping_sent_ms: of the oldest ping without an answer; 0: there is none. */
     uint64_t ping_sent_ms, pong_received_ms, data_received_ms;
     uint64_t failed_ms, voted_ms /* for one of its replicas */, orphaned_ms;
+    bool has_ended;      /* it has failed by its own word, and its offset was its last */
     bool is_unmet;       /* we have met it, but it has not come to us yet */
     uint64_t met_ms;     /* when it was last told to */
     bool is_plain;       /* it has sent no shard id, and so knows few extensions */
@@ -87,7 +88,8 @@ struct cluster_election {
     uint64_t at_ms; /* when it asks, or has asked, for votes; 0: never */
     uint64_t epoch; /* for which it asks */
     unsigned rank, votes;
-    bool asked; /* the epoch is chosen; the request goes out once that is durable */
+    bool inherits; /* the primary has ended, and we have all that it had */
+    bool asked;    /* the epoch is chosen; the request goes out once that is durable */
     bool sent;
     uint64_t ticket; /* of that write */
     enum cluster_obstacle obstacle;
@@ -133,7 +135,8 @@ struct cluster {
     uint8_t not_claimed[WIRE_SLOT_BYTES];
 
     bool state_ok, started;
-    unsigned size; /* voters: primaries with slots */
+    bool has_ended; /* we have told that we end */
+    unsigned size;  /* voters: primaries with slots */
     uint64_t first_health_ms, minority_ms;
     unsigned later; /* of enum cluster_later */
     uint64_t ticks, gossip_stamps;

@@ -45,9 +45,10 @@ static void cancel(struct server *server) {
     server_call_attention(server);
 }
 
-static void stop_workers(struct server *server) {
+/* data_is_final: nothing will be written any more. */
+static void stop_workers(struct server *server, bool data_is_final) {
     if (server->cluster)
-        cluster_bus_shutdown(server->cluster);
+        cluster_bus_shutdown(server->cluster, data_is_final);
     atomic_store(&server->stopping, true);
     for (unsigned i = 0; i < server->loop_count; i++)
         loop_wake(server->loops[i]);
@@ -67,7 +68,7 @@ static bool finish(struct server *server) {
     /* What would be done from now on would be lost. */
     server->primary.no_pings = true;
     pause_begin(&server->pause, PAUSE_FOR_SHUTDOWN, PAUSE_WITHOUT_END, true);
-    stop_workers(server);
+    stop_workers(server, true);
     return true;
 }
 
@@ -101,7 +102,7 @@ enum shutdown_result shutdown_begin(struct server *server, unsigned flags, bool 
         return SHUTDOWN_WAITS;
     log_write(LOG_LEVEL_NOTICE, "User requested shutdown...");
     if (!in_section) {
-        stop_workers(server);
+        stop_workers(server, false);
         return SHUTDOWN_ENDS;
     }
     shutdown->flags = flags;

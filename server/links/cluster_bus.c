@@ -118,7 +118,8 @@ static void position(void *context, struct cluster_data_position *position) {
     uint64_t now = clock_monotonic_us() / 1000, heard_ms = atomic_load(&replica->last_io_ms);
     *position = (struct cluster_data_position){
         .offset = atomic_load(&bus->around.replication->history.offset),
-        .link_is_up = link == REPLICATION_LINK_CONNECTED};
+        .link_is_up = link == REPLICATION_LINK_CONNECTED,
+        .is_connecting = link != REPLICATION_LINK_CONNECTED && link != REPLICATION_LINK_CONNECT};
     /* What it has from the primary before does not count. */
     position->knows_primary_data = bus->role_duties == 0 && atomic_load(&replica->has_primary_data);
     if (!position->link_is_up && now > heard_ms)
@@ -223,6 +224,7 @@ static struct cluster_config translate(const struct cluster_bus *bus, const stru
         .allow_replica_migration = config->cluster_allow_replica_migration,
         .require_full_coverage = config->cluster_require_full_coverage,
         .replica_no_failover = config->cluster_replica_no_failover,
+        .fast_failover = config->cluster_fast_failover,
         .allow_reads_when_down = config->cluster_allow_reads_when_down,
         .allow_pubsubshard_when_down = config->cluster_allow_pubsubshard_when_down,
         .link_sendbuf_limit_bytes = config->cluster_link_sendbuf_limit,
@@ -400,15 +402,18 @@ static void *bus_main(void *context) {
     struct cluster_bus *bus = context;
     struct epoll_event events[EVENTS_AT_ONCE];
     uint64_t due_ms = now_ms(bus);
+    int longest_ms = TICK_MS;
     while (!atomic_load(&bus->stopping)) {
         uint64_t now = now_ms(bus);
         int timeout = now < due_ms ? (int)(due_ms - now) : 0;
+        timeout = timeout < longest_ms ? timeout : longest_ms;
         int n = epoll_wait(bus->sockets.epoll_fd, events, EVENTS_AT_ONCE, timeout);
         for (int i = 0; i < n; i++)
             handle(bus, &events[i]);
         cluster_bus_enter(bus);
         tick(bus, &due_ms);
         cluster_before_wait(bus->cluster);
+        longest_ms = (int)cluster_max_wait_ms(bus->cluster);
         cluster_sockets_flush(&bus->sockets);
         cluster_sockets_free_dead(&bus->sockets);
         pthread_mutex_unlock(&bus->lock);
@@ -449,8 +454,10 @@ void cluster_bus_open(struct cluster_bus *bus, bool loaded) {
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
-void cluster_bus_shutdown(struct cluster_bus *bus) {
-    cluster_on_shutdown(cluster_bus_enter(bus));
+/* What is said is with the kernel before anything else of the process ends. */
+void cluster_bus_shutdown(struct cluster_bus *bus, bool data_is_final) {
+    cluster_on_shutdown(cluster_bus_enter(bus), data_is_final);
+    cluster_sockets_flush(&bus->sockets);
     cluster_bus_leave(bus, true);
 }
 

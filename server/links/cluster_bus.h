@@ -33,8 +33,9 @@ void cluster_bus_configure(struct cluster_bus *bus, const struct config *config)
 /* DEBUG DROP-CLUSTER-PACKET-FILTER: packets of this type that arrive are dropped; -1: none.
  * Exclusive. */
 void cluster_bus_drop_packets(struct cluster_bus *bus, int type);
-/* The process is going to end in order, and its workers run still. Any thread. */
-void cluster_bus_shutdown(struct cluster_bus *bus);
+/* The process is going to end in order, and its workers run still. data_is_final: none of them
+ * writes any more; in an exclusive section then. Any thread. */
+void cluster_bus_shutdown(struct cluster_bus *bus, bool data_is_final);
 /* Ends its threads; no worker runs any more. */
 void cluster_bus_stop(struct cluster_bus *bus);
 /* After cluster_bus_stop, when nobody reads the slot map. */

@@ -218,6 +218,7 @@ void replica_lost(struct replica *replica, unsigned database, bool may_continue)
         log_write(LOG_LEVEL_NOTICE, "Caching the disconnected master state.");
     place_lost(&replication->place, database, may_continue);
     atomic_store(&replica->down_since_s, clock_now_ms() / 1000);
+    atomic_store(&replica->progress.link, REPLICATION_LINK_CONNECTING); /* the attempt below */
     set_link(replica, REPLICATION_LINK_CONNECT);
     log_write(LOG_LEVEL_NOTICE, "Reconnecting to MASTER %s:%d", replication->host,
               replication->port);

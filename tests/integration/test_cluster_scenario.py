@@ -98,6 +98,7 @@ INFORMATION = ["cluster_state", "cluster_slots_assigned", "cluster_slots_ok", "c
 LOST = ["Connection with master lost.", "Caching the disconnected master state.", "Reconnecting to MASTER 192.168.56.101:7001",
         "MASTER <-> REPLICA sync started", "Error condition on socket for SYNC: Connection refused",
         "Failover election won: I'm the new master."]
+NEWS = ("FAIL message received from", "Cluster state changed: fail")
 
 
 class Containers:
@@ -136,7 +137,8 @@ class Containers:
         """`cluster nodes` as {name of the container: its words}."""
         names = {one: container for container, one in self.ids.items()}
         result = {}
-        for line in self.ask(name, "cluster", "nodes").splitlines():
+        listing = self.ask(name, "cluster", "nodes")
+        for line in [] if listing.startswith("LOADING") else listing.splitlines():
             words = line.split(" ")
             result[names[words[0]]] = words[1:]
         return result
@@ -238,9 +240,10 @@ def messages(text):
 def check_log(text, at_once):
     """What the replica says from the loss of its primary to its own service, in this order, others between them.
 
-    at_once: nothing between the first five. A primary that was killed may still listen for a moment, as the kernel puts it away.
+    at_once: nothing between the first five but the news that the primary has failed, which comes on its own way. A primary that was
+    killed may still listen for a moment, as the kernel puts it away.
     """
-    said = messages(text)
+    said = [(role, message) for role, message in messages(text) if not message.startswith(NEWS)]
     assert said, text
     position = 0
     for wanted in LOST:

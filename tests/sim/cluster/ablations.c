@@ -73,6 +73,7 @@ void __wrap_roles_promote(struct cluster *cluster);
 void __wrap_roles_promote(struct cluster *cluster) {
     struct cluster_node *me = cluster->myself;
     uint64_t epoch = me->primary ? me->primary->config_epoch : 0;
+    ((struct node *)cluster->context)->inherits = cluster->election.inherits;
     __real_roles_promote(cluster);
     if (ablation == ABLATION_EPOCH_NOT_RAISED)
         me->config_epoch = epoch;

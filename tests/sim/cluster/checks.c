@@ -88,6 +88,21 @@ static unsigned votes_for(const struct node *node, bool manual) {
     return count;
 }
 
+/* Who does not wait, since its primary has said that it ends, has all that it had. */
+static void check_inheritance(const struct node *node) {
+    struct world *world = node->world;
+    if (!node->inherits)
+        return;
+    world->run->figures[FIGURE_INHERITED]++;
+    for (unsigned i = 0; i < world->count; i++) {
+        const struct node *before = &world->nodes[i];
+        if (id_compare(&before->id, &node->primary) == 0 && !before->cluster &&
+            !data_includes(node->data, before->last_data))
+            FAIL(world, "node %u takes over without all that node %u had when it ended",
+                 node->index, before->index);
+    }
+}
+
 void checks_promoted(struct node *node) {
     struct world *world = node->world;
     const struct cluster *cluster = node->cluster;
@@ -101,6 +116,7 @@ void checks_promoted(struct node *node) {
         FAIL(world, "node %u takes over in epoch %llu with %u votes of %u voters", node->index,
              (unsigned long long)cluster->myself->config_epoch, votes_for(node, manual),
              cluster->size);
+    check_inheritance(node);
     const struct node *before = node_by_id(world, &node->primary);
     uint64_t begun_ms = cluster->manual.until_ms - CLUSTER_MANUAL_MS - node->clock_base_ms;
     if (manual && cluster->manual.may_start && cluster->manual.offset_known && before &&
@@ -127,7 +143,8 @@ void checks_failed(struct node *node, const struct node_id *failed) {
                   cluster_age(now_ms, report->at_ms) <= limit_ms;
     }
     node->world->run->figures[FIGURE_FAILS]++;
-    if (voters < node->voters / 2 + 1 && node->voters > 0)
+    bool ends = known == me; /* which it says itself */
+    if (!ends && voters < node->voters / 2 + 1 && node->voters > 0)
         FAIL(node->world, "node %u says that a node has failed by %u of %u voters", node->index,
              voters, node->voters);
 }

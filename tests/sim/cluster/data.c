@@ -87,6 +87,9 @@ void data_position(void *context, struct cluster_data_position *position) {
         .knows_primary_data = node->synchronised,
         .link_down_ms = node->link_up ? 0 : down_us / 1000,
     };
+    const struct cluster_node *primary = node->cluster ? node->cluster->myself->primary : NULL;
+    if (ablation == ABLATION_INHERIT_EARLY && primary && primary->has_ended)
+        position->offset = primary->offset;
 }
 
 void data_pause(void *context, uint64_t for_ms) {
@@ -103,7 +106,8 @@ void data_pause(void *context, uint64_t for_ms) {
 
 static bool acknowledges(const struct node *node, unsigned slot) {
     bool paused = node->paused_until_us > node->world->queue.now_us;
-    return node->cluster && !node->stopped && node->source < 0 && node->map &&
+    bool ends = node->ending && ablation != ABLATION_END_EARLY;
+    return node->cluster && !node->stopped && !ends && node->source < 0 && node->map &&
            node->map->state_ok && node->map->owner[slot] == SLOT_MAP_MINE &&
            (!paused || ablation == ABLATION_PAUSE_LATE);
 }

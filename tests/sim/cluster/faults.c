@@ -23,6 +23,7 @@ enum kind {
     FAULT_SLOW,
     FAULT_DISK,
     FAULT_CLOCK,
+    FAULT_END,
     FAULT_AGREED,
     FAULT_FORCED,
     FAULT_RAISE,
@@ -51,6 +52,7 @@ static const struct sim_fault_kind kinds[FAULT_KINDS] = {
     [FAULT_SLOW] = {"a slow node", 6},
     [FAULT_DISK] = {"a full or slow disk", 8},
     [FAULT_CLOCK] = {"the unix clock jumps", 4},
+    [FAULT_END] = {"SIGTERM, restart", 10},
     [FAULT_AGREED] = {"CLUSTER FAILOVER", 12},
     [FAULT_FORCED] = {"CLUSTER FAILOVER FORCE", 6},
     [FAULT_RAISE] = {"CLUSTER BUMPEPOCH and killed", 6},
@@ -104,6 +106,25 @@ static void crash_two(struct world *world, const struct sim_fault *fault) {
     struct node *one = some_owner(world, fault->values[0]);
     crash(one, fault->values[1]);
     crash(some_owner(world, fault->values[2]), fault->values[1]);
+}
+
+/* Its process waits for replicas, or not, says that it ends, and is gone a little later. */
+static void end_in_order(struct world *world, const struct sim_fault *fault) {
+    struct node *node = fault->values[0] % 4 ? some_owner(world, fault->values[0])
+                                             : &world->nodes[fault->values[0] % world->count];
+    uint64_t waits_us = fault->values[1] % 300000;
+    if (!node->cluster || node->ending)
+        return;
+    SAY(world, "node %u is told to end", node->index);
+    for (unsigned i = 0; i < world->count; i++)
+        if (world->nodes[i].source == (int)node->index && sim_random_chance(&world->servers, 50))
+            world->nodes[i].behind_until_us =
+                world->queue.now_us + sim_random_below(&world->servers, 3000000);
+    node->ending = true;
+    event_after(node, EVENT_SHUTDOWN, waits_us);
+    struct event *event = event_after(node, EVENT_CRASH, waits_us + fault->values[2] % 50000);
+    event->ticket = 1;
+    event->length = 1000 + fault->values[2] / 65536 % 8000000;
 }
 
 static unsigned live_replicas(const struct node *node) {
@@ -351,6 +372,9 @@ static void run_fault(void *context, uint64_t index) {
     case FAULT_LOSE_FILE:
         lose_file(node, fault->values[1]);
         break;
+    case FAULT_END:
+        end_in_order(world, fault);
+        break;
     case FAULT_AGREED:
         fail_over(world, fault->values[0], CLUSTER_FAILOVER_AGREED);
         break;
@@ -358,7 +382,7 @@ static void run_fault(void *context, uint64_t index) {
         fail_over(world, fault->values[0], CLUSTER_FAILOVER_FORCE);
         break;
     default:
-        if (fault->kind < FAULT_AGREED)
+        if (fault->kind < FAULT_END)
             disturb(world, node, fault);
         else
             operate_badly(world, fault);

@@ -47,6 +47,7 @@ static void make_world(struct sim_run *run, unsigned count, unsigned primaries,
         node->config = (struct cluster_config){.node_timeout_ms = timeout_ms,
                                                .migration_barrier = 1,
                                                .allow_replica_migration = true,
+                                               .fast_failover = true,
                                                .require_full_coverage = true,
                                                .allow_pubsubshard_when_down = true,
                                                .replica_ping_period_ms = 10000,
@@ -167,8 +168,11 @@ static void choose(struct sim_run *run) {
     world.delay_max_us = delays_us[sim_random_below(&random, 4)];
     world.resends = sim_random_chance(&random, 50);
     bool migrates = sim_random_chance(&random, 80);
-    for (unsigned i = 0; i < count; i++)
+    bool fast = sim_random_chance(&random, 80);
+    for (unsigned i = 0; i < count; i++) {
         world.nodes[i].config.allow_replica_migration = migrates;
+        world.nodes[i].config.fast_failover = fast;
+    }
 }
 
 static void run(struct sim_run *run) {
@@ -206,6 +210,8 @@ static const struct sim_ablation ablations[] = {
     {"pause-late", 400, "a primary tells its offset and goes on writing"},
     {"pause-short", 400, "the pause for a failover ends before it"},
     {"minority-serves", 400, "a primary that reaches no majority goes on"},
+    {"inherit-early", 400, "who takes over from a primary that ends does not wait for its data"},
+    {"end-early", 400, "a primary says that it ends, and goes on writing"},
 };
 _Static_assert(sizeof ablations / sizeof *ablations == ABLATIONS - 1, "one for each");
 
@@ -219,6 +225,7 @@ static const char *const figure_names[SIM_FIGURES] = {
     [FIGURE_TAKEOVERS] = "takeovers",
     [FIGURE_FAILS] = "FAIL",
     [FIGURE_RESTARTS] = "restarts",
+    [FIGURE_INHERITED] = "taken over at an end",
     [FIGURE_LOST_FILES] = "without nodes.conf",
     [FIGURE_COMMANDS] = "commands at bad times",
     [FIGURE_MENDED] = "times mended",

@@ -73,6 +73,9 @@ static void handle(struct event *event) {
     case EVENT_PAUSED:
         cluster_on_paused(node->cluster);
         break;
+    case EVENT_SHUTDOWN:
+        cluster_on_shutdown(node->cluster, true);
+        break;
     case EVENT_CRASH:
         node_crash(node, event->ticket != 0);
         node_restart_after(node, event->length, true);
@@ -253,7 +256,7 @@ void node_start(struct node *node) {
     const char *error = NULL;
     ASSERT(!node->cluster);
     node->life++;
-    node->powered_off = node->stopped = node->tick_waits = false;
+    node->powered_off = node->stopped = node->tick_waits = node->ending = false;
     node->waiting_end = &node->waiting;
     node->source = -1;
     node->link_up = node->crash_at_vote = false;
@@ -292,6 +295,8 @@ void node_crash(struct node *node, bool told) {
     /* It does not remember that it has to meet somebody again: an operator has to. */
     for (unsigned i = 0; i < node->cluster->node_count; i++)
         node->world->needs_operator |= node->cluster->nodes[i]->is_unmet;
+    if (node->cluster->has_ended)
+        node->last_data = node->data;
     bus_close_all(node, told);
     drop_waiting(node);
     node->powered_off = !told;

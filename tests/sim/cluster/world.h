@@ -40,6 +40,7 @@ enum figure {
     FIGURE_TAKEOVERS,
     FIGURE_FAILS,
     FIGURE_RESTARTS,
+    FIGURE_INHERITED,
     FIGURE_LOST_FILES,
     FIGURE_COMMANDS,
     FIGURE_MENDED,
@@ -67,6 +68,8 @@ enum ablation {
     ABLATION_PAUSE_LATE,
     ABLATION_PAUSE_SHORT,
     ABLATION_MINORITY_SERVES,
+    ABLATION_INHERIT_EARLY,
+    ABLATION_END_EARLY,
     ABLATIONS
 };
 
@@ -93,6 +96,7 @@ enum event_kind {
     EVENT_PERSISTED,
     EVENT_PROMOTED,
     EVENT_PAUSED,
+    EVENT_SHUTDOWN,
     EVENT_CRASH,
 };
 
@@ -123,6 +127,7 @@ struct node {
     char address[16];
     bool powered_off; /* its peers have not been told */
     bool gone;        /* it does not come back before the end */
+    bool ending;      /* it acknowledges nothing any more */
     /* Stopped. */
     bool stopped, tick_waits;
     struct event *waiting, **waiting_end;
@@ -151,6 +156,8 @@ struct node {
     uint64_t heard_us[NODES_MAX]; /* when something of that node has come last */
     unsigned voters;              /* by its own count */
     bool crash_at_vote, operating;
+    bool inherits;           /* of an election that is won: without waiting */
+    struct write *last_data; /* when it last ended after it had said so */
 };
 
 struct vote;

@@ -394,6 +394,7 @@ static inline struct cluster_config bus_config(uint64_t node_timeout_ms) {
         .replica_validity_factor = 10,
         .migration_barrier = 1,
         .allow_replica_migration = true,
+        .fast_failover = true,
         .require_full_coverage = true,
         .allow_pubsubshard_when_down = true,
         .replica_ping_period_ms = 10000,
