@@ -8,14 +8,13 @@
 /* Those of collections are above the keyspace, which is above this: hence weak references, as in
  * the table of commands. Nobody has objects of a type that is not linked in. */
 extern const struct type list_type __attribute__((weak)), set_type __attribute__((weak)),
-    hash_type __attribute__((weak));
+    hash_type __attribute__((weak)), zset_type __attribute__((weak));
 
-static const struct type zset = {.name = "zset"}, stream = {.name = "stream"},
-                         module = {.name = "module"};
+static const struct type stream = {.name = "stream"}, module = {.name = "module"};
 
 const struct type *const object_types[OBJECT_TYPES] = {
     [OBJECT_STRING] = &string_type, [OBJECT_LIST] = &list_type, [OBJECT_SET] = &set_type,
-    [OBJECT_ZSET] = &zset,          [OBJECT_HASH] = &hash_type, [OBJECT_STREAM] = &stream,
+    [OBJECT_ZSET] = &zset_type,     [OBJECT_HASH] = &hash_type, [OBJECT_STREAM] = &stream,
     [OBJECT_MODULE] = &module,
 };
 

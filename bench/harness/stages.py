@@ -17,7 +17,7 @@ STAGES = [
     ("dispatch", r"(^|/)(dispatch|execute|call|session|wait|transaction|pause|command_table|command_keys|command|statistics|"
                  r"error_statistics|latency|slowlog|config)\.[ch]$"),
     ("handler", r"(^|/)cmd_\w+\.[ch]$"),
-    ("reply", r"(^|/)(reply|numbers|numbers_double|text)\.[ch]$"),
+    ("reply", r"(^|/)(reply|numbers|double_text|text)\.[ch]$"),
     ("hash, slot token", r"(^|/)(slot|slot_private|waiter|patience|exclusive|crc16|xxhash)\.[ch]$|xxhash"),
     ("table", r"(^|/)table\w*\.[ch]$"),
     ("object", r"(^|/)object\.[ch]$|/types/"),

@@ -1,5 +1,5 @@
 /* Numbers as text; see numbers.h for the rules. The shortest form of a double is in
- * numbers_double.c. */
+ * engine/double_text.c. */
 #include "server/base/numbers.h"
 
 #include <ctype.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "engine/double_text.h"
 #include "engine/memory.h"
 
 /* ---- parsing ---- */
@@ -188,6 +189,14 @@ size_t number_write_int64(char *out, int64_t value) {
         return number_write_uint64(out, (uint64_t)value);
     out[0] = '-';
     return 1 + number_write_uint64(out + 1, 0 - (uint64_t)value);
+}
+
+size_t number_write_double(char *out, double value) {
+    _Static_assert(NUMBER_DOUBLE_SIZE >= DOUBLE_TEXT_SIZE, "room for what is written");
+    /* Whole numbers in half the range of int64_t are exact and cheap. */
+    if (value != 0 && fabs(value) <= (double)(INT64_MAX / 2) && value == (double)(int64_t)value)
+        return number_write_int64(out, (int64_t)value);
+    return double_text_write(out, value);
 }
 
 size_t number_trim_zeros(char *text, size_t length) {

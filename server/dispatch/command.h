@@ -94,7 +94,7 @@ struct key_spec {
 #define KEY_INCOMPLETE     (1u << 9)
 #define KEY_VARIABLE_FLAGS (1u << 10)
 
-#define COMMAND_KEY_SPECS_MAX 2
+#define COMMAND_KEY_SPECS_MAX 3
 
 typedef enum call_result command_handler(struct call *call);
 

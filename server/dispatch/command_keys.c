@@ -39,6 +39,25 @@ static int migrate_keys(const struct command *command, const struct argument *ar
     return n;
 }
 
+/* GEORADIUS and GEORADIUSBYMEMBER: the first argument, and what follows the last STORE or STOREDIST
+ * among the options, as the handler reads them. */
+static int georadius_keys(const struct command *command, const struct argument *argv, int argc,
+                          int *out, uint32_t *flags, int room) {
+    int indexes[2] = {1, 0}, n = 1;
+    for (int i = command->key_specs[1].first; i + 1 < argc; i++)
+        if ((argv[i].length == 5 && strncasecmp(argv[i].data, "store", 5) == 0) ||
+            (argv[i].length == 9 && strncasecmp(argv[i].data, "storedist", 9) == 0)) {
+            indexes[1] = ++i;
+            n = 2;
+        }
+    for (int i = 0; i < n && i < room; i++) {
+        out[i] = indexes[i];
+        if (flags != NULL)
+            flags[i] = command->key_specs[i].flags;
+    }
+    return n;
+}
+
 /* The keys behind their number at argv[*first]. false: there are not so many arguments, or none. */
 static bool counted_range(const struct argument *argv, int argc, int *first, int *last) {
     int64_t count;
@@ -55,6 +74,8 @@ int command_keys_and_flags(const struct command *command, const struct argument 
     int n = 0;
     if (command->row == ROW_migrate)
         return migrate_keys(command, argv, argc, out, flags, room);
+    if (command->row == ROW_georadius || command->row == ROW_georadiusbymember)
+        return georadius_keys(command, argv, argc, out, flags, room);
     for (unsigned s = 0; s < command->key_spec_count; s++) {
         const struct key_spec *spec = &command->key_specs[s];
         if (spec->flags & KEY_NOT_KEY)

@@ -53,7 +53,8 @@ struct row {
 #define TWO_KEYS(first1, last1, step1, flags1, first2, last2, step2, flags2)                       \
     (.key_spec_count = 2, .key_specs = {{first1, last1, step1, flags1, NULL, false},               \
                                         {first2, last2, step2, flags2, NULL, false}})
-#define TWO_SPECS(one, two) (.key_spec_count = 2, .key_specs = {one, two})
+#define TWO_SPECS(one, two)          (.key_spec_count = 2, .key_specs = {one, two})
+#define THREE_SPECS(one, two, three) (.key_spec_count = 3, .key_specs = {one, two, three})
 #define SPEC_RANGE(first, last, step, flags)                                                       \
     { first, last, step, flags, NULL, false }
 #define SPEC_COUNTED(at, flags)                                                                    \

@@ -6,10 +6,12 @@
  * most 32 bits, and digits of the upper end are produced until what is left of it lies inside. The
  * result is always right and nearly always (99.9 %) the shortest; Redis prints scores and RESP3
  * doubles this way, so the digits of the other 0.1 % are part of the protocol too. */
-#include <math.h>
-#include <string.h>
+#include "engine/double_text.h"
 
-#include "server/base/numbers.h"
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #define FRACTION_BITS  52
 #define HIDDEN_BIT     (1ULL << FRACTION_BITS)
@@ -202,10 +204,10 @@ static size_t layout(char *out, const char *digits, int count, int decimal) {
     }
     *at++ = 'e';
     *at++ = exponent < 0 ? '-' : '+';
-    return (size_t)(at - out) + number_write_uint64(at, (uint64_t)magnitude);
+    return (size_t)(at - out) + (size_t)sprintf(at, "%d", magnitude);
 }
 
-size_t number_write_double(char *out, double value) {
+size_t double_text_write(char *out, double value) {
     size_t sign = signbit(value) ? 1 : 0;
     char digits[MAX_DIGITS];
     int decimal;
@@ -214,9 +216,9 @@ size_t number_write_double(char *out, double value) {
         memcpy(out, "nan", 4);
         return 3;
     }
-    /* Whole numbers in half the range of int64_t are exact and cheap. */
+    /* Whole numbers in half the range of int64_t are exact. */
     if (value != 0 && fabs(value) <= (double)(INT64_MAX / 2) && value == (double)(int64_t)value)
-        return number_write_int64(out, (int64_t)value);
+        return (size_t)sprintf(out, "%lld", (long long)value);
     if (sign)
         *out = '-';
     if (isinf(value) || value == 0) {
