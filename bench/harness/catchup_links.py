@@ -133,16 +133,22 @@ def run_ip(*words):
 class LoopbackNet:
     """Every node reaches its primary through a relay of its own."""
 
+    nodes = 0  # of all nets
+
     def __init__(self, nodes, options):
+        self.first_port = options.first_port and options.first_port + LoopbackNet.nodes
+        LoopbackNet.nodes += nodes
         self.relays = [Relay() for _ in range(nodes)]
 
     def namespace(self, index):
         return None
 
     def port(self, index):
-        """One that is free, and that no outgoing connection takes while the server of it is down."""
+        """One that is free, and that neither an outgoing connection nor a test takes while the server of it is down."""
+        if self.first_port:
+            return self.first_port + index
         while True:
-            port = random.SystemRandom().randrange(15000, 32000)
+            port = random.SystemRandom().randrange(10000, 12000)
             try:
                 with socket.create_server(("127.0.0.1", port)):
                     return port

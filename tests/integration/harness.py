@@ -1,6 +1,6 @@
 """Starting and stopping servers for the integration tests.
 
-A Server is one process on a free loopback port in a directory of its own. It is killed by its own process id
+A Server is one process on a loopback port (ports.py) in a directory of its own. It is killed by its own process id
 only, and whoever stops it learns whether it had died, crashed or left a sanitizer report.
 
 Environment:
@@ -14,7 +14,6 @@ Environment:
 import ctypes
 import errno
 import os
-import random
 import re
 import shutil
 import signal
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import redis
 
+from ports import free_port
 from resp import HANG_SECONDS, RawClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,8 +36,6 @@ LOAD_SECONDS = float(os.environ.get("SLOTWISE_SECONDS", "1.2"))
 CRASH_MARKS = re.compile(
     rb"BUG REPORT START|crashed by signal|ASSERTION FAILED|Assertion .* failed|AddressSanitizer|LeakSanitizer"
     rb"|ThreadSanitizer|UndefinedBehaviorSanitizer|runtime error: |MemorySanitizer")
-
-_random = random.SystemRandom()
 
 
 def find_server():
@@ -111,19 +109,6 @@ def _server_version():
 
 
 VERSION = _server_version()
-
-
-def free_port(host="127.0.0.1"):
-    """A port that is free now, outside the range from which the kernel takes those of outgoing connections."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    while True:
-        port = _random.randrange(15000, 32000)
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            try:
-                probe.bind((host, port))
-                return port
-            except OSError:
-                continue
 
 
 def wait_until(condition, seconds=HANG_SECONDS, what="the condition", interval=0.01):
@@ -209,7 +194,7 @@ class Server:
         settings = {}
         if self.defaults:
             settings = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.directory), "save": "",
-                        "enable-debug-command": "yes"}
+                        "enable-debug-command": "yes", "repl-diskless-sync-delay": "0"}
             if IS_SLOTWISE and self.binary == SERVER:
                 # The stock server's I/O threads spin: with few cores they only slow the tests down.
                 settings["io-threads"] = str(self.threads)

@@ -4,7 +4,7 @@ import socket
 import threading
 
 import harness
-from harness import wait_until
+from harness import free_port, wait_until
 from resp import RawClient, encode_command
 
 
@@ -49,8 +49,8 @@ class Proxy:
 
     def __init__(self, port):
         self.target = port
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.port = free_port()
+        self.listener = socket.create_server(("127.0.0.1", self.port))
         self.refusing = False
         self.passing = threading.Event()  # clear: bytes are held on their way
         self.passing.set()
@@ -113,9 +113,9 @@ class HandMade:
     ID = "a" * 40
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = free_port()
+        self.listener = socket.create_server(("127.0.0.1", self.port))
         self.listener.settimeout(harness.HANG_SECONDS)
-        self.port = self.listener.getsockname()[1]
         self.link = None
         self.buffer = b""
 

@@ -25,8 +25,8 @@ class SilentTarget:
     """Accepts, reads, and answers nothing until told to; counts what it has read."""
 
     def __init__(self):
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
+        self.port = harness.free_port()
+        self.socket = socket.create_server(("127.0.0.1", self.port))
         self.received = 0
         self.connection = None
         self.thread = threading.Thread(target=self._run, daemon=True)

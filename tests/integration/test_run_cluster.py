@@ -1,19 +1,19 @@
 """`server/run --cluster`: six nodes that a newcomer can try, started again where one has ended, and ended without anybody else."""
 
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 
 import pytest
 
 import harness
 from harness import wait_until
+from ports import free_port, is_free
 from resp import RawClient
 
+MODULE_SECONDS = 45
 pytestmark = [pytest.mark.slotwise, pytest.mark.long, pytest.mark.slow_limit(900),
               pytest.mark.skipif(harness.SANITIZED, reason="the script starts the release binary")]
 
@@ -23,24 +23,6 @@ RUN_SECONDS = 600  # it may have to build; a hang, and no measure of speed
 
 def ports_from(first):
     return list(range(first, first + COUNT))
-
-
-def six_free_ports():
-    """The buses' ports, too, are below those that outgoing connections get."""
-    while True:
-        first = random.SystemRandom().randrange(15000, 22700)
-        if all(is_free(port) and is_free(port + 10000) for port in ports_from(first)):
-            return first
-
-
-def is_free(port):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            return True
-        except OSError:
-            return False
 
 
 def run(first, *arguments):
@@ -68,7 +50,7 @@ def lives(pid):
 
 class Six:
     def __init__(self):
-        self.first = six_free_ports()
+        self.first = free_port(count=COUNT)
         self.folder = harness.REPOSITORY / "build/cluster" / str(self.first)
 
     def pid(self, port):
