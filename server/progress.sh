@@ -17,17 +17,28 @@ progress_stop() {
     return 0
 }
 
-# progress_run <label> <log> <command>...: the log is appended to. Returns what the command returns.
-progress_run() {
-    local label=$1 log=$2 code=0 begin=$SECONDS
-    shift 2
+# progress_begin <label> <log>...: until progress_stop.
+progress_begin() {
+    local label=$1 begin=$SECONDS
+    shift
     (
         while sleep "${SLOTWISE_PROGRESS_SECONDS:-15}" </dev/null >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
-            mark=$(progress_mark "$log")
-            echo "    $label: ${mark:+$mark, }$((SECONDS - begin)) s"
+            marks=""
+            for log in "$@"; do
+                mark=$(progress_mark "$log")
+                marks+=${mark:+$mark, }
+            done
+            echo "    $label: $marks$((SECONDS - begin)) s"
         done
     ) &
     progress_reporter=$!
+}
+
+# progress_run <label> <log> <command>...: the log is appended to. Returns what the command returns.
+progress_run() {
+    local label=$1 log=$2 code=0
+    shift 2
+    progress_begin "$label" "$log"
     "$@" >>"$log" 2>&1 || code=$?
     progress_stop
     return $code

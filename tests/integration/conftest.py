@@ -11,8 +11,11 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 import harness  # noqa: E402
+from sharing import pytest_addoption, pytest_runtestloop  # noqa: E402, F401  hooks of their own
 
 faulthandler.enable()
+# A shell lets what it runs in the background ignore Ctrl-C, and so would the servers.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEST_SECONDS = 240  # a hang, and no measure of speed
 

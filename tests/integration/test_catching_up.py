@@ -13,6 +13,7 @@ from harness import HANG_SECONDS, scaled, wait_until
 from replication_load import assert_same_data, info, wait_for_link
 from resp import RawClient
 
+MODULE_SECONDS = 40
 pytestmark = pytest.mark.slotwise
 
 NO_DELAY = {"repl-diskless-sync-delay": "0"}

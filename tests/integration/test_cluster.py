@@ -17,6 +17,7 @@ from clustering import (address, cli, cluster_port, create, flags_settle, inform
 from harness import slot_of, wait_until
 from resp import ReplyError
 
+MODULE_SECONDS = 110
 pytestmark = pytest.mark.slotwise
 
 

@@ -1,5 +1,7 @@
 """Which commands a node of a cluster answers: the same replies as stock nodes give in the same situation."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import harness
@@ -7,6 +9,7 @@ from clustering import address, information, is_ok, join, node_id, replicate, st
 from harness import slot_of, wait_until
 from resp import ReplyError
 
+MODULE_SECONDS = 40
 pytestmark = pytest.mark.slotwise
 
 SPLIT = 8192
@@ -57,9 +60,15 @@ class Pair:
         assert self.first.call("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(self.second)) == "OK"
 
 
+def both_pairs(start, with_replica=False):
+    """Ours and the stock one. Each waits until its nodes agree, and they do so at the same time."""
+    with ThreadPoolExecutor() as pool:
+        return tuple(pool.map(lambda stock: Pair(start, stock, with_replica), (False, True)))
+
+
 @pytest.fixture
 def pairs(start):
-    return Pair(start, False), Pair(start, True)
+    return both_pairs(start)
 
 
 def assert_same(pairs, node, commands):
@@ -173,7 +182,7 @@ def test_down(pairs):
 
 
 def test_replica(start):
-    pairs = Pair(start, False, True), Pair(start, True, True)
+    pairs = both_pairs(start, with_replica=True)
     for pair in pairs:
         assert pair.first.call("SET", A, "1") == "OK"
         wait_until(lambda p=pair: p.replica.call("DBSIZE") == 1, what="the replica to be in step")
@@ -188,7 +197,7 @@ def test_replica(start):
 
 
 def test_shard_channels(start):
-    pairs = Pair(start, False, True), Pair(start, True, True)
+    pairs = both_pairs(start, with_replica=True)
     commands = [("SPUBLISH", A, "m"), ("SPUBLISH", B, "m"), ("SSUBSCRIBE", A), ("SSUBSCRIBE", B), ("SSUBSCRIBE", A, B),
                 ("SUNSUBSCRIBE", A), ("SUNSUBSCRIBE", B), ("PUBLISH", B, "m")]
     for node in ("first", "replica"):

@@ -13,6 +13,7 @@ from clustering import TIMEOUT_MS
 from harness import slot_of, wait_until
 from hosts import HostServer, hosts_or_skip
 
+MODULE_SECONDS = 35
 pytestmark = pytest.mark.slotwise
 
 ADDRESSES = ["192.168.56.100", "192.168.56.101", "192.168.56.102"]

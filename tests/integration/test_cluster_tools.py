@@ -17,6 +17,7 @@ import harness
 from clustering import TIMEOUT_MS, address, cli, cluster_port, create, information, is_ok, node_id, nodes, start_node
 from harness import scaled, slot_of, wait_until
 
+MODULE_SECONDS = 100
 pytestmark = pytest.mark.slotwise
 
 AGREED = "[OK] All nodes agree about slots configuration."

@@ -15,6 +15,7 @@ from replication import HandMade, Proxy, wait_link_up
 from replication_load import assert_same_data
 from resp import RawClient, ReplyError
 
+MODULE_SECONDS = 60
 pytestmark = [pytest.mark.slotwise, pytest.mark.skipif(not os.access(harness.ORACLE, os.X_OK), reason="no stock server")]
 
 AT_ONCE = {"repl-diskless-sync-delay": "0"}

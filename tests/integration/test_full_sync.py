@@ -13,6 +13,7 @@ from harness import HANG_SECONDS, ORACLE, wait_until
 from replication import HandMade, Proxy, follow, link_is_up, rdb_of, wait_link_up
 from replication_load import Load, assert_same_data, digest, info
 
+MODULE_SECONDS = 50
 pytestmark = pytest.mark.slotwise
 
 NO_DELAY = {"repl-diskless-sync-delay": "0"}

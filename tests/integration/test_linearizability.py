@@ -11,6 +11,7 @@ from linearizability import (Operation, TooHard, absent_state, check_counter, ch
                              shortest_wrong_start)
 from load import connect, deadline_after, encode_all, run_clients
 
+MODULE_SECONDS = 140
 now = time.monotonic_ns
 
 

@@ -12,6 +12,7 @@ from harness import HANG_SECONDS, ORACLE, wait_until
 from replication_load import assert_same_data, info, wait_for_link
 from resp import RawClient, ReplyError
 
+MODULE_SECONDS = 45
 NO_DELAY = {"repl-diskless-sync-delay": "0"}
 
 

@@ -11,6 +11,7 @@ import harness
 from harness import wait_until
 from replication_load import assert_same_data, info, wait_for_link, wait_for_offset
 
+MODULE_SECONDS = 50
 pytestmark = [pytest.mark.slotwise, pytest.mark.skipif(not os.access(harness.ORACLE, os.X_OK), reason="no stock server")]
 
 SAVES = {"save": "3600 1", "repl-diskless-sync-delay": "0"}

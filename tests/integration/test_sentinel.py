@@ -16,6 +16,7 @@ from harness import wait_until
 from replication_load import assert_same_data, info, wait_for_link
 from resp import RawClient
 
+MODULE_SECONDS = 45
 pytestmark = [pytest.mark.slotwise, pytest.mark.skipif(not os.access(harness.ORACLE, os.X_OK), reason="no stock server")]
 
 

@@ -24,6 +24,7 @@ PROCESSES = 4
 WORKERS = 4
 MEMORY_SLACK = 4 * 1024 * 1024
 
+MODULE_SECONDS = 25
 pytestmark = [pytest.mark.storm, pytest.mark.slow_limit(90 + 3 * SECONDS)]
 
 

@@ -9,6 +9,7 @@ from harness import wait_until
 from replication import Proxy, assert_equal_data, follow, in_step, link_is_up, stock_primary, wait_link_up
 from resp import ReplyError
 
+MODULE_SECONDS = 70
 pytestmark = pytest.mark.slotwise
 
 KEYS = 2000
