@@ -371,6 +371,7 @@ static void set_up_saving(struct server *server) {
     };
     server->persistence.keyspace = server->keyspace;
     server->persistence.service = &server->service;
+    server->service.loaded_bytes = &server->persistence.progress.loaded_bytes;
     atomic_store(&server->persistence.last_save_s, server->started_ms / 1000);
     saver_init(&server->saver, &around);
 }

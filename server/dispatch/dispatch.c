@@ -33,7 +33,8 @@
     "configured to report errors during writes if RDB snapshotting fails "                         \
     "(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB " \
     "error."
-#define MEMORY_RETRY_US 1000
+#define MEMORY_RETRY_US  1000
+#define LOADING_RETRY_US 1000
 
 enum check { CHECK_PASSED, CHECK_REJECTED, CHECK_LATER };
 
@@ -141,8 +142,22 @@ static bool refuses_by_disk_error(const struct call *call) {
            (flags_of_all(call) & (COMMAND_WRITE | COMMAND_REFUSED_AS_WRITE));
 }
 
+/* A load has just begun: it is over, or serves others, in a moment. */
+static bool loads_briefly(const struct execution *execution) {
+    return service_loads_briefly(execution->service,
+                                 (uint64_t)config_current()->loading_process_events_interval_bytes,
+                                 clock_monotonic_us());
+}
+
+static enum check wait_for_load(struct execution *execution, struct wait *wait) {
+    execution_give_back(execution);
+    wait_by_time(wait, &execution->delayed, clock_monotonic_us() + LOADING_RETRY_US);
+    return CHECK_LATER;
+}
+
 /* The state of the process. In Redis's order. */
-static bool is_served(struct call *call, unsigned limits) {
+static enum check check_service(struct execution *execution, struct wait *wait, struct call *call,
+                                unsigned limits) {
     uint32_t missing = ~call->command->flags;
     const char *plain = NULL, *aborting = NULL;
     if (is_exec(call))
@@ -162,13 +177,15 @@ static bool is_served(struct call *call, unsigned limits) {
     } else if (((limits & SERVICE_LOADING) && (missing & COMMAND_LOADING)) ||
                ((limits & SERVICE_ASYNC_LOADING) &&
                 (flags_of_all(call) & COMMAND_NO_ASYNC_LOADING))) {
+        if (loads_briefly(execution))
+            return wait_for_load(execution, wait);
         plain = ERROR_LOADING;
         aborting = EXEC_ABORT ERROR_LOADING;
     } else {
-        return true;
+        return CHECK_PASSED;
     }
     reply_error(call->reply, is_exec(call) ? aborting : plain);
-    return false;
+    return CHECK_REJECTED;
 }
 
 /* A write waits while those who read the effect log are behind. */
@@ -220,8 +237,8 @@ static enum check check(struct execution *execution, struct wait *wait, struct c
         return CHECK_LATER;
     enum check memory = admit_memory(execution, wait, call);
     unsigned limits = service_limits(execution->service) & SERVICE_REFUSING;
-    if (UNLIKELY(limits != 0) && memory == CHECK_PASSED && !is_served(call, limits))
-        return CHECK_REJECTED;
+    if (UNLIKELY(limits != 0) && memory == CHECK_PASSED)
+        return check_service(execution, wait, call, limits);
     return memory;
 }
 

@@ -80,8 +80,8 @@ static void begin(void *context) {
         log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Flushing old data");
         clear(load);
     }
-    service_set(environment->service, load->limit, true);
     begin_progress(environment->persistence);
+    service_set_loading(environment->service, load->limit, clock_monotonic_us());
 }
 
 /* The successor takes the place of the old data. */
@@ -137,18 +137,24 @@ static void keep_alive(struct load *load) {
     (void)n;
 }
 
+static ssize_t read_file(int fd, void *data, size_t room) {
+    ssize_t n = read(fd, data, room);
+    return n < 0 ? -errno : n;
+}
+
 static ssize_t read_input(void *context, void *data, size_t room) {
     struct load *load = context;
     keep_alive(load);
     if (sync_is_cancelled(load->sync))
         return -ECANCELED;
-    if (load->file < 0)
-        return load->source.read(load->source.context, data, room);
     ssize_t n;
     do
-        n = read(load->file, data, room);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : n;
+        n = load->file < 0 ? load->source.read(load->source.context, data, room)
+                           : read_file(load->file, data, room);
+    while (n == -EINTR);
+    if (n > 0)
+        atomic_fetch_add(&load->sync->environment.persistence->progress.loaded_bytes, (uint64_t)n);
+    return n;
 }
 
 static void note(void *context, bool warning, const char *text) {
@@ -225,6 +231,8 @@ enum sync_result sync_load_file(struct sync *sync, const char *path) {
 
 enum sync_result sync_load_transfer(struct sync *sync, struct transfer *transfer) {
     struct load load = {.sync = sync, .source = {transfer_read, transfer}, .file = -1};
+    if (!transfer_await(transfer)) /* the old data are served until there is something instead */
+        return transfer_failure(transfer);
     run(&load, transfer_bytes(transfer), transfer);
     return load.loaded && !load.cancelled ? SYNC_LOADED : transfer_failure(transfer);
 }

@@ -206,14 +206,17 @@ static bool fill_block(struct transfer *transfer) {
 
 /* --- What is handed on ------------------------------------------------------------------------ */
 
+bool transfer_await(struct transfer *transfer) {
+    while (ready_bytes(transfer) == 0 && !transfer->over)
+        if (!(transfer->payload ? fill_block(transfer) : fill(transfer)))
+            return false;
+    return true;
+}
+
 ssize_t transfer_read(void *context, void *data, size_t room) {
     struct transfer *transfer = context;
-    while (ready_bytes(transfer) == 0) {
-        if (transfer->over)
-            return 0;
-        if (!(transfer->payload ? fill_block(transfer) : fill(transfer)))
-            return -EIO;
-    }
+    if (!transfer_await(transfer))
+        return -EIO;
     size_t n = ready_bytes(transfer);
     n = n < room ? n : room;
     memcpy(data, transfer->buffer + transfer->begin, n);

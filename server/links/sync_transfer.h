@@ -14,6 +14,8 @@ struct transfer *transfer_begin(struct sync *sync, const char *destination);
 void transfer_free(struct transfer *transfer);
 /* How many come; RDB_SIZE_UNKNOWN. */
 uint64_t transfer_bytes(const struct transfer *transfer);
+/* Waits until some of it has come. false: it does not, which is in the log. */
+bool transfer_await(struct transfer *transfer);
 /* As rdb_source wants it; the context is the transfer. What goes wrong is in the log. */
 ssize_t transfer_read(void *transfer, void *data, size_t room);
 /* All that is wanted has been read: goes on to the end. false: that does not come. */

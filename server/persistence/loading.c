@@ -47,7 +47,7 @@ bool loading_prepare(struct persistence *persistence, unsigned threads, unsigned
     snprintf(persistence->load_path, sizeof persistence->load_path, "%s", path);
     fill_options(persistence, &persistence->load_options, threads, thread_number);
     progress_begin(persistence);
-    service_set(persistence->service, SERVICE_LOADING, true);
+    service_set_loading(persistence->service, SERVICE_LOADING, clock_monotonic_us());
     return true;
 }
 

@@ -45,7 +45,7 @@ def address(node):
 
 
 def listing(node):
-    """CLUSTER NODES; a replica that loads what its primary has sent answers -LOADING meanwhile."""
+    """CLUSTER NODES; a replica that loads for long answers -LOADING meanwhile."""
     return wait_until(lambda: next((reply for reply in [node.call("CLUSTER", "NODES")] if isinstance(reply, bytes)), None),
                       what="the node to have loaded its data").decode()
 

@@ -173,14 +173,15 @@ class HandMade:
                 return words[1:]
             self.send(b"+PONG\r\n" if words[0] == "PING" else b"+OK\r\n")
 
-    def full_sync(self, rdb, offset=0, by_mark=False):
+    def full_sync(self, rdb, offset=0, by_mark=False, size=None):
+        """size: of all of it, the rest of which is sent later."""
         asked = self.shake_hands()
         self.send(f"+FULLRESYNC {self.ID} {offset}\r\n".encode())
         if by_mark:
             mark = b"m" * 40
             self.send(b"$EOF:" + mark + b"\r\n" + rdb + mark)
         else:
-            self.send(b"$%d\r\n" % len(rdb) + rdb)
+            self.send(b"$%d\r\n" % (size or len(rdb)) + rdb)
         return asked
 
     def acknowledged(self, offset):

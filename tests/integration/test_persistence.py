@@ -287,7 +287,7 @@ class SlowFile:
 def test_clients_while_it_is_loaded(start, tmp_path):
     pipe = SlowFile(tmp_path)
     content = rdb_file(b"".join(b"\x00\x40\x07key:%03d\x01v" % number for number in range(500)))
-    server = start({"dir": str(tmp_path), "enable-debug-command": "yes"}, threads=2)
+    server = start({"dir": str(tmp_path), "enable-debug-command": "yes", "loading-process-events-interval-bytes": "1024"}, threads=2)
     client = server.raw()
     pipe.write(content[:3000])
     wait_until(lambda: int(server.info("persistence").get("loading_loaded_bytes", 0)) == 3000, what="3000 bytes")

@@ -493,7 +493,7 @@ def test_what_no_primary_sends(server, by_hand):
 
 def test_who_is_served_meanwhile(start, by_hand):
     """-LOADING while the data come in, -MASTERDOWN while there is nobody to get them from."""
-    server = start({"replica-serve-stale-data": "no"})
+    server = start({"replica-serve-stale-data": "no", "loading-process-events-interval-bytes": "1024"})
     assert server.call("SET", "k", "v") == "OK"
     follow(server, by_hand.port)
     down = ReplyError("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")
@@ -521,6 +521,31 @@ def test_who_is_served_meanwhile(start, by_hand):
     assert {reply for reply in loading if not isinstance(reply, ReplyError)} <= {None, b"v" * 20}
     assert server.call("DBSIZE") == scaled(400_000)
     assert server.info("persistence")["loading"] == "0" and server.info("persistence")["async_loading"] == "0"
+
+
+def answers_while_little_has_come(server, by_hand):
+    """What clients get that ask when the first bytes of a data set have come."""
+    rdb = rdb_of([(b"k", b"v")])
+    follow(server, by_hand.port)
+    by_hand.full_sync(b"", size=len(rdb))
+    wait_until(lambda: f"receiving {len(rdb)} bytes from master to parser" in server.log())
+    assert server.info("persistence")["loading"] == "0" and server.call("GET", "k") is None
+    with server.raw() as client, server.raw() as other:
+        by_hand.send(rdb[:14])
+        wait_until(lambda: server.info("persistence")["loading"] == "1")
+        client.send_command("GET", "k")
+        other.send(b"MULTI\r\nGET k\r\nEXEC\r\n")
+        by_hand.send(rdb[14:])
+        return [client.read(), *(other.read() for _ in range(3))]
+
+
+def test_a_short_load_is_waited_for(start, by_hand):
+    """Redis looks at no client before it has loaded 2 MB. A second at most, so that there is another try if it is over."""
+    for _ in range(5):
+        answers = answers_while_little_has_come(start({"repl-diskless-load": "on-empty-db"}), by_hand)
+        if not isinstance(answers[0], ReplyError):
+            break
+    assert answers == [b"v", "OK", "QUEUED", [b"v"]]
 
 
 def test_the_end_while_it_loads(start, by_hand):

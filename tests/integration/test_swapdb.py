@@ -29,7 +29,7 @@ def primary(request, start):
 
 @pytest.fixture
 def replica(start, primary):
-    server = start({"repl-diskless-load": "swapdb", "save": ""}, threads=2)
+    server = start({"repl-diskless-load": "swapdb", "save": "", "loading-process-events-interval-bytes": "1024"}, threads=2)
     server.proxy = Proxy(primary.port)
     fill(primary, "first")
     follow(server, server.proxy.port)
