@@ -2,6 +2,7 @@
 #include "cluster/epochs.h"
 
 #include "cluster/persist.h"
+#include "engine/assert.h"
 
 static uint64_t greatest(const struct cluster *cluster) {
     uint64_t max = cluster->current_epoch;
@@ -14,6 +15,7 @@ static uint64_t greatest(const struct cluster *cluster) {
 bool epochs_bump(struct cluster *cluster) {
     struct cluster_node *me = cluster->myself;
     uint64_t max = greatest(cluster);
+    ASSERT(!cluster->disk_failed);
     if (me->config_epoch != 0 && me->config_epoch == max)
         return false;
     cluster->current_epoch = max + 1;

@@ -4,7 +4,7 @@
 
 #include "cluster/state.h"
 
-/* Takes the next epoch unless ours is the greatest; whether it did. */
+/* Takes the next epoch unless ours is the greatest; whether it did. The disk has not failed. */
 bool epochs_bump(struct cluster *cluster);
 /* Another primary has our epoch: the one with the smaller id takes the next. */
 void epochs_resolve_collision(struct cluster *cluster, const struct cluster_node *other);

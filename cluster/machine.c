@@ -11,6 +11,7 @@
 #include "cluster/nodes_conf.h"
 #include "cluster/ownership.h"
 #include "cluster/packets.h"
+#include "cluster/pause_watch.h"
 #include "cluster/persist.h"
 #include "cluster/replica_migration.h"
 #include "cluster/roles.h"
@@ -143,6 +144,7 @@ void cluster_tick(struct cluster *cluster) {
         roles_connect(cluster);
     handover_check_time(cluster);
     if (node_is_replica(cluster->myself)) {
+        pause_watch_turn(cluster);
         handover_turn(cluster);
         election_turn(cluster);
         replica_migration_turn(cluster);
@@ -157,8 +159,7 @@ void cluster_tick(struct cluster *cluster) {
 
 /* What a new primary owns goes out when it is durable and the server has taken the role. */
 static void tell_claim(struct cluster *cluster) {
-    if (cluster->claim_ticket == 0 || cluster->promoting ||
-        cluster->ended_ticket < cluster->claim_ticket)
+    if (cluster->claim_ticket == 0 || cluster->promoting || persist_hides_epoch(cluster))
         return;
     cluster->claim_ticket = 0;
     cluster_later(cluster, LATER_TELL_ALL);
@@ -179,6 +180,8 @@ static bool may_save(const struct cluster *cluster) {
 void cluster_before_wait(struct cluster *cluster) {
     if (!cluster->started || cluster->has_ended)
         return;
+    if (node_is_replica(cluster->myself))
+        pause_watch_turn(cluster);
     bool is_due = take_later(cluster, LATER_MANUAL);
     if (is_due && node_is_replica(cluster->myself))
         handover_turn(cluster);

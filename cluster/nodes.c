@@ -123,7 +123,7 @@ void nodes_rename(struct cluster *cluster, struct cluster_node *node, const stru
 
 void nodes_end_handshake(struct cluster *cluster, struct cluster_node *node) {
     cluster->handshake_count -= node_in_handshake(node);
-    node->is_unmet = node->flags & WIRE_NODE_MEET && !node->inbound_link;
+    node->is_unmet = node->flags & WIRE_NODE_MEET;
     node->met_ms = cluster_now(cluster);
     node->flags &= ~(unsigned)(WIRE_NODE_HANDSHAKE | WIRE_NODE_MEET);
 }
@@ -134,6 +134,13 @@ void nodes_free(struct cluster *cluster) {
     memory_free(cluster->nodes);
     memory_free(cluster->hash);
     memory_free(cluster->forgotten);
+}
+
+void nodes_note_met(struct cluster *cluster, struct cluster_node *node) {
+    if (!node->is_unmet)
+        return;
+    node->is_unmet = false;
+    cluster_later(cluster, LATER_SAVE);
 }
 
 /* --- Replicas, shards, names ------------------------------------------------------------------ */
@@ -307,6 +314,5 @@ void nodes_attach_inbound(struct cluster *cluster, struct cluster_node *node,
                           struct cluster_link *link) {
     nodes_close_link(cluster, node->inbound_link);
     node->inbound_link = link;
-    node->is_unmet = false;
     link->node = node;
 }

@@ -13,6 +13,8 @@ void nodes_remove(struct cluster *cluster, struct cluster_node *node);
 /* Nobody has this id. */
 void nodes_rename(struct cluster *cluster, struct cluster_node *node, const struct node_id *id);
 void nodes_end_handshake(struct cluster *cluster, struct cluster_node *node);
+/* It knows us: it need not be met again. */
+void nodes_note_met(struct cluster *cluster, struct cluster_node *node);
 /* After the last use; links are the caller's then. */
 void nodes_free(struct cluster *cluster);
 

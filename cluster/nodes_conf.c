@@ -36,9 +36,15 @@ void nodes_conf_write(const struct cluster *cluster, struct lines *lines) {
         node_text_add(lines, cluster, cluster->nodes[i], true);
         lines_add(lines, "\n");
     }
-    lines_add(lines, "vars currentEpoch %llu lastVoteEpoch %llu\n",
+    lines_add(lines, "vars currentEpoch %llu lastVoteEpoch %llu",
               (unsigned long long)cluster->current_epoch,
               (unsigned long long)cluster->last_vote_epoch);
+    /* As a variable, which Redis skips if it does not know it; more in a line of a node it does
+     * not read. */
+    for (unsigned i = 0; i < cluster->node_count; i++)
+        if (cluster->nodes[i]->is_unmet)
+            lines_add(lines, " unmetNode %.40s", cluster->nodes[i]->id.hex);
+    lines_add(lines, "\n");
 }
 
 /* --- Pieces ----------------------------------------------------------------------------------- */
@@ -260,12 +266,23 @@ static bool read_slots(struct cluster *cluster, struct cluster_node *node,
     return true;
 }
 
+/* Variables come behind the nodes. Who was forgotten in the file need not be met. */
+static void read_unmet(struct cluster *cluster, const struct piece *id) {
+    struct cluster_node *node = nodes_find(cluster, id->at, id->length);
+    if (node && node != cluster->myself)
+        node->is_unmet = true;
+}
+
 static bool read_variables(struct cluster *cluster, struct piece line) {
     struct piece name, value;
     uint64_t number;
     while (next_word(&line, &name)) {
         if (!next_word(&line, &value))
             return false;
+        if (piece_is(&name, "unmetNode")) {
+            read_unmet(cluster, &value);
+            continue;
+        }
         bool is_current = piece_is(&name, "currentEpoch");
         if (!is_current && !piece_is(&name, "lastVoteEpoch")) {
             cluster_log(cluster, CLUSTER_LOG_NOTICE,

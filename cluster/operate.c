@@ -15,6 +15,10 @@
 
 #define CHANGED (LATER_SAVE | LATER_HEALTH)
 
+/* An epoch that is not on the disk would be taken again after a restart. */
+#define ERROR_DISK                                                                                 \
+    "ERR The cluster config file cannot be updated, so that no config epoch can be raised"
+
 const char *cluster_meet(struct cluster *cluster, const char *address, int64_t port,
                          int64_t bus_port) {
     if (handshake_begin(cluster, address, port, bus_port, WIRE_NODE_MEET) == HANDSHAKE_BAD_ADDRESS)
@@ -75,6 +79,8 @@ static const char *give_slot(struct cluster *cluster, unsigned slot, struct clus
                              "ERR Can't assign hashslot %u to a different node while I still hold "
                              "keys for this hash slot.",
                              slot);
+    if (node == me && cluster->importing_from[slot] && cluster->disk_failed)
+        return ERROR_DISK;
     if (!has_keys)
         ownership_migrate(cluster, slot, NULL);
     ownership_set(cluster, slot, node);
@@ -190,6 +196,8 @@ const char *cluster_failover(struct cluster *cluster, enum cluster_failover_mode
         return "ERR I'm a replica but my master is unknown to me";
     if (mode == CLUSTER_FAILOVER_AGREED && (node_is_failed(primary) || !primary->link))
         return "ERR Master is down or failed, please use CLUSTER FAILOVER FORCE";
+    if (mode == CLUSTER_FAILOVER_TAKEOVER && cluster->disk_failed)
+        return ERROR_DISK;
     handover_begin(cluster);
     switch (mode) {
     case CLUSTER_FAILOVER_TAKEOVER:
@@ -255,6 +263,8 @@ const char *cluster_set_config_epoch(struct cluster *cluster, int64_t epoch) {
                "node.";
     if (me->config_epoch != 0)
         return "ERR Node config epoch is already non-zero";
+    if (cluster->disk_failed)
+        return ERROR_DISK;
     me->config_epoch = (uint64_t)epoch;
     if (cluster->current_epoch < me->config_epoch)
         cluster->current_epoch = me->config_epoch;
@@ -264,9 +274,12 @@ const char *cluster_set_config_epoch(struct cluster *cluster, int64_t epoch) {
     return NULL;
 }
 
-void cluster_bump_epoch(struct cluster *cluster, bool *bumped, uint64_t *epoch) {
+const char *cluster_bump_epoch(struct cluster *cluster, bool *bumped, uint64_t *epoch) {
+    if (cluster->disk_failed)
+        return ERROR_DISK;
     *bumped = epochs_bump(cluster);
     *epoch = cluster->myself->config_epoch;
+    return NULL;
 }
 
 uint64_t cluster_save_config(struct cluster *cluster) {

@@ -17,6 +17,9 @@ uint64_t persist_begin(struct cluster *cluster) {
 void persist_ended(struct cluster *cluster, uint64_t ticket, enum cluster_persist_result result) {
     if (ticket > cluster->ended_ticket && ticket <= cluster->last_ticket)
         cluster->ended_ticket = ticket;
+    if (result == CLUSTER_PERSISTED && ticket > cluster->durable_ticket &&
+        ticket <= cluster->last_ticket)
+        cluster->durable_ticket = ticket;
     if (!persist_hides_epoch(cluster))
         cluster->told_epoch = cluster->myself->config_epoch;
     bool failed = result != CLUSTER_PERSISTED;

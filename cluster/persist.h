@@ -13,7 +13,7 @@ static inline bool persist_is_busy(const struct cluster *cluster) {
 /* Whether our configuration epoch is not on the disk yet. Told before, it would be known to others
  * after a crash, but not to us: they would expect more of us than we can ever claim. */
 static inline bool persist_hides_epoch(const struct cluster *cluster) {
-    return cluster->ended_ticket < cluster->claim_ticket;
+    return cluster->durable_ticket < cluster->claim_ticket;
 }
 /* Takes the end of a write; what waits for its ticket is the caller's. */
 void persist_ended(struct cluster *cluster, uint64_t ticket, enum cluster_persist_result result);

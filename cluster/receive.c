@@ -13,6 +13,7 @@
 #include "cluster/handshake.h"
 #include "cluster/nodes.h"
 #include "cluster/packets.h"
+#include "cluster/pause_watch.h"
 #include "cluster/roles.h"
 #include "cluster/votes.h"
 
@@ -29,8 +30,13 @@ static bool is_ping(const struct wire_header *header) {
 static struct cluster_node *find_sender(struct cluster *cluster, struct cluster_link *link,
                                         const struct wire_header *header) {
     struct cluster_node *node = link->node;
-    if (node && !node_in_handshake(node) && id_compare(&node->id, &header->sender) == 0)
+    if (node && !node_in_handshake(node) && id_compare(&node->id, &header->sender) == 0) {
+        /* A node that is getting to know us says hello on its link, and nothing else before we have
+         * answered: one that says more knows us. */
+        if (link->inbound)
+            nodes_note_met(cluster, node);
         return node;
+    }
     struct cluster_node *sender = nodes_find(cluster, header->sender.hex, WIRE_ID_LENGTH);
     if (!link->inbound)
         return sender;
@@ -248,8 +254,8 @@ static void take_from_known(struct cluster *cluster, struct cluster_node *sender
 }
 
 /* What the header of each packet of a known node says. */
-static void take_header(struct cluster *cluster, struct cluster_node *sender,
-                        const struct wire_header *header) {
+static void take_header(struct cluster *cluster, const struct cluster_link *link,
+                        struct cluster_node *sender, const struct wire_header *header) {
     if (header->current_epoch > cluster->current_epoch)
         cluster->current_epoch = header->current_epoch;
     if (header->config_epoch > sender->config_epoch) {
@@ -257,8 +263,8 @@ static void take_header(struct cluster *cluster, struct cluster_node *sender,
         cluster_later(cluster, LATER_SAVE);
     }
     sender->offset = header->offset;
-    if (cluster->myself->primary == sender && header->message_flags[0] & WIRE_FLAG_PAUSED)
-        handover_take_offset(cluster, header->offset);
+    if (cluster->myself->primary == sender)
+        pause_watch_packet(cluster, link, header);
 }
 
 /* --- A packet --------------------------------------------------------------------------------- */
@@ -290,7 +296,7 @@ static bool take(struct cluster *cluster, struct cluster_link *link,
     if (sender) {
         sender->data_received_ms = cluster_now(cluster);
         if (!node_in_handshake(sender))
-            take_header(cluster, sender, header);
+            take_header(cluster, link, sender, header);
     }
     if (is_ping(header))
         return take_ping(cluster, link, sender, packet);

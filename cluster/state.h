@@ -48,7 +48,7 @@ struct cluster_node {
     uint64_t ping_sent_ms, pong_received_ms, data_received_ms;
     uint64_t failed_ms, voted_ms /* for one of its replicas */, orphaned_ms;
     bool has_ended;      /* it has failed by its own word, and its offset was its last */
-    bool is_unmet;       /* we have met it, but it has not come to us yet */
+    bool is_unmet;       /* we have met it, but it may not know us yet; in nodes.conf */
     uint64_t met_ms;     /* when it was last told to */
     bool is_plain;       /* it has sent no shard id, and so knows few extensions */
     uint64_t vote_epoch; /* of our election for which it has voted */
@@ -104,6 +104,7 @@ struct cluster_manual {
     bool paused;                  /* at the primary: nothing is written any more */
     bool offset_known;            /* at the replica: of the paused primary */
     uint64_t offset;
+    uint64_t paused_ms; /* at the replica: when its primary last said that it is paused */
     bool may_start;
 };
 
@@ -151,6 +152,7 @@ struct cluster {
     uint64_t told_epoch;   /* until then this is told as our configuration epoch */
 
     uint64_t last_ticket, ended_ticket; /* of writes; equal: none is under way */
+    uint64_t durable_ticket;            /* the last that succeeded */
     bool disk_failed;                   /* the last write could not be done */
     uint64_t disk_failed_ms;
 

@@ -135,9 +135,64 @@ enum call_result cmd_cluster_count_failure_reports(struct call *call) {
     return CALL_DONE;
 }
 
+/* --- The file --------------------------------------------------------------------------------- */
+
+struct file_saving {
+    struct background_work work; /* first */
+    struct cluster_bus *bus;
+    bool saved;
+};
+
+static void save_file(struct background_work *work) {
+    struct file_saving *saving = (struct file_saving *)(void *)work;
+    saving->saved = cluster_bus_save(saving->bus);
+}
+
+static void save_file_destroy(struct background_work *work) {
+    memory_free(work);
+}
+
+/* Writes the file of the cluster and waits for it: what raises an epoch asks first whether that can
+ * be kept. false: *result; the first time to wait, then because it cannot be written. A transaction
+ * cannot wait: it goes by what is known of the disk. */
+static bool file_is_written(struct call *call, struct cluster_bus *bus, enum call_result *result) {
+    struct session *session = call->session;
+    *result = CALL_DONE;
+    if (call->in_exec)
+        return true;
+    if (!session->unfinished) {
+        struct file_saving *saving =
+            memory_alloc_aligned(_Alignof(struct file_saving), sizeof *saving);
+        saving->work = (struct background_work){
+            .thread = BACKGROUND_OWN, .run = save_file, .destroy = save_file_destroy};
+        saving->bus = bus;
+        session->unfinished = background_work_begin(&saving->work);
+        *result = CALL_UNFINISHED;
+        return false;
+    }
+    if (((struct file_saving *)(void *)session->unfinished)->saved)
+        return true;
+    reply_error(call->reply, "ERR error saving the cluster node config: see the log");
+    return false;
+}
+
+/* In a transaction the file is written soon. */
+enum call_result cmd_cluster_saveconfig(struct call *call) {
+    struct cluster_bus *bus = cluster_of_call(call);
+    enum call_result result;
+    if (!bus || !file_is_written(call, bus, &result))
+        return bus ? result : CALL_DONE;
+    if (call->in_exec)
+        cluster_save_config(cluster_bus_enter(bus));
+    else
+        cluster_bus_enter(bus);
+    return cluster_answer(call, bus, NULL);
+}
+
 /* --- This node -------------------------------------------------------------------------------- */
 
 enum call_result cmd_cluster_failover(struct call *call) {
+    enum call_result result;
     struct cluster_bus *bus = cluster_of_call(call);
     enum cluster_failover_mode mode = CLUSTER_FAILOVER_AGREED;
     if (!bus)
@@ -154,6 +209,8 @@ enum call_result cmd_cluster_failover(struct call *call) {
         reply_error(call->reply, ERROR_SYNTAX);
         return CALL_DONE;
     }
+    if (mode == CLUSTER_FAILOVER_TAKEOVER && !file_is_written(call, bus, &result))
+        return result;
     return cluster_answer(call, bus, cluster_failover(cluster_bus_enter(bus), mode));
 }
 
@@ -178,11 +235,16 @@ enum call_result cmd_cluster_reset(struct call *call) {
 
 enum call_result cmd_cluster_bumpepoch(struct call *call) {
     struct cluster_bus *bus = cluster_of_call(call);
+    enum call_result result;
     bool bumped;
     uint64_t epoch;
     if (!bus)
         return CALL_DONE;
-    cluster_bump_epoch(cluster_bus_enter(bus), &bumped, &epoch);
+    if (!file_is_written(call, bus, &result))
+        return result;
+    const char *error = cluster_bump_epoch(cluster_bus_enter(bus), &bumped, &epoch);
+    if (error)
+        return cluster_answer(call, bus, error);
     cluster_bus_leave(bus, true);
     struct text text = {0};
     text_append_format(&text, "%s %llu", bumped ? "BUMPED" : "STILL", (unsigned long long)epoch);
@@ -197,49 +259,6 @@ enum call_result cmd_cluster_set_config_epoch(struct call *call) {
     if (!bus || !argument_integer(call, 2, &epoch))
         return CALL_DONE;
     return cluster_answer(call, bus, cluster_set_config_epoch(cluster_bus_enter(bus), epoch));
-}
-
-/* --- SAVECONFIG ------------------------------------------------------------------------------- */
-
-struct file_saving {
-    struct background_work work; /* first */
-    struct cluster_bus *bus;
-    bool saved;
-};
-
-static void save_file(struct background_work *work) {
-    struct file_saving *saving = (struct file_saving *)(void *)work;
-    saving->saved = cluster_bus_save(saving->bus);
-}
-
-static void save_file_destroy(struct background_work *work) {
-    memory_free(work);
-}
-
-/* Waits for the disk elsewhere. A transaction cannot wait: the file is written soon. */
-enum call_result cmd_cluster_saveconfig(struct call *call) {
-    struct cluster_bus *bus = cluster_of_call(call);
-    struct session *session = call->session;
-    if (!bus)
-        return CALL_DONE;
-    if (call->in_exec) {
-        cluster_save_config(cluster_bus_enter(bus));
-        return cluster_answer(call, bus, NULL);
-    }
-    if (!session->unfinished) {
-        struct file_saving *saving =
-            memory_alloc_aligned(_Alignof(struct file_saving), sizeof *saving);
-        saving->work = (struct background_work){
-            .thread = BACKGROUND_OWN, .run = save_file, .destroy = save_file_destroy};
-        saving->bus = bus;
-        session->unfinished = background_work_begin(&saving->work);
-        return CALL_UNFINISHED;
-    }
-    if (((struct file_saving *)(void *)session->unfinished)->saved)
-        reply_ok(call->reply);
-    else
-        reply_error(call->reply, "ERR error saving the cluster node config: see the log");
-    return CALL_DONE;
 }
 
 /* --- HELP ------------------------------------------------------------------------------------- */

@@ -160,19 +160,25 @@ static bool write_pending(struct cluster_store *store, uint64_t *ticket) {
     bool durable = replace_file(store->path, text, length);
     memory_free(text);
     pthread_mutex_lock(&store->lock);
-    store->finished_ticket = *ticket;
-    if (durable)
-        store->durable_ticket = *ticket;
-    pthread_cond_broadcast(&store->done);
     return durable;
+}
+
+/* Under the lock. Who waits goes on. */
+static void finish(struct cluster_store *store, uint64_t ticket, bool durable) {
+    store->finished_ticket = ticket;
+    if (durable)
+        store->durable_ticket = ticket;
+    pthread_cond_broadcast(&store->done);
 }
 
 int cluster_store_write_now(struct cluster_store *store, uint64_t *ticket) {
     bool durable = true;
     *ticket = 0;
     pthread_mutex_lock(&store->lock);
-    if (store->pending)
+    if (store->pending) {
         durable = write_pending(store, ticket);
+        finish(store, *ticket, durable);
+    }
     pthread_mutex_unlock(&store->lock);
     return durable ? 0 : -1;
 }
@@ -192,6 +198,7 @@ static void *store_main(void *context) {
         if (tell)
             store->written(store->context, ticket, durable);
         pthread_mutex_lock(&store->lock);
+        finish(store, ticket, durable); /* who waits finds that the cluster knows */
     }
     pthread_mutex_unlock(&store->lock);
     return NULL;

@@ -156,6 +156,9 @@ static void lose_file(struct node *node, uint64_t value) {
     bool rough = world->run->seed % 5 < 2;
     if (!node->cluster || node->gone || (!rough && !node->cluster->myself->primary))
         return;
+    /* Whom it has met, and who may not know anybody yet, it will not meet again. */
+    for (unsigned i = 0; i < node->cluster->node_count; i++)
+        world->needs_operator |= node->cluster->nodes[i]->is_unmet;
     if (is_owner(node))
         world->needs_operator = true;
     node_crash(node, true);

@@ -130,11 +130,20 @@ static bool wait_for_agreement(uint64_t for_us, bool mends) {
     return false;
 }
 
-/* Whom nobody knows must be met again, whoever was told to before. */
+/* Whom nobody knows must be met again, whoever was told to before; and once more: a meeting that is
+ * under way already, on a link that is broken, takes the place of the first. */
 static void introduce_strangers(void) {
-    for (unsigned i = 0; i < world.count; i++)
-        if (world.nodes[i].cluster && !operator_is_known(&world, &world.nodes[i]))
+    for (unsigned tries = 0; tries < 2; tries++) {
+        bool strangers = false;
+        for (unsigned i = 0; i < world.count; i++) {
+            if (!world.nodes[i].cluster || operator_is_known(&world, &world.nodes[i]))
+                continue;
             operator_replace(&world.nodes[i]);
+            strangers = true;
+        }
+        if (strangers)
+            run_until(world.queue.now_us + 2000 * world.timeout_ms + 1000000);
+    }
 }
 
 static void settle(void) {

@@ -292,9 +292,6 @@ void node_crash(struct node *node, bool told) {
     if (!node->cluster)
         return;
     SAY(node->world, "node %u ends%s", node->index, told ? "" : ", and nobody is told");
-    /* It does not remember that it has to meet somebody again: an operator has to. */
-    for (unsigned i = 0; i < node->cluster->node_count; i++)
-        node->world->needs_operator |= node->cluster->nodes[i]->is_unmet;
     if (node->cluster->has_ended)
         node->last_data = node->data;
     bus_close_all(node, told);

@@ -324,6 +324,74 @@ Test(failover, votes_that_come_after_a_manual_failover_has_ended_do_not_count, .
     cr_assert_not(is_primary(3));
 }
 
+/* --- A primary that dies while it is paused --------------------------------------------------- */
+
+/* The replica asks for votes, which are on their way for long. */
+static void agree_without_votes(void) {
+    form(6, 3);
+    bus->filter = no_votes;
+    cr_assert_null(cluster_failover(bus_cluster(bus, 3), CLUSTER_FAILOVER_AGREED));
+    bus_run(bus, 300);
+    cr_assert(bus_cluster(bus, 3)->manual.may_start && bus_cluster(bus, 3)->election.sent);
+}
+
+static void let_votes_come(void) {
+    struct cluster *cluster = bus_cluster(bus, 3);
+    cluster->election.votes = 2;
+    cluster_later(cluster, LATER_ELECTION);
+    cluster_before_wait(cluster);
+}
+
+Test(failover, a_primary_that_starts_again_is_not_paused_any_more, .fini = end) {
+    agree_without_votes();
+    machine_stop(&bus->machines[0]);
+    machine_start(&bus->machines[0]);
+    bus_run(bus, 2400);
+    cr_assert(bus_cluster(bus, 0)->state_ok && is_primary(0)); /* it acknowledges writes */
+    let_votes_come();
+    cr_assert_not(is_primary(3));
+    cr_assert(bus_logged(bus, 3, "Manual failover given up: the master is not paused any more."));
+    bus->filter = NULL;
+    cr_assert(bus_wait(bus, 20000, bus_agrees));
+    cr_assert(is_primary(0));
+}
+
+Test(failover, a_paused_primary_that_falls_silent_is_not_waited_for, .fini = end) {
+    agree_without_votes();
+    bus_set_cut(bus, 0, 3, true);
+    machine_stop(&bus->machines[0]);
+    machine_start(&bus->machines[0]);
+    bus_run(bus, 2400);
+    cr_assert(bus_cluster(bus, 0)->state_ok && is_primary(0));
+    let_votes_come();
+    cr_assert_not(is_primary(3));
+    cr_assert(bus_logged(bus, 3, "Manual failover given up: the master has not told for too long"));
+}
+
+static uint64_t pings_from_ms;
+
+static bool late_from_primary(struct bus *all, struct machine *to, uint8_t *bytes, size_t length) {
+    struct wire_packet packet;
+    cr_assert_eq(wire_decode(bytes, length, &packet), WIRE_OK);
+    return to->index != 3 || !(packet.header.message_flags[0] & WIRE_FLAG_PAUSED) ||
+           all->now_ms >= pings_from_ms;
+}
+
+/* By then it may have been killed, and serve again. */
+Test(failover, a_pause_that_is_told_too_late_does_not_count, .fini = end) {
+    form(6, 3);
+    pings_from_ms = bus->now_ms + 1500;
+    bus->filter = late_from_primary;
+    cr_assert_null(cluster_failover(bus_cluster(bus, 3), CLUSTER_FAILOVER_AGREED));
+    bus_run(bus, 2000);
+    cr_assert(bus_logged(bus, 3, "Manual failover given up: the master has told too late"));
+    bus->filter = NULL;
+    cr_assert(bus_wait(bus, 20000, bus_agrees));
+    cr_assert(is_primary(0));
+    cr_assert_null(cluster_failover(bus_cluster(bus, 3), CLUSTER_FAILOVER_AGREED));
+    cr_assert(bus_wait(bus, 1000, three_leads));
+}
+
 /* --- Epochs and the disk ---------------------------------------------------------------------- */
 
 static uint64_t greatest_known_epoch(const char *id) {
@@ -353,4 +421,55 @@ Test(failover, an_epoch_is_told_once_it_is_durable, .fini = end) {
     cluster_bump_epoch(bus_cluster(bus, 0), &bumped, &epoch);
     bus_run(bus, 200);
     cr_assert_eq(greatest_known_epoch(id), epoch);
+}
+
+Test(failover, an_epoch_is_not_told_as_long_as_the_disk_fails, .fini = end) {
+    form(6, 3);
+    char id[WIRE_ID_LENGTH];
+    bool bumped;
+    uint64_t epoch;
+    struct cluster *cluster = bus_cluster(bus, 0);
+    memcpy(id, bus_id(bus, 0), WIRE_ID_LENGTH);
+    bus->machines[0].disk_fails = true;
+    cr_assert_null(cluster_bump_epoch(cluster, &bumped, &epoch)); /* it does not know yet */
+    cr_assert(bumped);
+    bus_run(bus, 5000);
+    cr_assert(cluster->disk_failed);
+    for (unsigned i = 1; i < 6; i++)
+        cr_assert_eq(bus_view(bus, i, id).config_epoch, 1);
+    bus->machines[0].disk_fails = false;
+    bus_run(bus, 3000);
+    for (unsigned i = 1; i < 6; i++)
+        cr_assert_eq(bus_view(bus, i, id).config_epoch, epoch);
+}
+
+Test(failover, nothing_raises_an_epoch_while_the_disk_fails, .fini = end) {
+    static const char *const text =
+        "ERR The cluster config file cannot be updated, so that no config epoch can be raised";
+    form(6, 3);
+    bool bumped;
+    uint64_t epoch;
+    struct cluster *primary = bus_cluster(bus, 0), *replica = bus_cluster(bus, 3);
+    bus->machines[0].disk_fails = bus->machines[3].disk_fails = true;
+    cluster_save_config(primary);
+    cluster_save_config(replica);
+    bus_run(bus, 100);
+    cr_assert_str_eq(cluster_bump_epoch(primary, &bumped, &epoch), text);
+    cr_assert_str_eq(cluster_failover(replica, CLUSTER_FAILOVER_TAKEOVER), text);
+    cr_assert_null(cluster_set_slot(primary, WIRE_SLOTS - 1, CLUSTER_SLOT_IMPORTING, bus_id(bus, 2),
+                                    WIRE_ID_LENGTH));
+    cr_assert_str_eq(cluster_set_slot(primary, WIRE_SLOTS - 1, CLUSTER_SLOT_NODE, bus_id(bus, 0),
+                                      WIRE_ID_LENGTH),
+                     text);
+    cr_assert(primary->owners[WIRE_SLOTS - 1] != primary->myself &&
+              primary->importing_from[WIRE_SLOTS - 1]);
+    cr_assert_eq(primary->myself->config_epoch, 1);
+    cr_assert_not(is_primary(3));
+    bus->machines[0].disk_fails = bus->machines[3].disk_fails = false;
+    bus_run(bus, 2500); /* it has been tried again */
+    cr_assert_null(cluster_bump_epoch(primary, &bumped, &epoch));
+    bus_run(bus, 300);
+    cr_assert_null(cluster_failover(replica, CLUSTER_FAILOVER_TAKEOVER));
+    cr_assert(bus_wait(bus, 5000, bus_agrees));
+    cr_assert(is_primary(3));
 }

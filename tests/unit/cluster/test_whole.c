@@ -37,6 +37,49 @@ Test(whole, a_meeting_that_was_one_sided_is_repeated, .fini = end) {
     cr_assert_eq(bus_view(bus, 1, bus_id(bus, 0)).flags, WIRE_NODE_PRIMARY);
 }
 
+/* Machine 0 comes, but gets no answer and drops the handshake. */
+static bool no_answer_to_zero(struct bus *all, struct machine *to, uint8_t *bytes, size_t length) {
+    struct wire_packet packet;
+    (void)all;
+    cr_assert_eq(wire_decode(bytes, length, &packet), WIRE_OK);
+    return to->index != 0 || packet.header.type != WIRE_PONG;
+}
+
+static void meet_one_sided(void) {
+    bus = bus_new(2, 42, TIMEOUT_MS);
+    bus->filter = no_answer_to_zero;
+    bus_apply(
+        cluster_meet(bus_cluster(bus, 1), "10.0.0.1", BUS_PORT, BUS_PORT + CLUSTER_BUS_PORT_STEP));
+    bus_run(bus, 2500);
+    cr_assert_eq(bus_view(bus, 1, bus_id(bus, 0)).flags, WIRE_NODE_PRIMARY);
+    cr_assert_eq(bus_view(bus, 0, bus_id(bus, 1)).flags, 0);
+}
+
+static void expect_met(void) {
+    bus->filter = NULL;
+    bus_run(bus, 5000);
+    cr_assert_eq(bus_view(bus, 0, bus_id(bus, 1)).flags, WIRE_NODE_PRIMARY);
+    cr_assert_eq(bus_view(bus, 1, bus_id(bus, 0)).flags, WIRE_NODE_PRIMARY);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < bus_cluster(bus, i)->node_count; j++)
+            cr_assert_not(bus_cluster(bus, i)->nodes[j]->is_unmet);
+        cr_assert_null(strstr(bus->machines[i].file, "unmetNode"));
+    }
+}
+
+Test(whole, who_said_hello_but_got_no_answer_does_not_know_us, .fini = end) {
+    meet_one_sided();
+    expect_met();
+}
+
+Test(whole, whom_to_meet_again_is_remembered_over_a_restart, .fini = end) {
+    meet_one_sided();
+    machine_stop(&bus->machines[1]);
+    cr_assert_not_null(strstr(bus->machines[1].file, "lastVoteEpoch 0 unmetNode "));
+    machine_start(&bus->machines[1]);
+    expect_met();
+}
+
 Test(whole, who_was_forgotten_does_not_come_back_by_itself, .fini = end) {
     form(6, 3);
     char id[WIRE_ID_LENGTH];
