@@ -186,6 +186,18 @@ const char *cluster_count_failure_reports(struct cluster *cluster, const void *n
     return NULL;
 }
 
+const char *cluster_kill_links(struct cluster *cluster, const void *node_id, size_t length, bool to,
+                               bool from) {
+    struct cluster_node *node = nodes_find(cluster, node_id, length);
+    if (!node)
+        return unknown_node(cluster, node_id, length);
+    if (to)
+        nodes_close_link(cluster, node->link);
+    if (from)
+        nodes_close_link(cluster, node->inbound_link);
+    return NULL;
+}
+
 /* --- Failover, reset, epochs ------------------------------------------------------------------ */
 
 const char *cluster_failover(struct cluster *cluster, enum cluster_failover_mode mode) {

@@ -39,6 +39,9 @@ const char *cluster_reset(struct cluster *cluster, bool hard, bool keys_exist);
 const char *cluster_set_config_epoch(struct cluster *cluster, int64_t epoch);
 /* *bumped: false: it was the greatest already ("STILL"). */
 const char *cluster_bump_epoch(struct cluster *cluster, bool *bumped, uint64_t *epoch);
+/* Ends our link to that node, or the one from it; new ones are made soon. */
+const char *cluster_kill_links(struct cluster *cluster, const void *node_id, size_t length, bool to,
+                               bool from);
 /* The ticket of the write, whose end cluster_on_persisted tells. */
 uint64_t cluster_save_config(struct cluster *cluster);
 const char *cluster_count_failure_reports(struct cluster *cluster, const void *node_id,

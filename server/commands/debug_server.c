@@ -6,6 +6,7 @@
 #include <semaphore.h>
 #include <time.h>
 
+#include "cluster/operate.h"
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
@@ -114,6 +115,28 @@ void debug_drop_cluster_packets(struct call *call) {
     if (call->server->cluster)
         cluster_bus_drop_packets(call->server->cluster, type >= 0 && type < 32 ? (int)type : -1);
     reply_ok(call->reply);
+}
+
+void debug_cluster_link(struct call *call) {
+    struct cluster_bus *bus = call->server->cluster;
+    const struct argument *way = &call->argv[3], *id = &call->argv[4];
+    bool all = argument_is(way, "all");
+    bool to = all || argument_is(way, "to"), from = all || argument_is(way, "from");
+    if (!argument_is(&call->argv[2], "kill")) {
+        call_reply_bad_subcommand(call);
+    } else if (!bus) {
+        reply_error(call->reply, "ERR Debug option only available for cluster mode enabled setup!");
+    } else if (!to && !from) {
+        reply_error_format(call->reply, "ERR Unknown direction %.*s", (int)way->length, way->data);
+    } else {
+        const char *error =
+            cluster_kill_links(cluster_bus_enter(bus), id->data, id->length, to, from);
+        if (error)
+            reply_error(call->reply, error);
+        else
+            reply_ok(call->reply);
+        cluster_bus_leave(bus, true);
+    }
 }
 
 void debug_lookup_delay(struct call *call) {

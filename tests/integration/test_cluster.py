@@ -555,3 +555,28 @@ def test_garbage_on_the_bus(start):
     with socket.create_connection(("127.0.0.1", node.port + 10000), timeout=harness.HANG_SECONDS) as bus:
         bus.sendall(b"RCmb\0\0\x08")  # and no more of it
         assert node.call("PING") == "PONG"
+
+
+def links_with(node, peer):
+    """When the links with that peer were made, by their direction."""
+    links = [dict(zip(link[::2], link[1::2])) for link in node.call("CLUSTER", "LINKS")]
+    return {link[b"direction"].decode(): link[b"create-time"] for link in links if link[b"node"].decode() == peer}
+
+
+def test_links_are_killed_for_tests(start):
+    members = [start_node(start) for _ in range(2)]
+    join(members, [(0, 8191), (8192, 16383)])
+    node, peer = members[0], node_id(members[1])
+    wait_until(lambda: len(links_with(node, peer)) == 2, what="both links")
+    for way, killed in (("to", {"to"}), ("from", {"from"}), ("all", {"to", "from"})):
+        before = links_with(node, peer)
+        assert node.call("DEBUG", "CLUSTERLINK", "kill", way, peer) == "OK"
+        wait_until(lambda: len(links_with(node, peer)) == 2, what="the links to be made again")
+        after = links_with(node, peer)
+        assert {one for one in before if before[one] != after[one]} == killed
+    assert is_ok(node, 2)
+    assert node.call("DEBUG", "CLUSTERLINK", "KILL", "up", peer) == ReplyError("ERR Unknown direction up")
+    assert node.call("DEBUG", "CLUSTERLINK", "KILL", "all", "nobody") == ReplyError("ERR Unknown node nobody")
+    assert str(node.call("DEBUG", "CLUSTERLINK", "BREAK", "all", peer)).startswith("ERR unknown subcommand or wrong number of arguments")
+    disabled = ReplyError("ERR Debug option only available for cluster mode enabled setup!")
+    assert start().call("DEBUG", "CLUSTERLINK", "KILL", "all", peer) == disabled
