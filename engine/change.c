@@ -234,5 +234,11 @@ void change_listen(struct door *door, struct change_listener *listener, bool lis
 
 void change_watched(struct change *change, unsigned database, const struct key *key,
                     enum change_event event) {
-    watch_touch(&change->door->slots[key->slot], database, key, change_events[event].absent);
+    struct slot *slot = &change->door->slots[key->slot];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    bool absent = change_events[event].absent;
+    if (word & SLOT_WATCHED)
+        watch_touch(slot, database, key, absent);
+    if ((word & SLOT_BLOCKED) && change->serves_waiters && !absent)
+        change->door->appeared(change, database, key);
 }

@@ -105,6 +105,7 @@ extern const struct change_event_description change_events[CHANGE_EVENTS];
      1ull << CHANGE_RENAME_TO | 1ull << CHANGE_RESTORE)
 
 struct change;
+struct blocked_key;
 
 /* Hears of every change of a key, under its token: notifications, tracking, blocked clients. Must
  * not change the keyspace. */
@@ -125,6 +126,9 @@ struct change {
     /* Changes of keys so far, counted as Redis does; only grows. Written by the thread of the unit,
      * read by others: relaxed. */
     _Atomic uint64_t dirty;
+    /* Whoever runs the unit serves those who wait for its keys, before it releases a token. */
+    bool serves_waiters;
+    struct blocked_key *ready, **ready_end; /* keys of door->appeared; its business */
     /* Used only while there is a log. */
     uint64_t dirty_before;  /* at the beginning of the command */
     uint64_t log_begun;     /* the door's logs_begun at the beginning of the unit */
@@ -200,6 +204,7 @@ static inline void change_also(struct change *change, unsigned database, const s
         change_tell(change, database, key, event);
 }
 
+/* Those who watch the key, and those who wait for it. */
 void change_watched(struct change *change, unsigned database, const struct key *key,
                     enum change_event event);
 /* It is as it is to be, and nobody who has no token has seen it yet. */
@@ -209,7 +214,7 @@ static inline void change_after(struct change *change, unsigned database, const 
         atomic_load_explicit(&change->door->slots[key->slot].word, memory_order_relaxed);
     if (!(CHANGES_NOT_COUNTED >> event & 1))
         change_count(change, 1);
-    if (UNLIKELY(word & SLOT_WATCHED))
+    if (UNLIKELY(word & (SLOT_WATCHED | SLOT_BLOCKED)))
         change_watched(change, database, key, event);
     change_also(change, database, key, event);
 }

@@ -92,12 +92,14 @@ void slot_acquire_waiting(struct slot *slot) {
 
 void slot_set_bits(struct slot *slot, uint64_t bits) {
     uint64_t word = atomic_fetch_or(&slot->word, bits);
-    ASSERT((word & SLOT_HELD) && !(bits & ~(SLOT_SERVING | SLOT_WATCHED)));
+    ASSERT((word & SLOT_HELD) || (bits & SLOT_BLOCKED));
+    ASSERT(!(bits & ~(SLOT_SERVING | SLOT_WATCHED | SLOT_BLOCKED)));
 }
 
 void slot_clear_bits(struct slot *slot, uint64_t bits) {
     uint64_t word = atomic_fetch_and(&slot->word, ~bits);
-    ASSERT((word & SLOT_HELD) && !(bits & ~(SLOT_SERVING | SLOT_WATCHED)));
+    ASSERT((word & SLOT_HELD) || (bits & SLOT_BLOCKED));
+    ASSERT(!(bits & ~(SLOT_SERVING | SLOT_WATCHED | SLOT_BLOCKED)));
 }
 
 bool slots_try_acquire(struct slot *slots, const uint16_t *numbers, size_t n, uint32_t *busy) {

@@ -32,11 +32,15 @@
     ((uint64_t)1 << 3) /* some key of it is WATCHed; changed only under the token */
 #define SLOT_RESERVED                                                                              \
     ((uint64_t)1 << 4) /* the next token is for a thread in slot_acquire_waiting */
+#define SLOT_BLOCKED                                                                               \
+    ((uint64_t)1 << 5) /* somebody waits for a key of it to appear; changed only under the token   \
+                        */
 #define SLOT_TAKEN       (SLOT_HELD | SLOT_RESERVED) /* slot_try_acquire fails */
 #define SLOT_VERSION_ONE ((uint64_t)1 << 8)
 
 struct table;
-struct watch_table; /* watch.c: watchers by key */
+struct watch_table;   /* watch.c: watchers by key */
+struct blocked_table; /* whoever blocks (change.h: appeared): who waits, by key */
 
 /* One cache line. word: any thread by CAS; all else is written by the token's holder only. */
 struct slot {
@@ -44,7 +48,8 @@ struct slot {
     /* Physical database 0: one of the two is in use (keyspace->side). NULL while empty; published
      * by release. The other one: only who empties it after a flush. */
     struct table *_Atomic table0[2];
-    struct watch_table *watchers; /* NULL while no key is watched; under the token */
+    struct watch_table *watchers;  /* NULL while no key is watched; under the token */
+    struct blocked_table *blocked; /* NULL while nobody waits for a key; under the token */
 };
 
 /* --- Reading without the token ---------------------------------------------------------------- */
@@ -106,7 +111,7 @@ static inline void slot_release(struct slot *slot) {
 static inline bool slot_is_serving(const struct slot *slot) {
     return atomic_load_explicit(&slot->word, memory_order_relaxed) & SLOT_SERVING;
 }
-/* Under the token; SERVING and WATCHED only. */
+/* Under the token, or in an exclusive section; SERVING, WATCHED and BLOCKED only. */
 void slot_set_bits(struct slot *slot, uint64_t bits);
 void slot_clear_bits(struct slot *slot, uint64_t bits);
 

@@ -361,6 +361,14 @@ static void describe_save(void *context, struct saving_state *state) {
     server_saving_state(context, state);
 }
 
+static void end_blocked(void *context) {
+    const struct server *server = context;
+    for (unsigned i = 0; i < server->loop_count; i++)
+        blocked_end_all(&server->loops[i]->execution.blocked,
+                        "UNBLOCKED force unblock from blocking operation, instance state changed "
+                        "(master -> replica?)");
+}
+
 static void set_up_saving(struct server *server) {
     const struct saver_surroundings around = {
         .walker = &server->walker,
@@ -395,6 +403,7 @@ static void set_up_serving(struct server *server) {
         .connection = &replica_connection,
         .service = &server->service,
         .wake = wake_first_worker,
+        .end_blocked = end_blocked,
         .context = server,
     };
     primary_init(&server->primary, &around);
@@ -452,6 +461,7 @@ static int set_up_server(struct server *server) {
     if (epoch_start(STALL_MS, stalled, server) != 0 || background_start() != 0 ||
         keyspace_create((unsigned)config->databases, &server->keyspace) != 0)
         return -1;
+    blocked_init(&server->keyspace->door);
     set_up_saving(server);
     server->pause.view = &server->keyspace->door.view;
     set_up_replication(server);

@@ -26,6 +26,7 @@
 #include "server/clients/shutdown.h"
 #include "server/commands/statistics.h"
 #include "server/config/config.h"
+#include "server/dispatch/redirect.h"
 #include "server/housekeeping.h"
 #include "server/links/cluster_duties.h"
 
@@ -239,6 +240,8 @@ static void run_timers(struct worker *worker) {
     look_after_connections(loop, config_current());
     if (UNLIKELY(loop->pubsub.of[PUBSUB_SHARD].count > 0) && loop->server->cluster)
         pubsub_check_shards(loop->server->pubsub, loop);
+    if (UNLIKELY(loop->execution.blocked.first != NULL) && loop->server->cluster)
+        blocked_check_slots(&loop->execution.blocked, redirect_keeps_blocked);
     pause_tick(&loop->server->pause);
     paused_again(worker);
     balance_tick(loop);
@@ -296,9 +299,10 @@ static void run_ready(struct loop *loop) {
 
 static void run_waiting(struct loop *loop) {
     struct execution *execution = &loop->execution;
-    if (LIKELY(execution->paused.count + execution->delayed.count == 0))
+    if (LIKELY(execution->paused.count + execution->delayed.count + execution->blocked.timed == 0))
         return;
     uint64_t now_us = clock_monotonic_us();
+    blocked_time(&execution->blocked, now_us);
     wait_list_run(&execution->paused, now_us);
     wait_list_run(&execution->delayed, now_us);
 }
@@ -313,6 +317,7 @@ static int64_t time_to_timer_us(const struct worker *worker) {
                               earlier(worker->eviction_due_us, worker->reclaim_due_us));
     due_us = earlier(due_us, earlier(wait_list_due_us(&execution->paused),
                                      wait_list_due_us(&execution->delayed)));
+    due_us = earlier(due_us, blocked_due_us(&execution->blocked));
     due_us = earlier(due_us, earlier(worker->rebuild_due_us, worker->snapshot_due_us));
     if (worker->loop.number == 0)
         due_us = earlier(due_us, primary_due_us(&worker->loop.server->primary));
@@ -424,6 +429,7 @@ int worker_start(struct worker *worker, struct server *server, unsigned number) 
     change_init(&loop->execution.change, &server->keyspace->door, VIEW_PRIMARY);
     loop->execution.evictor = server->evictor;
     change_init(&loop->execution.applying, &server->keyspace->door, VIEW_APPLYING);
+    loop->execution.change.serves_waiters = loop->execution.applying.serves_waiters = true;
     loop->execution.pause = &server->pause;
     loop->execution.service = &server->service;
     loop->execution.accounting = &server->accounting;

@@ -265,6 +265,7 @@ void conn_close(struct conn *conn) {
         conn->owner->ending(conn);
     if (UNLIKELY(conn->session.subscriptions != NULL))
         conn->session.unsubscribe(&conn->session);
+    session_cancel_unfinished(&conn->session);
     wait_cancel(&conn->wait); /* or its message comes */
     io_close(conn->loop->io, &conn->io);
 }

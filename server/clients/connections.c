@@ -84,7 +84,8 @@ void connection_facts_note(struct connection_facts *facts, const struct conn *co
         .replica = conn_is_replica(conn),
         .in_multi = session->in_multi,
         .blocked =
-            conn->wait.state == WAIT_TIME && conn->wait.list == &conn->loop->execution.paused,
+            (session->unfinished && session->unfinished->ends_with_input) ||
+            (conn->wait.state == WAIT_TIME && conn->wait.list == &conn->loop->execution.paused),
         .dirty = atomic_load_explicit(&session->watch_dirty, memory_order_relaxed),
         .closing = conn->state == CONN_DRAINING,
         .reads_replica = session->reads_replica,

@@ -1,8 +1,7 @@
 /* CLIENT: what a connection says about itself; PAUSE. LIST and KILL are in cmd_client_list.c.
  *
- * What concerns the own connection runs on its worker; PAUSE and UNPAUSE run while all workers are
- * stopped. Nothing blocks a command yet and keys are not tracked, so UNBLOCK finds nobody and
- * TRACKING can only be switched off. */
+ * What concerns the own connection runs on its worker; PAUSE, UNPAUSE and UNBLOCK run while all
+ * workers are stopped. Keys are not tracked, so TRACKING can only be switched off. */
 #include "server/clients/connections.h"
 #include "server/clients/server.h"
 #include "server/commands/cmd_data.h"
@@ -116,20 +115,26 @@ enum call_result cmd_client_reply(struct call *call) {
 
 /* --- Blocked clients ------------------------------------------------------------------------- */
 
-/* No command blocks, so whoever is named is not blocked. */
+/* While all workers are stopped, so that the other connection stays what it is. */
 enum call_result cmd_client_unblock(struct call *call) {
     int64_t id;
+    bool by_error = call->argc == 4 && argument_is(&call->argv[3], "error");
     if (call->argc > 4) {
         call_reply_bad_subcommand(call);
         return CALL_DONE;
     }
-    if (call->argc == 4 && !argument_is(&call->argv[3], "timeout") &&
-        !argument_is(&call->argv[3], "error")) {
+    if (call->argc == 4 && !by_error && !argument_is(&call->argv[3], "timeout")) {
         reply_error(call->reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         return CALL_DONE;
     }
-    if (argument_integer(call, 2, &id))
-        reply_integer(call->reply, 0);
+    if (!argument_integer(call, 2, &id))
+        return CALL_DONE;
+    if (!call->exclusive)
+        return CALL_NEED_EXCLUSIVE;
+    struct conn *conn = client_list_find(&call->server->clients, (uint64_t)id);
+    struct unfinished *unfinished = conn ? conn->session.unfinished : NULL;
+    const char *error = by_error ? "UNBLOCKED client unblocked via CLIENT UNBLOCK" : NULL;
+    reply_integer(call->reply, blocked_is(unfinished) && blocked_end_one(unfinished, error, false));
     return CALL_DONE;
 }
 

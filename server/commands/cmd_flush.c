@@ -124,10 +124,13 @@ enum call_result cmd_swapdb(struct call *call) {
         !data_int_argument(call, 2, "ERR invalid second DB index", &b) ||
         !data_database_exists(call, a) || !data_database_exists(call, b))
         return CALL_DONE;
-    if (a != b)
+    if (a != b) {
         keyspace_swap(call->change, (unsigned)a, (unsigned)b);
-    else
+        blocked_look(call, (unsigned)a);
+        blocked_look(call, (unsigned)b);
+    } else {
         change_mark(call->change, 1); /* it is propagated as in Redis */
+    }
     reply_ok(call->reply);
     return CALL_DONE;
 }

@@ -32,8 +32,8 @@ bool list_mpop_arguments(struct call *call, int index, struct list_mpop *argumen
  * RPOP. */
 void list_mpop_from(struct call *call, int index, struct object *object,
                     const struct list_mpop *arguments);
-/* Moves an element from the list in argv[1], which is there, to argv[2] and replies it; or replies
- * an error. */
-void list_move(struct call *call, struct object *source, bool from_head, bool to_head);
+/* Moves an element from the list in argv[1], which is there, to argv[2] and replies it. false:
+ * argv[2] is no list, and the error is replied. */
+bool list_move(struct call *call, struct object *source, bool from_head, bool to_head);
 
 #endif

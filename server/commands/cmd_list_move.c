@@ -55,14 +55,14 @@ static void move_between(struct call *call, struct object *source, struct object
     collection_edit_end(&from, from_head ? CHANGE_LPOP : CHANGE_RPOP);
 }
 
-void list_move(struct call *call, struct object *source, bool from_head, bool to_head) {
+bool list_move(struct call *call, struct object *source, bool from_head, bool to_head) {
     struct object *target;
     struct key target_key = call_key(call, 2);
     if (collection_write(call, 2, OBJECT_LIST, &target) == COLLECTION_WRONG_TYPE)
-        return;
+        return false;
     if (target != source) {
         move_between(call, source, target, &target_key, from_head, to_head);
-        return;
+        return true;
     }
     struct element element;
     char room[LISTPACK_INTEGER_ROOM];
@@ -71,6 +71,7 @@ void list_move(struct call *call, struct object *source, bool from_head, bool to
     const char *data = element_text(&element, room, &length);
     reply_bulk(call->reply, data, length);
     rotate_copied(call, source, from_head, to_head, data, length);
+    return true;
 }
 
 static enum call_result move(struct call *call, bool from_head, bool to_head) {

@@ -53,6 +53,17 @@ void zset_pop(struct change *change, unsigned database, const struct key *key,
               struct object *object, bool highest, uint64_t count, struct reply *reply, bool pairs);
 /* What is logged in place of a command that pops one of several keys: ZPOPMIN or ZPOPMAX. */
 void zset_propagate_pop(struct call *call, const struct key *key, bool highest, uint64_t count);
+/* ZMPOP and BZMPOP: numkeys at argv[index], keys, MIN or MAX, COUNT. */
+struct zset_mpop {
+    int first_key, key_count;
+    bool highest;
+    int64_t count;
+};
+/* false: error replied. */
+bool zset_mpop_arguments(struct call *call, int index, struct zset_mpop *arguments);
+/* Replies what is popped from the set in argv[index] with its key, and propagates that. */
+void zset_mpop_from(struct call *call, int index, struct object *object,
+                    const struct zset_mpop *arguments);
 
 /* --- Ranges (cmd_zset_range.c) ---------------------------------------------------------------- */
 

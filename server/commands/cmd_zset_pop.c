@@ -84,31 +84,44 @@ error:
     return false;
 }
 
-enum call_result cmd_zmpop(struct call *call) {
-    int64_t keys, count;
-    bool highest;
-    if (!zset_integer_argument(call, 1, 1, "ERR numkeys should be greater than 0", &keys))
-        return CALL_DONE;
-    if (keys >= call->argc - 2) {
+bool zset_mpop_arguments(struct call *call, int index, struct zset_mpop *arguments) {
+    int64_t keys;
+    if (!zset_integer_argument(call, index, 1, "ERR numkeys should be greater than 0", &keys))
+        return false;
+    if (keys >= call->argc - index - 1) {
         reply_error(call->reply, ERROR_SYNTAX);
-        return CALL_DONE;
+        return false;
     }
-    if (!read_pop_options(call, 2 + (int)keys, &highest, &count))
+    arguments->first_key = index + 1;
+    arguments->key_count = (int)keys;
+    return read_pop_options(call, index + 1 + (int)keys, &arguments->highest, &arguments->count);
+}
+
+void zset_mpop_from(struct call *call, int index, struct object *object,
+                    const struct zset_mpop *arguments) {
+    struct key key = call_key(call, index);
+    uint64_t all = zset_count(object), n = (uint64_t)arguments->count;
+    if (n > all)
+        n = all;
+    reply_array(call->reply, 2);
+    reply_bulk(call->reply, key.data, key.length);
+    reply_array(call->reply, n);
+    zset_pop(call->change, call->database, &key, object, arguments->highest, n, call->reply, true);
+    zset_propagate_pop(call, &key, arguments->highest, n);
+}
+
+enum call_result cmd_zmpop(struct call *call) {
+    struct zset_mpop arguments;
+    if (!zset_mpop_arguments(call, 1, &arguments))
         return CALL_DONE;
-    for (int i = 2; i < 2 + (int)keys; i++) {
+    for (int i = 0; i < arguments.key_count; i++) {
         struct object *object;
-        enum collection_found found = collection_write(call, i, OBJECT_ZSET, &object);
+        enum collection_found found =
+            collection_write(call, arguments.first_key + i, OBJECT_ZSET, &object);
         if (found == COLLECTION_ABSENT)
             continue;
-        if (found == COLLECTION_WRONG_TYPE)
-            return CALL_DONE;
-        struct key key = call_key(call, i);
-        uint64_t all = zset_count(object), n = (uint64_t)count < all ? (uint64_t)count : all;
-        reply_array(call->reply, 2);
-        reply_bulk(call->reply, key.data, key.length);
-        reply_array(call->reply, n);
-        zset_pop(call->change, call->database, &key, object, highest, n, call->reply, true);
-        zset_propagate_pop(call, &key, highest, n);
+        if (found == COLLECTION_THERE)
+            zset_mpop_from(call, arguments.first_key + i, object, &arguments);
         return CALL_DONE;
     }
     reply_null_array(call->reply);

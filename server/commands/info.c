@@ -99,10 +99,12 @@ void info_write_clients(struct text *text, const struct info *info) {
     info_number(text, "client_recent_max_input_buffer", info->sum.input_buffer_max);
     info_number(text, "client_recent_max_output_buffer", info->sum.output_buffer_max);
     info_number(text, "blocked_clients",
-                info->sum.paused + atomic_load(&info->server->primary.wait_count) +
+                info->sum.paused + info->sum.blocked +
+                    atomic_load(&info->server->primary.wait_count) +
                     atomic_load(&info->server->shutdown->clients_waiting));
-    INFO_ZEROS(text, "tracking_clients", "clients_in_timeout_table", "total_blocking_keys",
-               "total_blocking_keys_on_nokey");
+    INFO_ZEROS(text, "tracking_clients");
+    info_number(text, "clients_in_timeout_table", info->sum.blocked_for_a_time);
+    INFO_ZEROS(text, "total_blocking_keys", "total_blocking_keys_on_nokey");
 }
 
 /* --- Memory ----------------------------------------------------------------------------------- */

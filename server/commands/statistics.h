@@ -17,8 +17,10 @@ struct statistics {
     uint64_t turns, reads, writes;                /* of the event loops; of sockets */
     uint64_t busy_us;                             /* CPU time of the workers' threads */
     uint64_t input_buffer_max, output_buffer_max; /* of the connections that were looked at */
-    uint64_t connection_bytes; /* memory of all connections, scaled up from those */
-    unsigned paused;           /* connections that CLIENT PAUSE holds back */
+    uint64_t connection_bytes;   /* memory of all connections, scaled up from those */
+    unsigned blocked;            /* commands that wait for a key */
+    unsigned blocked_for_a_time; /* of them those that do not wait for ever */
+    unsigned paused;             /* connections that CLIENT PAUSE holds back */
 };
 
 /* On any worker. What it says of connections is what their workers last sampled. */

@@ -18,6 +18,7 @@
 #include "server/dispatch/service.h"
 #include "server/dispatch/session.h"
 #include "server/dispatch/transaction.h"
+#include "server/dispatch/unblock.h"
 
 #define EXEC_ABORT              "EXECABORT Transaction discarded because of: "
 #define ERROR_OUT_OF_MEMORY     "OOM command not allowed when used memory > 'maxmemory'."
@@ -386,8 +387,11 @@ dispatch(struct execution *execution, struct wait *wait, struct call *call, int 
     }
     execution->kept = false;
     /* A command that has waited is checked again: memory and rights may have changed. */
-    enum dispatch_result result = applied ? decide_applied(execution, wait, call, next_slot)
-                                          : decide(execution, wait, call, next_slot);
+    enum dispatch_result result;
+    if (LIKELY(wait->state == WAIT_NONE) || !blocked_is(session->unfinished) ||
+        !unblock(execution, wait, call, &result))
+        result = applied ? decide_applied(execution, wait, call, next_slot)
+                         : decide(execution, wait, call, next_slot);
     if (UNLIKELY(execution->held_slot >= 0) && !execution->kept)
         execution_give_back(execution); /* this entry had no use for it */
     if (UNLIKELY(result == DISPATCH_PARKED)) {
@@ -423,6 +427,9 @@ int dispatch_shared_slot(const struct call *call) {
 }
 
 bool dispatch_forget(struct execution *execution, struct wait *wait, struct session *session) {
+    if (UNLIKELY(blocked_is(session->unfinished)) &&
+        !unblock_leave(execution, wait, session->unfinished))
+        return false;
     if (!session->watchers)
         return true;
     return transaction_abort(execution, wait, session);

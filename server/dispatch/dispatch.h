@@ -18,8 +18,8 @@ enum dispatch_result dispatch_apply(struct execution *execution, struct wait *wa
                                     struct call *call, int next_slot);
 /* The slot of a command if it may run under the token of the one before, else -1. */
 int dispatch_shared_slot(const struct call *call);
-/* A session ends: its watchers leave their slots. true: done. false: it waits for a slot's token;
- * after wait->resumed call again. */
+/* A session ends: its watchers, and the command that is blocked, leave their slots. true: done.
+ * false: it waits for a slot's token; after wait->resumed call again. */
 bool dispatch_forget(struct execution *execution, struct wait *wait, struct session *session);
 
 #endif

@@ -43,6 +43,7 @@ void execution_destroy(struct execution *execution) {
         memory_free(execution->statistics[id].latency);
         memory_free(execution->statistics[id].kept_latency);
     }
+    blocked_list_destroy(&execution->blocked);
     change_destroy(&execution->change);
     change_destroy(&execution->applying);
     memory_free(execution->statistics);
@@ -233,6 +234,40 @@ bool execution_take_served(struct execution *execution, struct wait *wait, size_
     return execution_take_tokens(execution, wait, n) && serves_all(execution, wait, n);
 }
 
+/* Whether somebody waits for a key in one of them. */
+static bool is_waited_in(const struct execution *execution, size_t n) {
+    const struct slot *slots = execution->keyspace->slots;
+    for (size_t i = 0; i < n; i++)
+        if (UNLIKELY(atomic_load_explicit(&slots[execution->slots[i]].word, memory_order_relaxed) &
+                     SLOT_BLOCKED))
+            return true;
+    return false;
+}
+
+/* Whether one of the slots behind the first n is not among these, which are ascending. */
+static bool is_any_missing(const uint16_t *slots, size_t n, size_t more) {
+    for (size_t i = n; i < n + more; i++)
+        if (!bsearch(&slots[i], slots, n, sizeof *slots, compare_slots))
+            return true;
+    return false;
+}
+
+bool execution_take_targets(struct execution *execution, struct wait *wait, size_t *n) {
+    const struct keyspace *keyspace = execution->keyspace;
+    while (is_waited_in(execution, *n)) {
+        size_t more = blocked_targets(keyspace, execution->slots, *n, NULL);
+        execution_key_room(execution, *n + more);
+        more = blocked_targets(keyspace, execution->slots, *n, execution->slots + *n);
+        if (!is_any_missing(execution->slots, *n, more))
+            return true;
+        slots_release(keyspace->slots, execution->slots, *n);
+        *n = execution_sort_slots(execution->slots, *n + more);
+        if (!execution_take_served(execution, wait, *n))
+            return false;
+    }
+    return true;
+}
+
 /* --- The ways to run -------------------------------------------------------------------------- */
 
 /* true: done. false: it needs the tokens; nothing has been replied. */
@@ -283,6 +318,17 @@ static inline bool take_one(const struct wait *wait, struct slot *slot) {
     return false;
 }
 
+/* The command goes on when what it waits for is there, or in the next turn. */
+static enum dispatch_result wait_unfinished(struct execution *execution, struct wait *wait,
+                                            const struct call *call) {
+    struct unfinished *unfinished = call->session->unfinished;
+    ASSERT(unfinished);
+    blocked_enlist(&execution->blocked, unfinished);
+    if (!unfinished->queue || !wait_for_work(wait, unfinished->queue, unfinished->done))
+        wait_by_time(wait, &execution->delayed, clock_monotonic_us());
+    return DISPATCH_PARKED;
+}
+
 enum dispatch_result execution_hold(struct execution *execution, struct wait *wait,
                                     struct call *call, size_t n, int next_slot) {
     struct slot *slots = call->keyspace->slots;
@@ -298,6 +344,12 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
             return DISPATCH_PARKED;
         execution->held_since_ticks = execution->last_ticks;
     }
+    if (UNLIKELY(is_waited_in(execution, n)) && call->command->access == ACCESS_WRITE) {
+        execution->held_slot = -1; /* as if it had just been taken */
+        if (!execution_take_targets(execution, wait, &n))
+            return DISPATCH_PARKED;
+        own_slot = n == 1 ? own_slot : -1;
+    }
     if (UNLIKELY(redirect_is_stale(execution)))
         return begin_anew(execution, wait, n);
     call->tokens = true;
@@ -305,8 +357,13 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
     keyspace_counts_hold(call->keyspace);
     enum call_result result = run_handler(execution, call);
     call_done(call);
-    call_commit(call);
+    execution_commit(call);
     keyspace_counts_publish(call->keyspace);
+    if (UNLIKELY(result == CALL_UNFINISHED)) {
+        execution->held_slot = -1;
+        slots_release(slots, execution->slots, n);
+        return wait_unfinished(execution, wait, call);
+    }
     uint64_t now = clock_ticks();
     if (own_slot >= 0 && next_slot == own_slot &&
         now - execution->held_since_ticks < execution->hold_ticks) {
@@ -383,17 +440,7 @@ static void call_in_section(void *context) {
     call_done(section->call); /* what an unfinished command has changed is done */
     if (section->result != CALL_UNFINISHED)
         account_now(section->execution, section->call, errors);
-    call_commit(section->call);
-}
-
-/* The command goes on when what it waits for is there, or in the next turn. */
-static enum dispatch_result wait_unfinished(struct execution *execution, struct wait *wait,
-                                            const struct call *call) {
-    const struct unfinished *unfinished = call->session->unfinished;
-    ASSERT(unfinished);
-    if (!unfinished->queue || !wait_for_work(wait, unfinished->queue, unfinished->done))
-        wait_by_time(wait, &execution->delayed, clock_monotonic_us());
-    return DISPATCH_PARKED;
+    execution_commit(section->call);
 }
 
 enum dispatch_result execution_exclusive(struct execution *execution, struct wait *wait,
@@ -414,7 +461,9 @@ enum dispatch_result execution_plain(struct execution *execution, struct wait *w
     execution_give_back(execution);
     call->tokens = false;
     struct reply_mark mark = reply_mark(call->reply);
+    call->change->serves_waiters = false; /* it holds no token to the end of the unit */
     enum call_result result = run_handler(execution, call);
+    call->change->serves_waiters = true;
     if (UNLIKELY(result == CALL_NEED_EXCLUSIVE)) {
         reply_rewind(call->reply, mark);
         return execution_exclusive(execution, wait, call);

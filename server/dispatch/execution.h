@@ -5,6 +5,8 @@
 #ifndef SLOTWISE_SERVER_EXECUTION_H
 #define SLOTWISE_SERVER_EXECUTION_H
 
+#include "server/dispatch/blocked.h"
+#include "server/dispatch/call.h"
 #include "server/dispatch/command.h"
 #include "server/dispatch/wait.h"
 
@@ -57,6 +59,7 @@ struct execution {
     struct wait_list paused;  /* CLIENT PAUSE holds them back */
     struct wait_list delayed; /* tried again in a moment: no room under maxmemory, or a slot that is
                                  not served */
+    struct blocked_list blocked; /* commands that wait for a key */
     /* Scratch for the slots of a command. */
     uint16_t *slots;
     uint64_t *words;
@@ -82,6 +85,17 @@ void execution_give_back(struct execution *execution);
  * take_served: for what reads or changes data, which waits until they are. */
 bool execution_take_tokens(struct execution *execution, struct wait *wait, size_t n);
 bool execution_take_served(struct execution *execution, struct wait *wait, size_t n);
+/* With the tokens of execution->slots[0..*n), before a change: also those of what commands that
+ * wait in these slots change when they are served. false: it waits, and holds nothing. */
+bool execution_take_targets(struct execution *execution, struct wait *wait, size_t *n);
+/* The unit's commands are done: those who wait for what has appeared are served, and all is handed
+ * to the log. */
+static inline void execution_commit(struct call *call) {
+    if (UNLIKELY(call->change->ready != NULL))
+        blocked_serve(call);
+    else
+        call_commit(call);
+}
 /* Makes sure that the scratch arrays hold n keys. */
 void execution_key_room(struct execution *execution, size_t n);
 /* The slots of a command's keys behind the first n of execution->slots; sorting removes duplicates.

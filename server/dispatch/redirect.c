@@ -215,6 +215,12 @@ bool redirect_keeps_channels(uint32_t slot) {
            (owner != SLOT_MAP_NOBODY && map->targets[owner].is_my_primary);
 }
 
+bool redirect_keeps_blocked(uint32_t slot) {
+    const struct slot_map *map = redirect_map();
+    return !map || (map->state_ok && (map->owner[slot] == SLOT_MAP_MINE ||
+                                      (map->importing_from && map->importing_from[slot] != 0)));
+}
+
 /* --- Open slots ------------------------------------------------------------------------------- */
 
 struct existence {

@@ -43,6 +43,9 @@ bool redirect_check_open(struct execution *execution, struct call *call);
 /* Whether subscribers to a shard's channels of this slot may stay here. At a command boundary. */
 bool redirect_keeps_channels(uint32_t slot);
 
+/* Whether commands that wait for keys of this slot may go on. At a command boundary. */
+bool redirect_keeps_blocked(uint32_t slot);
+
 /* Under tokens: whether the map by which the command has passed has been replaced. */
 static inline bool redirect_is_stale(const struct execution *execution) {
     return UNLIKELY(execution->map != NULL) && execution->map != redirect_map();

@@ -43,6 +43,8 @@ struct unfinished {
     const bool *done;           /* under the queue's lock: it can */
     /* It may wait for ever: who sends no more is not answered, but closed, as in Redis. */
     bool ends_with_input;
+    /* Its connection ends: it must not go on. NULL: it need not know. */
+    void (*cancel)(struct unfinished *unfinished);
 };
 
 enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIPPING };
@@ -80,6 +82,12 @@ struct session {
 };
 
 void session_init(struct session *session, uint64_t id, bool authenticated);
+/* The connection ends; the unfinished command, if there is one, stays where it is until it is
+ * dropped. */
+static inline void session_cancel_unfinished(struct session *session) {
+    if (session->unfinished && session->unfinished->cancel)
+        session->unfinished->cancel(session->unfinished);
+}
 /* The command that was unfinished has ended. */
 void session_drop_unfinished(struct session *session);
 /* Frees what it owns. Watchers must have been unlinked. */

@@ -196,7 +196,7 @@ static void execute(void *context) {
     reply_array(reply, transaction.count);
     for (size_t i = 0; i < transaction.count; i++)
         run_queued(unit, &transaction.commands[i]);
-    call_commit(unit->call); /* its effects refer to what was queued */
+    execution_commit(unit->call); /* its effects refer to what was queued */
     session->transaction = transaction;
     session_discard(session);
 }
@@ -245,7 +245,8 @@ enum dispatch_result transaction_exec(struct execution *execution, struct wait *
         exclusive_run(execute, &unit);
     } else {
         size_t n = collect_slots(execution, session);
-        if (n > 0 && !execution_take_served(execution, wait, n))
+        if (n > 0 && (!execution_take_served(execution, wait, n) ||
+                      !execution_take_targets(execution, wait, &n)))
             return DISPATCH_PARKED;
         execute_holding(&unit, n);
         errors = call->reply->errors; /* those of the commands inside are counted with them */

@@ -198,7 +198,7 @@ struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsi
                                   .offset = offset,
                                   .replicas = replicas,
                                   .due_us = due_us ? due_us : UINT64_MAX};
-    wait->unfinished = (struct unfinished){wait_drop, &wait->queue, &wait->done, true};
+    wait->unfinished = (struct unfinished){wait_drop, &wait->queue, &wait->done, true, NULL};
     pthread_mutex_init(&wait->queue.lock, NULL);
     pthread_mutex_lock(&primary->lock);
     wait->next = primary->waits;
@@ -320,8 +320,11 @@ static void refuse_waits(struct primary *primary) {
  * stream the backlog is not of it. */
 static void role_changed(void *context) {
     struct primary *primary = context;
-    if (primary_is_replica(primary))
+    if (primary_is_replica(primary)) {
         refuse_waits(primary);
+        if (primary->around.end_blocked)
+            primary->around.end_blocked(primary->around.context);
+    }
     if (primary_is_replica(primary) && primary->around.keyspace->door.log)
         primary_merge(primary, SIZE_MAX);
     if (primary->on &&

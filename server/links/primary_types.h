@@ -25,6 +25,8 @@ struct primary_surroundings {
     const struct replica_connection *connection;
     struct service *service;     /* told when there are too few replicas */
     void (*wake)(void *context); /* worker 0; any thread */
+    /* Commands that wait for keys end, since this has become a replica; exclusive section. */
+    void (*end_blocked)(void *context);
     void *context;
 };
 
