@@ -99,9 +99,10 @@ static void delete_expired(struct call *call, const struct object *const *object
 
 /* --- SCAN ------------------------------------------------------------------------------------- */
 
+/* A type that is not linked in has no name. */
 static int type_by_name(const struct argument *name) {
     for (int type = 0; type < OBJECT_MODULE; type++)
-        if (argument_is(name, object_types[type]->name))
+        if (object_types[type] && argument_is(name, object_types[type]->name))
             return type;
     return TYPE_UNKNOWN;
 }
