@@ -26,6 +26,7 @@
 #endif
 
 #define VECTOR_BYTES 16
+#define LINE_BYTES   64
 
 #define SIZE_OUTSIDE 0x80
 #define SIZE_MASK    0x7f
@@ -212,6 +213,18 @@ static uint64_t hash_at(const struct tree_leaf *leaf, unsigned index) {
     return member_hash(member.data, member.length);
 }
 
+/* Equal bytes; most are short. */
+static inline bool bytes_equal(const char *a, const char *b, size_t length) {
+    uint64_t x[2], y[2];
+    if (length > sizeof x || length < sizeof x[0])
+        return memcmp(a, b, length) == 0;
+    memcpy(&x[0], a, sizeof x[0]);
+    memcpy(&y[0], b, sizeof y[0]);
+    memcpy(&x[1], a + length - sizeof x[1], sizeof x[1]);
+    memcpy(&y[1], b + length - sizeof y[1], sizeof y[1]);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
+
 /* false: it is not in the leaf. */
 static inline bool leaf_find(const struct tree_leaf *leaf, uint64_t hash,
                              const struct member *member, unsigned *index, struct stored *stored) {
@@ -274,16 +287,15 @@ static struct builder build_begin(enum shape shape, unsigned count, size_t bytes
     return builder;
 }
 
-/* Members from..to-1 of another leaf of the same shape. */
+/* Members first..end-1 of another leaf of the same shape, which lie from begin on up to behind. */
 static void build_copy(struct builder *builder, const struct tree_leaf *from, unsigned first,
-                       unsigned end) {
+                       unsigned end, size_t begin, size_t behind) {
     uint8_t *data = builder->leaf->data + 1 + builder->index;
     for (unsigned column = 0; column < shape_columns(leaf_shape(from)); column++)
         memcpy(data + (size_t)column * builder->leaf->count,
                from->data + 1 + (size_t)column * from->count + first, end - first);
-    size_t begin = place_of(from, first), bytes = place_of(from, end) - begin;
-    memcpy(builder->place, from->data + begin, bytes);
-    builder->place += bytes;
+    memcpy(builder->place, from->data + begin, behind - begin);
+    builder->place += behind - begin;
     builder->index += end - first;
 }
 
@@ -397,9 +409,9 @@ static bool leaf_is_small(const struct tree_leaf *leaf) {
 
 /* Members first..end-1 alone; what they have outside is not referred to once more. */
 static struct tree_leaf *leaf_part(const struct tree_leaf *leaf, unsigned first, unsigned end) {
-    struct builder builder =
-        build_begin(leaf_shape(leaf), end - first, place_of(leaf, end) - place_of(leaf, first));
-    build_copy(&builder, leaf, first, end);
+    size_t begin = place_of(leaf, first), behind = place_of(leaf, end);
+    struct builder builder = build_begin(leaf_shape(leaf), end - first, behind - begin);
+    build_copy(&builder, leaf, first, end, begin, behind);
     return build_end(&builder);
 }
 
@@ -413,12 +425,13 @@ static struct tree_leaf *leaf_split(struct tree_leaf **leaf) {
 
 static struct tree_leaf *leaf_merge(const struct tree_leaf *left, const struct tree_leaf *right) {
     unsigned count = (unsigned)left->count + right->count;
-    size_t bytes = stored_bytes(left, left->count) + stored_bytes(right, right->count);
+    size_t left_begin = place_of(left, 0), right_begin = place_of(right, 0);
+    size_t bytes = left->bytes - left_begin + right->bytes - right_begin;
     if (count > LEAF_MERGED || bytes > MEMBERS_LEAF_BYTES_MAX * 3 / 4)
         return NULL;
     struct builder builder = build_begin(leaf_shape(left), count, bytes);
-    build_copy(&builder, left, 0, left->count);
-    build_copy(&builder, right, 0, right->count);
+    build_copy(&builder, left, 0, left->count, left_begin, left->bytes);
+    build_copy(&builder, right, 0, right->count, right_begin, right->bytes);
     leaf_acquire(builder.leaf);
     return build_end(&builder);
 }
@@ -485,26 +498,64 @@ bool members_find(const struct tree *members, const char *data, size_t length,
     return true;
 }
 
+/* The first member with this fingerprint, which most likely is the sought one; or, if there is none
+ * and one is to be put, all of the leaf. */
+static void fetch_member(const struct tree_leaf *leaf, uint64_t hash, bool changes) {
+    uint64_t matches = match_bytes(leaf_fingerprints(leaf), leaf->count, hash_fingerprint(hash));
+    size_t begin = 0, end = 0;
+    if (matches) {
+        begin = place_of(leaf, (unsigned)__builtin_ctzll(matches));
+        end = begin + LINE_BYTES;
+    } else if (changes) {
+        end = leaf->bytes;
+    }
+    for (size_t at = begin; at < end; at += LINE_BYTES / 2)
+        __builtin_prefetch(leaf->data + at);
+}
+
+void members_fetch(const struct members_sought *sought, unsigned n) {
+    struct tree_probe probes[MEMBERS_AHEAD];
+    ASSERT(n <= MEMBERS_AHEAD);
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t hash = member_hash(sought[i].data, sought[i].length);
+        tree_probe_begin(sought[i].members, (struct tree_key){.major = hash}, &probes[i]);
+    }
+    for (bool more = true; more;) {
+        more = false;
+        for (unsigned i = 0; i < n; i++)
+            more |= tree_probe_step(&probes[i]);
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (probes[i].node)
+            fetch_member(probes[i].node, probes[i].key.major, sought[i].changes);
+}
+
 /* Puts a leaf in the place of the path's one, in which `skipped` members from index on give way to
  * the added one (NULL: to none). What that has outside belongs to the new leaf. */
 static void splice(struct tree *members, struct tree_path *path, unsigned index, unsigned skipped,
                    uint8_t fingerprint, const struct stored *added) {
     const struct tree_leaf *old = path->leaf;
     enum shape shape = tree_shape(members);
-    unsigned old_count = old ? old->count : 0;
-    size_t bytes = added ? (added->member_size & SIZE_MASK) + (added->value_size & SIZE_MASK) : 0;
+    unsigned count = old ? old->count : 0;
+    size_t begin = 0, at = 0, behind = 0, bytes = 0;
     if (old) {
-        bytes += stored_bytes(old, old_count);
-        if (skipped)
-            bytes -= place_of(old, index + 1) - place_of(old, index);
+        begin = columns_bytes(shape, count);
+        at = behind = place_of(old, index);
+        if (skipped) {
+            struct stored gone = stored_at(old, index, at);
+            behind += (gone.member_size & SIZE_MASK) + (gone.value_size & SIZE_MASK);
+        }
+        bytes = at - begin + old->bytes - behind;
     }
-    struct builder builder = build_begin(shape, old_count - skipped + (added != NULL), bytes);
+    if (added)
+        bytes += (added->member_size & SIZE_MASK) + (added->value_size & SIZE_MASK);
+    struct builder builder = build_begin(shape, count - skipped + (added != NULL), bytes);
     if (old)
-        build_copy(&builder, old, 0, index);
+        build_copy(&builder, old, 0, index, begin, at);
     if (added)
         build_add(&builder, fingerprint, added);
     if (old)
-        build_copy(&builder, old, index + skipped, old_count);
+        build_copy(&builder, old, index + skipped, count, behind, old->bytes);
     struct tree_leaf *leaf = build_end(&builder);
     leaf_acquire(leaf);
     tree_put(members, path, leaf);

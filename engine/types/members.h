@@ -31,6 +31,17 @@ void members_visit(const struct tree *members, collection_visit *visit, void *co
  * and the end is visited, whatever comes and goes meanwhile. Below 2^53. */
 uint64_t members_scan(const struct tree *members, uint64_t cursor, uint64_t count,
                       collection_visit *visit, void *context);
+/* Members that are about to be looked for are fetched together: their waits for memory overlap. n
+ * is at most MEMBERS_AHEAD. Nothing depends on it. */
+#define MEMBERS_AHEAD     16
+#define MEMBERS_AHEAD_MIN ((uint64_t)1 << 20) /* bytes of a tree for which it is worth the work */
+struct members_sought {
+    const struct tree *members;
+    const char *data;
+    size_t length;
+    bool changes; /* it may be put: then the whole leaf is needed */
+};
+void members_fetch(const struct members_sought *sought, unsigned n);
 /* The member at a position below the tree's count. value may be NULL. */
 void members_at(const struct tree *members, uint64_t position, struct element *member,
                 struct element *value);

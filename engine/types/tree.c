@@ -162,6 +162,47 @@ void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
     path->leaf = node;
 }
 
+#define LINE_BYTES 64
+
+/* A leaf has what is read of it first in its first two lines. */
+static void fetch_node(const void *node, unsigned height) {
+    __builtin_prefetch(node);
+    if (height == 0)
+        __builtin_prefetch((const char *)node + LINE_BYTES);
+}
+
+void tree_probe_begin(const struct tree *tree, struct tree_key key, struct tree_probe *probe) {
+    *probe = (struct tree_probe){.node = tree->root, .key = key, .height = tree->height};
+    if (probe->node)
+        fetch_node(probe->node, probe->height);
+}
+
+/* As choose_child, a comparison at a time. */
+bool tree_probe_step(struct tree_probe *probe) {
+    if (probe->height == 0)
+        return false;
+    const struct tree_inner *inner = probe->node;
+    if (probe->high == 0) {
+        probe->low = 1;
+        probe->high = inner->children;
+    } else {
+        unsigned middle = (probe->low + probe->high) / 2;
+        if (compare_keys(probe->key, inner->child[middle].first) < 0)
+            probe->high = middle;
+        else
+            probe->low = middle + 1;
+    }
+    if (probe->low < probe->high) {
+        __builtin_prefetch(&inner->child[(probe->low + probe->high) / 2]);
+        return true;
+    }
+    probe->node = inner->child[probe->low - 1].node;
+    probe->height--;
+    probe->high = 0;
+    fetch_node(probe->node, probe->height);
+    return true;
+}
+
 unsigned tree_at(const struct tree *tree, uint64_t position, struct tree_path *path) {
     ASSERT(position < tree->count);
     void *node = tree->root;
@@ -294,6 +335,8 @@ static void set_first(struct tree_path *path, unsigned depth, struct tree_key ke
 }
 
 static void add_count(struct tree *tree, struct tree_path *path, unsigned depths, int64_t delta) {
+    if (delta == 0)
+        return; /* nothing is written */
     tree->count += (uint64_t)delta;
     for (unsigned depth = 0; depth < depths; depth++)
         path->node[depth]->child[path->index[depth]].count += (uint64_t)delta;

@@ -111,6 +111,16 @@ void tree_leaf_free(struct tree_leaf *leaf);
  * not behind it, else the first one. */
 void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
                struct tree_path *path);
+/* A search that many do at once, so that their waits for memory overlap: each step reads only what
+ * the one before has fetched. By keys alone: nothing depends on what is found. */
+struct tree_probe {
+    const void *node; /* the leaf when there are no more steps; NULL: the tree is empty */
+    struct tree_key key;
+    unsigned height;    /* of the node */
+    unsigned low, high; /* children that come into question; high 0: the node is new */
+};
+void tree_probe_begin(const struct tree *tree, struct tree_key key, struct tree_probe *probe);
+bool tree_probe_step(struct tree_probe *probe); /* false: there are no more */
 /* The leaf of the element at a position below tree->count; returns which it is there. */
 unsigned tree_at(const struct tree *tree, uint64_t position, struct tree_path *path);
 /* The elements in front of the path's leaf. */

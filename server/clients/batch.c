@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
+#include "engine/types/members.h"
 #include "server/clients/pubsub.h"
 #include "server/clients/replica_conn.h"
 #include "server/dispatch/dispatch.h"
@@ -140,6 +141,41 @@ static inline int next_slot(const struct batch *batch, unsigned i) {
     return next->conn->state == CONN_IDLE ? dispatch_shared_slot(&next->call) : -1;
 }
 
+/* The tree that a command whose argument is a member will look into, NULL: none. Under the token.
+ */
+static const struct tree *tree_of(const struct keyspace *keyspace, const struct call *call) {
+    const struct object *object = keyspace_find_raw(keyspace, call->session->database, &call->key);
+    if (!object || object_type(object) < OBJECT_SET || object_type(object) > OBJECT_HASH ||
+        !object_needs_token(object))
+        return NULL;
+    const struct tree *members = &collection_body(object)->members;
+    return members->bytes >= MEMBERS_AHEAD_MIN ? members : NULL;
+}
+
+/* Members of large collections, for the commands from this one on that will run under the token
+ * that is held: only under it may anybody look into a tree. Returns the first that was left out. */
+static unsigned prefetch_members(const struct loop *loop, unsigned first) {
+    const struct batch *batch = &loop->batch;
+    struct members_sought sought[MEMBERS_AHEAD];
+    unsigned n = 0, i = first;
+    for (; i < batch->count && n < MEMBERS_AHEAD; i++) {
+        const struct call *call = &batch->entries[i].call;
+        if (dispatch_shared_slot(call) != loop->execution.held_slot)
+            break;
+        if (!(call->command->flags & (COMMAND_MEMBER | COMMAND_MEMBER_LAST)) || call->argc < 3)
+            continue;
+        int index = call->command->flags & COMMAND_MEMBER ? 2 : call->argc - 1;
+        const struct tree *members = tree_of(loop->execution.keyspace, call);
+        if (members)
+            sought[n++] =
+                (struct members_sought){members, call->argv[index].data, call->argv[index].length,
+                                        call->command->access == ACCESS_WRITE};
+    }
+    if (n > 1)
+        members_fetch(sought, n);
+    return i;
+}
+
 static bool ran_before(const struct batch *batch, unsigned i) {
     for (unsigned j = 0; j < i; j++)
         if (batch->entries[j].conn == batch->entries[i].conn)
@@ -199,6 +235,7 @@ void batch_run(struct loop *loop) {
     batch->running = true;
     batch_prefetch(loop);
     uint64_t began_ticks = execution->last_ticks = clock_ticks(), quiet_ticks = began_ticks;
+    unsigned members_fetched = 0; /* entries before this one */
     for (unsigned i = 0; i < batch->count; i++) {
         struct batch_entry *entry = &batch->entries[i];
         struct conn *conn = entry->conn;
@@ -212,6 +249,8 @@ void batch_run(struct loop *loop) {
         }
         if (pubsub_has_mail(&loop->pubsub))
             pubsub_deliver(loop); /* who has heard of a message is answered behind it */
+        if (execution->held_slot >= 0 && i >= members_fetched)
+            members_fetched = prefetch_members(loop, i);
         if (LIKELY(conn->state == CONN_IDLE))
             run_entry(loop, i);
         else

@@ -209,6 +209,23 @@ def test_values_of_all_sizes(client):
     assert client.call("HLEN", "h") == 300
 
 
+def test_pipelines_on_a_large_hash(any_server, oracle):
+    """Commands of one pipeline run under one token and look ahead: what they look at may change or go before their turn."""
+    clients = [one.raw() for one in (any_server, oracle)]
+    fields = [word for i in range(30_000) for word in (f"field:{i}", f"value {i}")]
+    commands = []
+    for turn in range(harness.scaled(6)):
+        for i in range(200):
+            commands += [("HGET", "{t}h", f"field:{i * 37 % 31_000}"), ("HSET", "{t}h", f"field:{turn}:{i}", i), ("HDEL", "{t}h", f"field:{i}"),
+                         ("SADD", "{t}s", i), ("SISMEMBER", "{t}h", i), ("HINCRBY", "{t}h", f"n{i % 7}", i), ("HGET", "{t}none", "x"),
+                         ("HSET", "{t}h", f"field:{i * 11}", "x" * (i % 300)), ("HEXISTS", "{t}h", f"field:{i * 5}")]
+        commands += [("RENAME", "{t}h", "{t}i"), ("HGET", "{t}i", "field:5000"), ("HGET", "{t}h", "field:5000"), ("COPY", "{t}i", "{t}h"),
+                     ("HLEN", "{t}h"), ("HSET", "{t}i", "new", turn), ("HGET", "{t}i", "new"), ("HGET", "{t}h", "new"), ("DEL", "{t}i")]
+    replies = [client.pipeline([("HSET", "{t}h", *fields)] + commands) for client in clients]
+    assert replies[0] == replies[1]
+    assert same_pairs(*(client.call("HGETALL", "{t}h") for client in clients))
+
+
 def test_limits_of_counts(client):
     client.call("HSET", "h", "a", "1")
     for count, error in (("-9223372036854775808", "ERR value is out of range, value must between -9223372036854775807 and "

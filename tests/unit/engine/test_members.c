@@ -356,3 +356,25 @@ Test(members, positions_are_members) {
         cr_assert_eq(bag.met[i], i % 100 == 0);
     tree_clear(&members);
 }
+
+/* It changes nothing, whatever is looked for and whatever the hashes are. */
+Test(members, fetching_is_harmless) {
+    struct members_sought sought[MEMBERS_AHEAD];
+    char text[MEMBERS_AHEAD][TEXT_MAX];
+    struct tree members, empty;
+    tree_init(&empty, &members_with_values);
+    for (unsigned h = 0; h < HASHES; h++) {
+        table_hash_for_tests = hashes[h];
+        tree_init(&members, &members_with_values);
+        for (unsigned count = 1; count < UNIVERSE; count++) {
+            members_put(&members, text[0], text_of(count, text[0]), "value", 5);
+            unsigned n = count % (MEMBERS_AHEAD + 1);
+            for (unsigned i = 0; i < n; i++)
+                sought[i] = (struct members_sought){i % 5 == 4 ? &empty : &members, text[i],
+                                                    text_of(count - n + 2 * i, text[i]), i % 2};
+            members_fetch(sought, n);
+        }
+        tree_check(&members);
+        tree_clear(&members);
+    }
+}
