@@ -13,6 +13,8 @@
 #include "engine/memory.h"
 #include "engine/value.h"
 
+#define LARGE_BYTES ((size_t)256 * 1024)
+
 /* What stands before a piece in the file, which nobody else reads. */
 struct spooled {
     uint32_t first_database, last_database;
@@ -53,8 +55,17 @@ void piece_free(struct piece *piece) {
     memory_free(piece);
 }
 
+bool piece_is_large(const struct piece *piece) {
+    const struct object *object = piece->object;
+    return object && object_type(object) != OBJECT_STRING &&
+           object_total_bytes(object) > LARGE_BYTES;
+}
+
+/* What spooling it would save. */
 static uint64_t piece_bytes(const struct piece *piece) {
-    return piece->length + (piece->object ? object_total_bytes(piece->object) : 0);
+    if (!piece->object || piece_is_large(piece))
+        return piece->length;
+    return piece->length + object_total_bytes(piece->object);
 }
 
 /* --- In memory -------------------------------------------------------------------------------- */
@@ -235,10 +246,16 @@ int piece_queue_pop(struct piece_queue *queue, struct piece **piece) {
 int piece_queue_spool(struct piece_queue *queue, uint64_t limit_bytes, piece_encode *encode,
                       void *context) {
     int error = 0;
+    struct piece *kept = NULL;
     while (!error && piece_queue_memory_bytes(queue) > limit_bytes) {
         struct piece *piece = take_from_memory(queue);
         if (!piece)
             break;
+        if (piece_is_large(piece)) {
+            piece->next = kept;
+            kept = piece;
+            continue;
+        }
         if (piece->object)
             encode(context, piece);
         ASSERT(!piece->object);
@@ -246,6 +263,11 @@ int piece_queue_spool(struct piece_queue *queue, uint64_t limit_bytes, piece_enc
         error = spool_write(queue, piece);
         pthread_mutex_unlock(&queue->spool_lock);
         piece_free(piece);
+    }
+    while (kept) {
+        struct piece *piece = kept;
+        kept = piece->next;
+        piece_queue_push(queue, piece);
     }
     return error;
 }

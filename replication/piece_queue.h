@@ -38,6 +38,11 @@ struct piece *piece_make_object(uint32_t database, struct object *object,
                                 const struct rdb_key_attributes *attributes);
 void piece_free(struct piece *piece);
 
+/* The piece's object is a collection with more behind its pointer than should be in memory as bytes
+ * at once. What a lent one consists of is the key's as well until that changes, so nothing would be
+ * won by spooling it. */
+bool piece_is_large(const struct piece *piece);
+
 /* Puts the piece's object into bytes: data and length instead of object. */
 typedef void piece_encode(void *context, struct piece *piece);
 
@@ -68,9 +73,9 @@ void piece_queue_push(struct piece_queue *queue, struct piece *piece);
 /* The consumer. 1 and a piece, 0: there is none now, or the file's negative errno. */
 int piece_queue_pop(struct piece_queue *queue, struct piece **piece);
 
-/* Writes pieces to the file until at most limit_bytes are left in memory. One thread at a time,
- * beside the consumer; while it runs, pieces may be in neither place. 0, or a negative errno: the
- * piece is lost. */
+/* Writes pieces, but no large ones, to the file until at most limit_bytes are left in memory. One
+ * thread at a time, beside the consumer; while it runs, pieces may be in neither place. 0, or a
+ * negative errno: the piece is lost. */
 int piece_queue_spool(struct piece_queue *queue, uint64_t limit_bytes, piece_encode *encode,
                       void *context);
 

@@ -78,6 +78,9 @@ enum rdb_module_opcode {
     RDB_MODULE_STRING,
 };
 
+/* What a node of a quicklist is: one element by itself, or a listpack. */
+enum rdb_node { RDB_NODE_PLAIN = 1, RDB_NODE_PACKED = 2 };
+
 #define RDB_PAYLOAD_FOOTER_BYTES 10
 
 #endif

@@ -36,13 +36,19 @@
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "engine/types/collection.h"
 #include "engine/value.h"
+#include "replication/rdb_collection.h"
 #include "replication/rdb_value.h"
 
-#define BATCH_BYTES  ((size_t)64 * 1024)
-#define QUEUE_BYTES  ((size_t)1024 * 1024)
-#define GROUP_KEYS   32 /* that are fetched ahead together */
-#define STOP_LOOK_MS 100
+#define BATCH_BYTES   ((size_t)64 * 1024)
+#define QUEUE_BYTES   ((size_t)1024 * 1024)
+#define GROUP_KEYS    32 /* that are fetched ahead together */
+#define STOP_LOOK_MS  100
+/* A value of more elements (or nodes of a list) is not gathered in memory as bytes first: the
+ * reader makes it. */
+#define MADE_ELEMENTS 16384
+#define EMPTY_NOTES   10 /* so many of them are noted */
 
 /* A key in a batch: this, the key, the bytes of its value. */
 struct entry {
@@ -52,6 +58,7 @@ struct entry {
     uint16_t database;
     int16_t frequency;
     uint8_t type;
+    bool made; /* the value is the address of an object that the reader has made */
 };
 
 struct batch {
@@ -90,6 +97,7 @@ struct loader {
     _Atomic bool failed; /* an inserter has; its message is under the lock */
     pthread_mutex_t lock;
     char message[512];
+    uint64_t empty; /* keys that had nothing; under the lock */
 };
 
 /* --- Queues ----------------------------------------------------------------------------------- */
@@ -209,17 +217,48 @@ static void publish(struct inserter *inserter, const struct place *place, struct
     inserter->loaded++;
 }
 
+/* As Redis does it: such keys are left out. */
+static void note_empty(struct loader *loader, const char *message) {
+    pthread_mutex_lock(&loader->lock);
+    if (loader->empty++ < EMPTY_NOTES)
+        loader->options->note(loader->options->context, false, message);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+static struct object *made_object(const struct place *place) {
+    struct object *object;
+    ASSERT(place->entry.made && place->entry.value_length == sizeof object);
+    memcpy(&object, place->value, sizeof object);
+    return object;
+}
+
 static void insert(struct inserter *inserter, const struct place *place) {
     struct rdb_reader *reader = &inserter->reader;
     struct object *object;
+    if (place->entry.made) {
+        publish(inserter, place, made_object(place));
+        return;
+    }
     rdb_reader_set_memory(reader, place->value, place->entry.value_length);
     reader->database = place->entry.database;
     int error = rdb_value_read(reader, place->entry.type, place->key.data, place->key.length,
                                place->entry.expiry_ms, &object);
-    if (UNLIKELY(error != 0))
-        fail(inserter->loader, reader->message);
-    else
+    if (LIKELY(error == 0))
         publish(inserter, place, object);
+    else if (error == RDB_ERROR_EMPTY)
+        note_empty(inserter->loader, reader->message);
+    else
+        fail(inserter->loader, reader->message);
+}
+
+/* What is in the batch from there on will not be inserted. */
+static void discard(const struct batch *batch, size_t at) {
+    struct place place;
+    while (at < batch->used) {
+        at += place_read(&place, batch->data + at);
+        if (place.entry.made)
+            object_free(made_object(&place));
+    }
 }
 
 /* Header, then bucket, of each key's table, before the first of them is needed. */
@@ -242,8 +281,10 @@ static void insert_batch(struct inserter *inserter, const struct batch *batch) {
     const struct loader *loader = inserter->loader;
     struct place places[GROUP_KEYS];
     for (size_t at = 0; at < batch->used;) {
-        if (atomic_load_explicit(&loader->failed, memory_order_relaxed))
+        if (atomic_load_explicit(&loader->failed, memory_order_relaxed)) {
+            discard(batch, at);
             return;
+        }
         size_t n = 0;
         while (n < GROUP_KEYS && at < batch->used)
             at += place_read(&places[n++], batch->data + at);
@@ -277,6 +318,7 @@ static void *inserter_main(void *context) {
         memory_free(batch);
     }
     rdb_reader_free(&inserter->reader);
+    collection_thread_exit();
     change_destroy(&inserter->change);
     if (!options->exclusive)
         exclusive_leave();
@@ -293,7 +335,7 @@ static bool is_over(const struct loader *loader, const struct rdb_entry *entry) 
 }
 
 static void hand_over(struct loader *loader, const struct rdb_entry *key, const uint8_t *value,
-                      size_t value_length) {
+                      size_t value_length, bool made) {
     uint32_t slot = slot_of_key(key->key, key->key_length);
     struct inserter *inserter = &loader->inserters[slot % loader->threads];
     struct entry entry = {.expiry_ms = key->expiry_ms,
@@ -303,7 +345,8 @@ static void hand_over(struct loader *loader, const struct rdb_entry *key, const 
                           .slot = slot,
                           .database = (uint16_t)key->database,
                           .frequency = (int16_t)key->frequency,
-                          .type = (uint8_t)key->type};
+                          .type = (uint8_t)key->type,
+                          .made = made};
     size_t size = sizeof entry + key->key_length + value_length;
     if (inserter->filling && inserter->filling->room - inserter->filling->used < size)
         queue_filled(inserter);
@@ -325,6 +368,43 @@ static void delay(struct loader *loader, int delay_us) {
     }
 }
 
+/* The key is not loaded. */
+static void leave_out(struct loader *loader, const struct rdb_entry *entry) {
+    loader->expired++;
+    if (loader->options->expired)
+        loader->options->expired(loader->options->context, loader->info, entry);
+}
+
+/* A value of many elements, whose number has been read. */
+static int load_large(struct loader *loader, struct rdb_reader *reader,
+                      const struct rdb_entry *entry, uint64_t elements) {
+    struct object *object;
+    int error = rdb_collection_read_counted(reader, entry->type, elements, entry->key,
+                                            entry->key_length, entry->expiry_ms, &object);
+    if (error == RDB_ERROR_EMPTY)
+        note_empty(loader, reader->message);
+    if (error)
+        return error == RDB_ERROR_EMPTY ? 0 : error;
+    if (!is_over(loader, entry)) {
+        hand_over(loader, entry, (const uint8_t *)&object, sizeof object, true);
+        return 0;
+    }
+    object_free(object);
+    leave_out(loader, entry);
+    return 0;
+}
+
+static int load_small(struct loader *loader, struct rdb_reader *reader,
+                      const struct rdb_entry *entry) {
+    size_t length;
+    const uint8_t *value = rdb_keep_end(reader, &length);
+    if (is_over(loader, entry))
+        leave_out(loader, entry);
+    else
+        hand_over(loader, entry, value, length, false);
+    return 0;
+}
+
 static int load_key(void *context, struct rdb_reader *reader, const struct rdb_entry *entry) {
     struct loader *loader = context;
     if (UNLIKELY(atomic_load_explicit(&loader->failed, memory_order_relaxed) ||
@@ -332,23 +412,22 @@ static int load_key(void *context, struct rdb_reader *reader, const struct rdb_e
         return RDB_ERROR_HANDLER;
     if (entry->key_length > UINT32_MAX)
         return rdb_corrupt(reader, "A key is longer than what is possible");
-    rdb_keep_begin(reader);
-    int error = rdb_value_skip(reader, entry->type, entry->key, entry->key_length);
-    if (error)
-        return error;
-    size_t length;
-    const uint8_t *value = rdb_keep_end(reader, &length);
     int delay_us = atomic_load_explicit(&loader->progress->key_delay_us, memory_order_relaxed);
     if (UNLIKELY(delay_us != 0))
         delay(loader, delay_us);
-    if (!is_over(loader, entry)) {
-        hand_over(loader, entry, value, length);
-        return 0;
+    uint64_t elements = 0;
+    size_t ignored;
+    bool counted = rdb_collection_is_counted(entry->type);
+    rdb_keep_begin(reader);
+    int error = counted ? rdb_read_length(reader, &elements) : 0;
+    if (error == 0 && elements > MADE_ELEMENTS) {
+        rdb_keep_end(reader, &ignored);
+        return load_large(loader, reader, entry, elements);
     }
-    loader->expired++;
-    if (loader->options->expired)
-        loader->options->expired(loader->options->context, loader->info, entry);
-    return 0;
+    if (error == 0)
+        error = counted ? rdb_collection_skip_counted(reader, entry->type, elements)
+                        : rdb_value_skip(reader, entry->type, entry->key, entry->key_length);
+    return error ? error : load_small(loader, reader, entry);
 }
 
 /* --- Reading: what is about the file ---------------------------------------------------------- */
@@ -493,8 +572,11 @@ static enum rdb_load_result conclude(struct loader *loader, int error,
         note_failure(loader, error, reader);
         return RDB_LOAD_FAILED;
     }
-    note(loader, false, "Done loading RDB, keys loaded: %" PRIu64 ", keys expired: %" PRIu64 ".",
-         atomic_load(&loader->progress->keys_loaded), loader->expired);
+    char empty[64] = "";
+    if (loader->empty > 0)
+        snprintf(empty, sizeof empty, ", empty keys skipped: %" PRIu64, loader->empty);
+    note(loader, false, "Done loading RDB, keys loaded: %" PRIu64 ", keys expired: %" PRIu64 "%s.",
+         atomic_load(&loader->progress->keys_loaded), loader->expired, empty);
     return RDB_LOAD_DONE;
 }
 
@@ -529,6 +611,7 @@ enum rdb_load_result rdb_load(const struct rdb_source *source, uint64_t input_by
     inserters_end(&loader);
     enum rdb_load_result result = conclude(&loader, error, &reader);
     rdb_reader_free(&reader);
+    collection_thread_exit();
     pthread_mutex_destroy(&loader.lock);
     if (online)
         epoch_online();
@@ -555,6 +638,8 @@ static ssize_t file_read(void *context, void *data, size_t room) {
     while (!file->regular && poll(&wanted, 1, STOP_LOOK_MS) <= 0)
         if (atomic_load(&file->progress->stop))
             return -ECANCELED;
+    if (atomic_load_explicit(&file->progress->stop, memory_order_relaxed))
+        return -ECANCELED; /* one key may be all of it */
     do
         count = read(file->fd, data, room);
     while (count < 0 && errno == EINTR);

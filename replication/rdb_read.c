@@ -48,8 +48,9 @@ void rdb_reader_free(struct rdb_reader *reader) {
         memory_free(reader->window);
     memory_free(reader->scratch);
     memory_free(reader->key);
+    memory_free(reader->element);
     reader->window = reader->scratch = NULL;
-    reader->key = NULL;
+    reader->key = reader->element = NULL;
 }
 
 /* --- Errors ----------------------------------------------------------------------------------- */
@@ -74,6 +75,12 @@ int rdb_refuse(struct rdb_reader *reader, const char *description, const char *k
              "The key '%.*s'%s in database %u is %s, which this version does not have.", shown, key,
              shown < (int)key_length ? "..." : "", reader->database, description);
     return RDB_ERROR_REFUSED;
+}
+
+int rdb_empty(struct rdb_reader *reader, const char *key, size_t key_length) {
+    snprintf(reader->message, sizeof reader->message, "rdbLoadObject skipping empty key: %.*s",
+             key_length > 400 ? 400 : (int)key_length, key);
+    return RDB_ERROR_EMPTY;
 }
 
 /* --- The window ------------------------------------------------------------------------------- */
@@ -352,4 +359,12 @@ int rdb_read_string(struct rdb_reader *reader, const char **text, size_t *length
     error = rdb_read_window(reader, string.length, &bytes);
     *text = (const char *)bytes;
     return error;
+}
+
+int rdb_skip_string(struct rdb_reader *reader) {
+    struct rdb_string string;
+    int error = rdb_read_string_head(reader, &string);
+    if (error || string.form == RDB_STRING_INTEGER)
+        return error;
+    return rdb_skip(reader, string.form == RDB_STRING_LZF ? string.packed_length : string.length);
 }

@@ -29,6 +29,8 @@ enum rdb_error {
     RDB_ERROR_REFUSED = -7,  /* right, but holds what this version does not have */
     RDB_ERROR_DATABASE = -8, /* a database beyond those configured */
     RDB_ERROR_HANDLER = -9,  /* a handler had enough */
+    RDB_ERROR_EMPTY = -10,   /* a collection without elements: no key. The value is consumed, and
+                                the reader may be used on. */
 };
 
 /* Bytes read, at least 1; 0 at the end; a negative errno. */
@@ -37,7 +39,8 @@ struct rdb_source {
     void *context;
 };
 
-#define RDB_SIZE_UNKNOWN UINT64_MAX
+#define RDB_SIZE_UNKNOWN  UINT64_MAX
+#define RDB_MESSAGE_BYTES 512
 
 struct rdb_limits {
     uint64_t input_bytes;  /* how long the input is, or RDB_SIZE_UNKNOWN */
@@ -62,8 +65,10 @@ struct rdb_reader {
     size_t scratch_room;
     char *key; /* the copy that handlers get */
     size_t key_room;
+    char *element; /* of a collection, while what follows it is read */
+    size_t element_room;
     char number[OBJECT_INTEGER_BUFFER];
-    char message[512];
+    char message[RDB_MESSAGE_BYTES];
 };
 
 void rdb_reader_init(struct rdb_reader *reader, const struct rdb_source *source,
@@ -121,9 +126,11 @@ int rdb_read(struct rdb_reader *reader, const struct rdb_handler *handler, void 
 
 /* Whether version and checksum of the payload are right. */
 bool rdb_payload_is_whole(const void *payload, size_t length);
-/* The value in a whole payload under this key: 0 and a new object, or a negative enum rdb_error. */
+/* The value in a whole payload under this key: 0 and a new object, or a negative enum rdb_error and
+ * its message. */
 int rdb_payload_read(const void *payload, size_t length, uint64_t string_bytes, const char *key,
-                     size_t key_length, int64_t expiry_ms, struct object **object);
+                     size_t key_length, int64_t expiry_ms, struct object **object,
+                     char message[RDB_MESSAGE_BYTES]);
 
 /* --- What values consist of (rdb_value.c) ----------------------------------------------------- */
 
@@ -140,6 +147,7 @@ struct rdb_string {
 int rdb_read_string_head(struct rdb_reader *reader, struct rdb_string *string);
 /* A whole string. *text is valid until the next call of this reader. */
 int rdb_read_string(struct rdb_reader *reader, const char **text, size_t *length);
+int rdb_skip_string(struct rdb_reader *reader);
 int rdb_read_length(struct rdb_reader *reader, uint64_t *length);
 /* The next bytes, consumed, where they are: valid until the next call. */
 int rdb_read_window(struct rdb_reader *reader, size_t length, const uint8_t **bytes);
@@ -150,7 +158,8 @@ int rdb_skip(struct rdb_reader *reader, uint64_t length);
 void rdb_keep_begin(struct rdb_reader *reader);
 const uint8_t *rdb_keep_end(struct rdb_reader *reader, size_t *length);
 
-/* Both note the message and return the code. description: "a hash". */
+/* All note the message and return the code. description: "a hash". */
+int rdb_empty(struct rdb_reader *reader, const char *key, size_t key_length);
 int rdb_corrupt(struct rdb_reader *reader, const char *reason);
 int rdb_refuse(struct rdb_reader *reader, const char *description, const char *key,
                size_t key_length);

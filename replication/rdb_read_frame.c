@@ -278,7 +278,8 @@ bool rdb_payload_is_whole(const void *payload, size_t length) {
 }
 
 int rdb_payload_read(const void *payload, size_t length, uint64_t string_bytes, const char *key,
-                     size_t key_length, int64_t expiry_ms, struct object **object) {
+                     size_t key_length, int64_t expiry_ms, struct object **object,
+                     char message[RDB_MESSAGE_BYTES]) {
     ASSERT(length >= RDB_PAYLOAD_FOOTER_BYTES);
     struct rdb_reader reader;
     rdb_reader_init_memory(&reader, payload, length - RDB_PAYLOAD_FOOTER_BYTES, string_bytes);
@@ -286,6 +287,8 @@ int rdb_payload_read(const void *payload, size_t length, uint64_t string_bytes, 
     int error = rdb_read_window(&reader, 1, &type);
     if (error == 0)
         error = rdb_value_read(&reader, *type, key, key_length, expiry_ms, object);
+    if (error)
+        memcpy(message, reader.message, sizeof reader.message);
     rdb_reader_free(&reader);
     return error;
 }

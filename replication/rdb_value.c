@@ -1,4 +1,5 @@
-/* RDB values, by type: one function to write, one to read, one to skip. */
+/* RDB values, by type: one function to write, one to read, one to skip. Strings are here,
+ * collections in rdb_collection_read.c and rdb_collection_write.c. */
 #include "replication/rdb_value.h"
 
 #include <stdio.h>
@@ -7,6 +8,7 @@
 
 #include "engine/assert.h"
 #include "engine/value.h"
+#include "replication/rdb_collection.h"
 #include "replication/rdb_read.h"
 #include "replication/rdb_write.h"
 
@@ -14,8 +16,7 @@
 #define DIRECT_BYTES (32 * 1024)
 
 enum rdb_type rdb_value_type(const struct object *object) {
-    ASSERT(object_type(object) == OBJECT_STRING);
-    return RDB_TYPE_STRING;
+    return object_type(object) == OBJECT_STRING ? RDB_TYPE_STRING : rdb_collection_type(object);
 }
 
 /* --- Strings ---------------------------------------------------------------------------------- */
@@ -86,38 +87,11 @@ static int string_read(struct rdb_reader *reader, const char *key, size_t key_le
     return error;
 }
 
-static int string_skip(struct rdb_reader *reader) {
-    struct rdb_string string;
-    int error = rdb_read_string_head(reader, &string);
-    if (error || string.form == RDB_STRING_INTEGER)
-        return error;
-    return rdb_skip(reader, string.form == RDB_STRING_LZF ? string.packed_length : string.length);
-}
-
 /* --- All types -------------------------------------------------------------------------------- */
 
 /* What a type that there is not yet is called; NULL: no such type. */
 static const char *type_description(unsigned type) {
     switch (type) {
-    case RDB_TYPE_LIST:
-    case RDB_TYPE_LIST_ZIPLIST:
-    case RDB_TYPE_LIST_QUICKLIST:
-    case RDB_TYPE_LIST_QUICKLIST_2:
-        return "a list";
-    case RDB_TYPE_SET:
-    case RDB_TYPE_SET_INTSET:
-    case RDB_TYPE_SET_LISTPACK:
-        return "a set";
-    case RDB_TYPE_ZSET:
-    case RDB_TYPE_ZSET_2:
-    case RDB_TYPE_ZSET_ZIPLIST:
-    case RDB_TYPE_ZSET_LISTPACK:
-        return "a sorted set";
-    case RDB_TYPE_HASH:
-    case RDB_TYPE_HASH_ZIPMAP:
-    case RDB_TYPE_HASH_ZIPLIST:
-    case RDB_TYPE_HASH_LISTPACK:
-        return "a hash";
     case RDB_TYPE_STREAM_LISTPACKS:
     case RDB_TYPE_STREAM_LISTPACKS_2:
     case RDB_TYPE_STREAM_LISTPACKS_3:
@@ -142,19 +116,25 @@ static int refuse_type(struct rdb_reader *reader, unsigned type, const char *key
 }
 
 void rdb_value_write(struct rdb_writer *writer, const struct object *object) {
-    ASSERT(object_type(object) == OBJECT_STRING);
-    string_write(writer, object);
+    if (object_type(object) == OBJECT_STRING)
+        string_write(writer, object);
+    else
+        rdb_collection_write(writer, object);
 }
 
 int rdb_value_read(struct rdb_reader *reader, unsigned type, const char *key, size_t key_length,
                    int64_t expiry_ms, struct object **object) {
     if (type == RDB_TYPE_STRING)
         return string_read(reader, key, key_length, expiry_ms, object);
+    if (rdb_collection_has(type))
+        return rdb_collection_read(reader, type, key, key_length, expiry_ms, object);
     return refuse_type(reader, type, key, key_length);
 }
 
 int rdb_value_skip(struct rdb_reader *reader, unsigned type, const char *key, size_t key_length) {
     if (type == RDB_TYPE_STRING)
-        return string_skip(reader);
+        return rdb_skip_string(reader);
+    if (rdb_collection_has(type))
+        return rdb_collection_skip(reader, type);
     return refuse_type(reader, type, key, key_length);
 }

@@ -6,6 +6,7 @@
 #include "engine/assert.h"
 #include "engine/keyspace.h"
 #include "engine/memory.h"
+#include "engine/types/collection.h"
 #include "engine/value.h"
 
 /* A buffer goes to the queue when it is as full as PIECE_BYTES, and has room for a bit more. */
@@ -99,12 +100,15 @@ void taker_tell(struct taker *taker) {
 
 /* --- Objects ---------------------------------------------------------------------------------- */
 
-/* The same key with the same value, for a sink's thread: a string behind a pointer is lent, and who
- * changes it copies it first. */
+/* The same key with the same value, for a sink's thread: what is behind a pointer is lent, and who
+ * changes it copies it first (of a collection the parts that change). */
 static struct object *lend_object(const struct object *object) {
     size_t length;
     const char *key = object_key(object, &length);
-    blob_lend(object_pointer(object));
+    if (object_type(object) == OBJECT_STRING)
+        blob_lend(object_pointer(object));
+    else
+        collection_lend(collection_body(object));
     return object_remake(object, key, length, object_expiry(object));
 }
 
@@ -129,10 +133,9 @@ static void encode(struct taker *taker, unsigned number, const struct object *ob
 void take_object(struct taker *taker, enum taking taking, unsigned number,
                  const struct object *object, const struct rdb_key_attributes *attributes) {
     COUNTER_ADD(taker->keys, 1);
-    if (!snapshot_is_copied(object) && object_type(object) == OBJECT_STRING) {
+    if (!snapshot_is_copied(object)) {
         lend(taker, number, object, attributes);
-    } else if (!snapshot_is_copied(object) || taking == TAKE_ENCODED ||
-               (taking == TAKE_TO_SINKS && taker->crowded)) {
+    } else if (taking == TAKE_ENCODED || (taking == TAKE_TO_SINKS && taker->crowded)) {
         encode(taker, number, object, attributes);
     } else if (taking == TAKE_TO_WALK) {
         snapshot_copy(&taker->walked, number, object, attributes);

@@ -73,8 +73,26 @@ static int write_bytes(struct transfer *transfer, uint32_t first_database, uint3
     return error ? error : sink->write(sink->context, data, length);
 }
 
+/* A large collection goes to the sink while it is encoded. */
+static int write_large(struct transfer *transfer, const struct piece *piece) {
+    const struct snapshot_sink *sink = &transfer->sink;
+    const struct rdb_sink to = {.write = sink->write, .context = sink->context};
+    struct rdb_writer writer;
+    rdb_writer_init(&writer, &to, sink->compression, false);
+    if (piece->first_database != transfer->database)
+        sink->form->database(&writer, piece->first_database);
+    transfer->database = piece->first_database;
+    sink->form->object(&writer, piece->object, &piece->attributes);
+    rdb_write_flush(&writer);
+    int error = writer.error;
+    rdb_writer_free(&writer);
+    return error;
+}
+
 static int write_piece(struct transfer *transfer, const struct piece *piece) {
     struct snapshot_encoder *encoder = &transfer->encoder;
+    if (piece_is_large(piece))
+        return write_large(transfer, piece);
     if (!piece->object && !piece->copies)
         return write_bytes(transfer, piece->first_database, piece->last_database, piece->data,
                            piece->length);

@@ -64,6 +64,8 @@ const uint8_t *collection_packed(const struct object *object, size_t *length);
  * changes. false: enough. */
 typedef bool collection_visit(void *context, const struct element *member,
                               const struct element *value, double score);
+/* All elements of a collection of whatever type, in its order. Also by who has the body lent. */
+void collection_visit_all(const struct object *object, collection_visit *visit, void *context);
 
 /* --- Changing ---------------------------------------------------------------------------------
  *

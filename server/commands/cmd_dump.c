@@ -8,6 +8,7 @@
 #include "engine/value.h"
 #include "replication/rdb_read.h"
 #include "replication/rdb_write.h"
+#include "server/base/log.h"
 #include "server/base/numbers.h"
 #include "server/commands/cmd_data.h"
 #include "server/config/config.h"
@@ -89,13 +90,15 @@ static struct object *restore_value(struct call *call, int64_t expiry_ms) {
     const struct argument *payload = &call->argv[3];
     uint64_t limit = config_current()->proto_max_bulk_len;
     struct object *object;
+    char message[RDB_MESSAGE_BYTES];
     if (!rdb_payload_is_whole(payload->data, payload->length)) {
         reply_error(call->reply, "ERR DUMP payload version or checksum are wrong");
         return NULL;
     }
     if (rdb_payload_read(payload->data, payload->length,
                          limit < STRING_BYTES_MIN ? STRING_BYTES_MIN : limit, call->key.data,
-                         call->key.length, expiry_ms, &object)) {
+                         call->key.length, expiry_ms, &object, message)) {
+        log_write(LOG_LEVEL_VERBOSE, "%s", message);
         reply_error(call->reply, "ERR Bad data format");
         return NULL;
     }

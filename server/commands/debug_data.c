@@ -12,6 +12,7 @@
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "engine/types/collection.h"
 #include "replication/rdb_value.h"
 #include "replication/rdb_write.h"
 #include "server/base/numbers.h"
@@ -45,11 +46,59 @@ static void digest_append_number(struct digest *digest, uint32_t number) {
     digest_append(digest, (const char *)&big_endian, sizeof big_endian);
 }
 
+/* An element of a list is one by itself; of a set one of a heap; fields and members go into the
+ * heap together with their values and scores. */
+static bool digest_element(void *context, const struct element *element,
+                           const struct element *value, double score) {
+    (void)value, (void)score;
+    char room[LISTPACK_INTEGER_ROOM];
+    size_t length;
+    const char *text = element_text(element, room, &length);
+    digest_append(context, text, length);
+    return true;
+}
+
+static bool digest_member(void *context, const struct element *member, const struct element *value,
+                          double score) {
+    (void)value, (void)score;
+    char room[LISTPACK_INTEGER_ROOM];
+    size_t length;
+    const char *text = element_text(member, room, &length);
+    digest_add(context, text, length);
+    return true;
+}
+
+static bool digest_field(void *context, const struct element *field, const struct element *value,
+                         double score) {
+    struct digest pair = {{0}};
+    digest_element(&pair, field, NULL, score);
+    digest_element(&pair, value, NULL, score);
+    digest_add(context, pair.bytes, SHA1_BYTES);
+    return true;
+}
+
+static bool digest_scored(void *context, const struct element *member, const struct element *value,
+                          double score) {
+    struct digest pair = {{0}};
+    char text[NUMBER_DOUBLE_SIZE];
+    digest_element(&pair, member, value, score);
+    digest_append(&pair, text, number_write_double(text, score));
+    digest_add(context, pair.bytes, SHA1_BYTES);
+    return true;
+}
+
 /* Redis's numbers of the types go into the digest; ours are in the order of OBJECT_STRING ... too.
  */
 static void digest_value(struct digest *digest, const struct object *object) {
+    static collection_visit *const visits[OBJECT_TYPES] = {[OBJECT_LIST] = digest_element,
+                                                           [OBJECT_SET] = digest_member,
+                                                           [OBJECT_ZSET] = digest_scored,
+                                                           [OBJECT_HASH] = digest_field};
     digest_append_number(digest, (uint32_t)object_type(object));
-    type_of(object)->visit(object, digest_append, digest);
+    if (object_type(object) == OBJECT_STRING)
+        type_of(object)->visit(object, digest_append, digest);
+    else
+        collection_visit_all(object, visits[object_type(object)], digest);
     if (object_expiry(object) != OBJECT_NO_EXPIRY)
         digest_add(digest, "!!expire!!", 10);
 }

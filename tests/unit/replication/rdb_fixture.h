@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 
 #include "engine/memory.h"
+#include "engine/types/collection.h"
 #include "engine/value.h"
 #include "replication/crc64.h"
 #include "replication/rdb_read.h"
@@ -28,6 +29,7 @@ static void rdb_begin(void) {
 }
 
 static void rdb_finish(void) {
+    collection_thread_exit();
     cr_assert_eq(memory_used_bytes(), used_before, "something was not freed");
 }
 

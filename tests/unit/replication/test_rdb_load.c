@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "engine/exclusive.h"
+#include "engine/types/hash.h"
 #include "engine/value.h"
 #include "replication/crc64.h"
 #include "replication/rdb_load.h"
@@ -264,4 +265,80 @@ Test(rdb_load, a_save_that_cannot_be_finished_leaves_the_old_file) {
     cr_assert_eq(strncmp(save.message, "Error moving temp DB file temp-", 31), 0, "%s",
                  save.message);
     cr_assert_eq(rmdir("dump"), 0);
+}
+
+/* --- Collections ------------------------------------------------------------------------------ */
+
+static void put_hash(const char *name, unsigned fields, int64_t expiry_ms) {
+    struct collection_edit draft;
+    struct key key = key_of(name);
+    char text[32];
+    collection_draft_begin(&draft, OBJECT_HASH, ENCODING_LISTPACK);
+    for (unsigned i = 0; i < fields; i++) {
+        size_t length = (size_t)snprintf(text, sizeof text, "field-%u", i);
+        hash_put(&draft, text, length, text + 3, length - 3);
+    }
+    struct object *object = collection_draft_end(&draft, name, strlen(name), expiry_ms);
+    struct slot *slot = token_of(&key);
+    keyspace_add(&change, 0, &key, object, CHANGE_HSET);
+    slot_release(slot);
+}
+
+/* Of more elements than are gathered as bytes: the reader makes the objects, and inserters insert
+ * them or throw them away. */
+Test(rdb_load, large_collections) {
+    put_hash("large", 50000, FAR_AWAY);
+    put_hash("small", 10, NEVER);
+    put_hash("over", 50000, LONG_AGO);
+    save_file();
+    clear_all();
+    cr_assert_eq(load_file(2, false, false), RDB_LOAD_DONE, "%s", notes);
+    cr_assert_eq(hash_count(raw(0, "large")), 50000);
+    cr_assert_eq(hash_count(raw(0, "small")), 10);
+    cr_assert_null(raw(0, "over"));
+    cr_assert_eq(atomic_load(&progress.keys_loaded), 2);
+    cr_assert_eq(atomic_load(&progress.keys_expired), 1);
+    struct element value;
+    cr_assert(hash_get(raw(0, "large"), "field-49999", 11, &value));
+    cr_assert(element_equals(&value, "ld-49999", 8));
+    cr_assert_eq(object_expiry(raw(0, "large")), FAR_AWAY);
+    cr_assert_eq(load_file(2, false, false), RDB_LOAD_FAILED, "they are there");
+    cr_assert_not_null(strstr(notes, "# RDB has duplicated key"));
+    for (long cut = file_size() - 1; cut > 0; cut -= 49999) {
+        cr_assert_eq(truncate("dump.rdb", cut), 0);
+        clear_all();
+        cr_assert_eq(load_file(2, false, false), RDB_LOAD_FAILED, "%ld bytes", cut);
+    }
+    collection_thread_exit();
+}
+
+static void write_file(const char *body, size_t length) {
+    FILE *file = fopen("dump.rdb", "w");
+    fputs("REDIS0011", file);
+    fwrite(body, 1, length, file);
+    fwrite("\xff\0\0\0\0\0\0\0\0", 1, 9, file);
+    fclose(file);
+}
+
+Test(rdb_load, empty_collections_are_left_out) {
+    static const char body[] = "\xfe\0\4\5first\0\4\3one\1\1"
+                               "f\1v\1\6second\0";
+    write_file(body, sizeof body - 1);
+    cr_assert_eq(load_file(2, false, false), RDB_LOAD_DONE, "%s", notes);
+    cr_assert_eq(keyspace_count(keyspace, 0), 1);
+    cr_assert_eq(hash_count(raw(0, "one")), 1);
+    cr_assert_not_null(strstr(notes, "\nrdbLoadObject skipping empty key: first\n"), "%s", notes);
+    cr_assert_not_null(strstr(notes, "\nrdbLoadObject skipping empty key: second\n"));
+    cr_assert_not_null(strstr(notes, "keys loaded: 1, keys expired: 0, empty keys skipped: 2.\n"),
+                       "%s", notes);
+    collection_thread_exit();
+}
+
+Test(rdb_load, a_broken_collection_fails_the_load) {
+    static const char body[] = "\xfe\0\4\3one\2\1"
+                               "f\1v\1f\1w";
+    write_file(body, sizeof body - 1);
+    cr_assert_eq(load_file(2, false, false), RDB_LOAD_FAILED);
+    cr_assert_not_null(strstr(notes, "-> Duplicate hash fields detected\n"), "%s", notes);
+    collection_thread_exit();
 }

@@ -114,15 +114,18 @@ Test(rdb_read, functions_and_aux_of_modules_are_passed_over_and_told) {
 }
 
 Test(rdb_read, types_that_there_are_not_are_refused_by_name) {
-    cr_assert_eq(BODY("\xfe\x03\x04\x01h\x01\x01"
+    cr_assert_eq(BODY("\xfe\x03\x15\x01s\x01\x01"
                       "f\x01v"),
                  RDB_ERROR_REFUSED);
     cr_assert_str_eq(message,
-                     "The key 'h' in database 3 is a hash, which this version does not have.");
-    for (unsigned type = 1; type < RDB_TYPES; type++) {
-        char body[] = {(char)type, 1, 'k', 0};
-        int expected = type == 8 ? RDB_ERROR_CORRUPT : RDB_ERROR_REFUSED;
-        cr_assert_eq(read_body(body, sizeof body), expected, "%u", type);
+                     "The key 's' in database 3 is a stream, which this version does not have.");
+    static const uint8_t types[] = {RDB_TYPE_STREAM_LISTPACKS,   RDB_TYPE_STREAM_LISTPACKS_2,
+                                    RDB_TYPE_STREAM_LISTPACKS_3, RDB_TYPE_MODULE_PRE_GA,
+                                    RDB_TYPE_MODULE_2,           8};
+    for (size_t i = 0; i < sizeof types; i++) {
+        char body[] = {(char)types[i], 1, 'k', 0};
+        int expected = types[i] == 8 ? RDB_ERROR_CORRUPT : RDB_ERROR_REFUSED;
+        cr_assert_eq(read_body(body, sizeof body), expected, "%u", types[i]);
     }
     char body[] = {100, 1, 'k', 0};
     cr_assert_eq(read_body(body, sizeof body), RDB_ERROR_CORRUPT);
@@ -208,7 +211,8 @@ Test(rdb_read, handlers_may_end_it) {
 static struct object *restored(const void *payload, size_t length) {
     struct object *object;
     cr_assert(rdb_payload_is_whole(payload, length));
-    cr_assert_eq(rdb_payload_read(payload, length, STRING_BYTES, "key", 3, NEVER, &object), 0);
+    cr_assert_eq(rdb_payload_read(payload, length, STRING_BYTES, "key", 3, NEVER, &object, message),
+                 0);
     return object;
 }
 
@@ -273,6 +277,8 @@ Test(rdb_read, a_value_may_not_run_into_the_end_of_its_payload) {
     put_bytes(&bytes, &crc, 8);
     struct object *object;
     cr_assert(rdb_payload_is_whole(bytes.data, bytes.length));
-    cr_assert_eq(rdb_payload_read(bytes.data, bytes.length, STRING_BYTES, "k", 1, NEVER, &object),
-                 RDB_ERROR_SHORT);
+    cr_assert_eq(
+        rdb_payload_read(bytes.data, bytes.length, STRING_BYTES, "k", 1, NEVER, &object, message),
+        RDB_ERROR_SHORT);
+    cr_assert_neq(message[0], 0);
 }
