@@ -75,8 +75,8 @@ enum call_result {
 /* Where keys are: at places that are counted, behind their number (ZUNION numkeys key ...), or
  * behind a word. What none of these can tell is found by a function (command_keys.c). */
 struct key_spec {
-    int16_t first; /* index of the first key; 0: none. With a word: where it is looked for from;
-                      from the end, backwards, when negative */
+    int16_t first; /* index of the first key; 0: that cannot be told. With a word: where it is
+                      looked for from; from the end, backwards, when negative */
     int16_t
         last; /* relative to argc when negative (-1: the last argument), as Redis's legacy triple */
     int16_t step;

@@ -129,7 +129,23 @@ static void reply_tips(struct reply *reply, const char *tips) {
 
 /* --- COMMAND INFO ----------------------------------------------------------------------------- */
 
+static bool is_unknown(const struct key_spec *spec) {
+    return spec->first == 0;
+}
+
+static void reply_unknown(struct reply *reply) {
+    reply_map(reply, 2);
+    reply_bulk_text(reply, "type");
+    reply_bulk_text(reply, "unknown");
+    reply_bulk_text(reply, "spec");
+    reply_map(reply, 0);
+}
+
 static void reply_begin_search(struct reply *reply, const struct key_spec *spec) {
+    if (is_unknown(spec)) {
+        reply_unknown(reply);
+        return;
+    }
     reply_map(reply, 2);
     reply_bulk_text(reply, "type");
     reply_bulk_text(reply, spec->word ? "keyword" : "index");
@@ -160,6 +176,10 @@ static void reply_key_spec(struct reply *reply, const struct key_spec *spec, con
     reply_begin_search(reply, spec);
 
     reply_bulk_text(reply, "find_keys");
+    if (is_unknown(spec)) {
+        reply_unknown(reply);
+        return;
+    }
     reply_map(reply, 2);
     reply_bulk_text(reply, "type");
     reply_bulk_text(reply, spec->counted ? "keynum" : "range");

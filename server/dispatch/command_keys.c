@@ -58,6 +58,32 @@ static int georadius_keys(const struct command *command, const struct argument *
     return n;
 }
 
+/* How many arguments follow an option of SORT. */
+static int sort_option_arguments(const struct argument *option) {
+    if (option->length == 5 && strncasecmp(option->data, "limit", 5) == 0)
+        return 2;
+    return (option->length == 3 && strncasecmp(option->data, "get", 3) == 0) ||
+           (option->length == 2 && strncasecmp(option->data, "by", 2) == 0);
+}
+
+/* SORT: the first argument, and what follows the last STORE. Those that BY and GET lead to are not
+ * told: it runs while all is stopped. */
+static int sort_keys(const struct command *command, const struct argument *argv, int argc, int *out,
+                     uint32_t *flags, int room) {
+    int indexes[2] = {1, 0}, n = 1;
+    for (int i = 2; i < argc; i += 1 + sort_option_arguments(&argv[i]))
+        if (argv[i].length == 5 && strncasecmp(argv[i].data, "store", 5) == 0 && i + 1 < argc) {
+            indexes[1] = i + 1;
+            n = 2;
+        }
+    for (int i = 0; i < n && i < room; i++) {
+        out[i] = indexes[i];
+        if (flags != NULL)
+            flags[i] = command->key_specs[i == 0 ? 0 : 2].flags;
+    }
+    return n;
+}
+
 /* The keys behind their number at argv[*first]. false: there are not so many arguments, or none. */
 static bool counted_range(const struct argument *argv, int argc, int *first, int *last) {
     int64_t count;
@@ -76,9 +102,11 @@ int command_keys_and_flags(const struct command *command, const struct argument 
         return migrate_keys(command, argv, argc, out, flags, room);
     if (command->row == ROW_georadius || command->row == ROW_georadiusbymember)
         return georadius_keys(command, argv, argc, out, flags, room);
+    if (command->row == ROW_sort)
+        return sort_keys(command, argv, argc, out, flags, room);
     for (unsigned s = 0; s < command->key_spec_count; s++) {
         const struct key_spec *spec = &command->key_specs[s];
-        if (spec->flags & KEY_NOT_KEY)
+        if ((spec->flags & KEY_NOT_KEY) || spec->first == 0)
             continue;
         int first = spec->first;
         int last = spec->last < 0 ? argc + spec->last : spec->last;
@@ -113,7 +141,7 @@ bool command_legacy_keys(const struct command *command, int *first, int *last, i
         const struct key_spec *spec = &command->key_specs[i];
         if (spec->flags & KEY_INCOMPLETE)
             complete = false;
-        if (spec->word || spec->counted) {
+        if (spec->word || spec->counted || spec->first == 0) {
             complete = false;
             continue;
         }

@@ -59,6 +59,8 @@ struct row {
     { first, last, step, flags, NULL, false }
 #define SPEC_COUNTED(at, flags)                                                                    \
     { at, 0, 1, flags, NULL, true }
+#define SPEC_UNKNOWN(flags)                                                                        \
+    { 0, 0, 1, flags, NULL, false }
 #define SPEC_WORD(word, from, last, step, flags)                                                   \
     { from, last, step, flags, word, false }
 #define KEY_FIELDS(...) __VA_ARGS__
