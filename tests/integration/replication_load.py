@@ -44,7 +44,7 @@ def assert_same_data(primary, replica):
     def same():
         wait_for_offset(primary, replica)
         return digest(primary) == digest(replica)
-    wait_until(same, 20, "the same digest")
+    wait_until(same, what="the same digest")
 
 
 class Load:

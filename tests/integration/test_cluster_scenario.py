@@ -171,7 +171,7 @@ class Containers:
         """Waits until each of them shows this, and says in what the last look differed."""
         for myself in observers:
             try:
-                wait_until(lambda name=myself: self.shows(name, **facts), seconds=20, what=f"{myself} to show {facts}")
+                wait_until(lambda name=myself: self.shows(name, **facts), what=f"{myself} to show {facts}")
             except AssertionError as error:
                 raise AssertionError(f"{error}; it showed\n{self.ask(myself, 'cluster', 'nodes')}\nand redis-slave-2 said\n"
                                      + self.servers["redis-slave-2"].log()) from None

@@ -166,7 +166,7 @@ def test_every_pipeline_gets_its_share(start, backend):
         def shares():
             return [int(value) - start for value, start in zip(server.call("MGET", *keys), before)]
 
-        wait_until(lambda: max(shares()) > 200_000 / harness.SLOWNESS, 30, "some traffic")
+        wait_until(lambda: max(shares()) > 200_000 / harness.SLOWNESS, what="some traffic")
         assert min(shares()) > max(shares()) / 10, shares()
     finally:
         for one in floods:

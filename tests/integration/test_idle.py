@@ -58,7 +58,7 @@ def test_timeout_cuts_who_never_reads(start, backend):
     assert server.call("SET", "big", "b" * 10 * MEGABYTE) == "OK"
     deaf = server.raw()
     deaf.send(encode_command("GET", "big") * 5)
-    wait_until(lambda: connected(server) == 0, 15, "the deaf client to be cut off")
+    wait_until(lambda: connected(server) == 0, what="the deaf client to be cut off")
 
 
 def test_timeout_spares_who_waits(start, backend):
@@ -131,7 +131,7 @@ def test_out_of_descriptors(start, backend):
             clients.remove(client)
         if not clients:
             break
-        wait_until(lambda: any(not client.silent(0) for client in clients), 20, "somebody to be let in")
+        wait_until(lambda: any(not client.silent(0) for client in clients), what="somebody to be let in")
     assert not clients
     assert inside.call("PING") == "PONG"
 

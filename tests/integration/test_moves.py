@@ -89,7 +89,7 @@ def test_it_really_moves(movers):
     number = debugging.client_id(client)
     for worker in (1, 0, 1, 1, 0):
         move(movers, number, worker)
-        wait_until(lambda: is_on_worker(movers, client, worker), 5, "the client to arrive")  # noqa: B023
+        wait_until(lambda: is_on_worker(movers, client, worker), what="the client to arrive")  # noqa: B023
         assert not is_on_worker(movers, client, 1 - worker)
 
 

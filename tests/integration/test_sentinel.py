@@ -105,7 +105,7 @@ def sentinels(nodes):
     all_of_them = [Sentinel(nodes[0]) for _ in range(3)]
     try:
         for one in all_of_them:
-            wait_until(lambda one=one: len(one.pairs("SENTINELS")) == 2 and len(one.pairs("REPLICAS")) == 2, seconds=30,
+            wait_until(lambda one=one: len(one.pairs("SENTINELS")) == 2 and len(one.pairs("REPLICAS")) == 2,
                        what="them to know one another")
         yield all_of_them
     finally:
@@ -135,7 +135,7 @@ def test_the_primary_is_killed_and_comes_back(nodes, sentinels):
     new, = [node for node in nodes[1:] if node.port == sentinels[0].primary()]
     other, = [node for node in nodes[1:] if node is not new]
     wait_until(lambda: new.role() == "master", what="the promotion")
-    wait_until(lambda: other.server.call("ROLE")[2] == new.port, seconds=60, what="the other to follow")
+    wait_until(lambda: other.server.call("ROLE")[2] == new.port, what="the other to follow")
     wait_for_link(other.server)
     assert all(one.closed_within() for one in bystander)  # CLIENT KILL TYPE normal, of whom only Sentinel's own stays
     assert new.server.call("GET", "before") == b"the switch"
@@ -145,7 +145,7 @@ def test_the_primary_is_killed_and_comes_back(nodes, sentinels):
     assert "replicaof" not in new.path.read_text()
     assert f"replicaof 127.0.0.1 {new.port}" in other.path.read_text()
     old.begin()
-    wait_until(lambda: old.role() == "slave", seconds=60, what="the old one to become a replica")
+    wait_until(lambda: old.role() == "slave", what="the old one to become a replica")
     wait_for_link(old.server)
     for node in (old, other):
         assert_same_data(new.server, node.server)
@@ -168,7 +168,7 @@ def test_a_failover_on_demand_minds_priorities(nodes, sentinels):
     old, low, high = nodes
     low.server.call("CONFIG", "SET", "replica-priority", "10")
     high.server.call("CONFIG", "SET", "replica-priority", "0")
-    wait_until(lambda: sorted(one["slave-priority"] for one in sentinels[0].pairs("REPLICAS")) == ["0", "10"], seconds=30,
+    wait_until(lambda: sorted(one["slave-priority"] for one in sentinels[0].pairs("REPLICAS")) == ["0", "10"],
                what="the sentinel to hear of the priorities")
     old.server.call("SET", "a", "b")
     assert old.server.call("WAIT", 2, 10_000) == 2
@@ -176,7 +176,7 @@ def test_a_failover_on_demand_minds_priorities(nodes, sentinels):
     wait_until(lambda: switched(sentinels, old), seconds=120, what="the switch")
     assert sentinels[0].primary() == low.port
     for node in (old, high):
-        wait_until(lambda node=node: node.role() == "slave" and node.server.call("ROLE")[2] == low.port, seconds=60,
+        wait_until(lambda node=node: node.role() == "slave" and node.server.call("ROLE")[2] == low.port,
                    what="all to follow")
         wait_for_link(node.server)
         assert_same_data(low.server, node.server)

@@ -79,10 +79,10 @@ def test_storm(start, backend):
     assert moves > 0 and all(one for one in done)
 
     assert server.call("PING") == "PONG"
-    wait_until(lambda: not debugging.client_ids(server), 20, "all clients to be gone")
+    wait_until(lambda: not debugging.client_ids(server), what="all clients to be gone")
     assert server.call("FLUSHALL") == "OK"
-    wait_until(lambda: descriptors(server) <= open_before, 10, "all descriptors to be closed")
-    wait_until(lambda: used_memory(server) < memory_before + MEMORY_SLACK, 20, "the memory to come back")
+    wait_until(lambda: descriptors(server) <= open_before, what="all descriptors to be closed")
+    wait_until(lambda: used_memory(server) < memory_before + MEMORY_SLACK, what="the memory to come back")
     leave_in_every_state(server)
     assert server.terminate() == 0, server.log()[-3000:]
     server.check()
