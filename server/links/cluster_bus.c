@@ -116,12 +116,14 @@ static void position(void *context, struct cluster_data_position *position) {
     const struct replica *replica = bus->around.replica;
     enum replication_link link = replica_link(replica);
     uint64_t now = clock_monotonic_us() / 1000, heard_ms = atomic_load(&replica->last_io_ms);
+    bool gone = atomic_load(&bus->around.replication->data_gone);
     *position = (struct cluster_data_position){
-        .offset = atomic_load(&bus->around.replication->history.offset),
+        .offset = gone ? 0 : atomic_load(&bus->around.replication->history.offset),
         .link_is_up = link == REPLICATION_LINK_CONNECTED,
         .is_connecting = link != REPLICATION_LINK_CONNECTED && link != REPLICATION_LINK_CONNECT};
     /* What it has from the primary before does not count. */
-    position->knows_primary_data = bus->role_duties == 0 && atomic_load(&replica->has_primary_data);
+    position->knows_primary_data =
+        !gone && bus->role_duties == 0 && atomic_load(&replica->has_primary_data);
     if (!position->link_is_up && now > heard_ms)
         position->link_down_ms = now - heard_ms;
 }

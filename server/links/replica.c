@@ -141,6 +141,8 @@ static void take_role(struct replica *replica, const char *host, int port) {
     replication->host = host ? memory_strdup(host) : NULL;
     replication->port = port;
     atomic_store(&replica->has_primary_data, false);
+    if (!host)
+        atomic_store(&replication->data_gone, false);
     atomic_store(&replica->view->mode, host ? VIEW_REPLICA : VIEW_PRIMARY);
     log_set_role(host ? 'S' : 'M');
 }

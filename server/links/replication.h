@@ -56,6 +56,8 @@ struct replication {
     struct place place;
     char *host;                         /* exclusive; of the primary, NULL: this is one */
     int port;                           /* exclusive */
+    _Atomic bool data_gone;             /* exclusive: the old data of a replica have made way for
+                                           others, which are not whole yet */
     struct replication_serving serving; /* before the workers start */
 };
 

@@ -77,6 +77,7 @@ static void begin(void *context) {
             load->limit = SERVICE_ASYNC_LOADING;
     } else {
         replication_act(replication, place_flushed(&replication->place));
+        atomic_store(&replication->data_gone, true);
         log_write(LOG_LEVEL_NOTICE, "MASTER <-> REPLICA sync: Flushing old data");
         clear(load);
     }
@@ -108,6 +109,7 @@ static void end(void *context) {
             swap(load);
         place_loaded(&replication->place, &replication->history, sync->id, sync->offset,
                      sync->database);
+        atomic_store(&replication->data_gone, false);
     } else if (!load->successor) {
         clear(load);
         place_emptied(&replication->place, &replication->history);

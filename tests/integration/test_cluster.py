@@ -580,3 +580,32 @@ def test_links_are_killed_for_tests(start):
     assert str(node.call("DEBUG", "CLUSTERLINK", "BREAK", "all", peer)).startswith("ERR unknown subcommand or wrong number of arguments")
     disabled = ReplyError("ERR Debug option only available for cluster mode enabled setup!")
     assert start().call("DEBUG", "CLUSTERLINK", "KILL", "all", peer) == disabled
+
+
+def test_a_replica_that_loads_is_no_place_to_read(start):
+    """Its data have gone, and the next are not whole: it tells offset 0, is missing in CLUSTER SLOTS, and takes over from nobody."""
+    primary, replica = [start_node(start) for _ in range(2)]
+    join([primary], [(0, 16383)])
+    assert replica.call("CLUSTER", "MEET", "127.0.0.1", primary.port) == "OK"
+    wait_until(lambda: node_id(primary) in nodes(replica), what="them to meet")
+    assert replica.call("CLUSTER", "REPLICATE", node_id(primary)) == "OK"
+    name = node_id(replica).encode()
+
+    def shown():
+        with primary.raw() as client:
+            facts = [dict(zip(node[::2], node[1::2])) for shard in client.call("CLUSTER", "SHARDS") for node in shard[3]]
+            in_slots = any(node[2] == name for entry in client.call("CLUSTER", "SLOTS") for node in entry[2:])
+        return next((node[b"health"] for node in facts if node[b"id"] == name), None), in_slots
+
+    wait_until(lambda: shown() == (b"online", True), what="the replica to be online")
+    with primary.raw() as client:
+        for number in range(2000):
+            client.call("SET", f"key:{number}", "v" * 1000)
+    replica.call("CONFIG", "SET", "key-load-delay", 5000)
+    primary.call("CONFIG", "SET", "repl-backlog-size", 16384)
+    primary.call("DEBUG", "CHANGE-REPL-ID")
+    primary.call("CLIENT", "KILL", "TYPE", "replica")
+    wait_until(lambda: shown() == (b"loading", False), what="the replica to load")
+    replica.call("CONFIG", "SET", "key-load-delay", 0)
+    wait_until(lambda: shown() == (b"online", True), what="the replica to have loaded")
+    assert replica.call("DBSIZE") == 2000
