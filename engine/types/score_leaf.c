@@ -59,16 +59,21 @@ static void codes_read(const struct tree_leaf *leaf, unsigned from, unsigned cou
         out[i] = score_leaf_code(leaf, from + i);
 }
 
+/* Of so many bytes, with all that the memory has in any case. */
+static struct tree_leaf *leaf_alloc(size_t bytes) {
+    size_t whole = memory_object_bytes(sizeof(struct tree_leaf) + bytes);
+    struct tree_leaf *leaf = tree_leaf_make(whole - sizeof(struct tree_leaf));
+    leaf->bytes = (uint16_t)bytes;
+    return leaf;
+}
+
 /* A leaf for these codes, with room for so many bytes of members; lengths and members are the
  * caller's to write. */
 static struct tree_leaf *leaf_make(const uint64_t *codes, unsigned count, size_t member_bytes) {
     struct format format = format_of(codes, count);
     size_t bytes = SCORE_HEADER_BYTES + count * (format.width + 1) + member_bytes;
-    /* All that the memory has in any case. */
-    size_t whole = memory_object_bytes(sizeof(struct tree_leaf) + bytes);
-    struct tree_leaf *leaf = tree_leaf_make(whole - sizeof(struct tree_leaf));
+    struct tree_leaf *leaf = leaf_alloc(bytes);
     leaf->count = (uint16_t)count;
-    leaf->bytes = (uint16_t)bytes;
     memcpy(leaf->data, &format.common, 8);
     leaf->data[SCORE_AT_WIDTH] = (uint8_t)format.width;
     leaf->data[SCORE_AT_ZEROS] = (uint8_t)format.zeros;
@@ -285,8 +290,30 @@ static void fill_item(struct filling *filling, const struct score_item *item) {
     filling->leaf->data[SCORE_AT_BLOBS] += item->blob != NULL;
 }
 
+/* The columns as they are, each with a gap for the new element. */
+static struct tree_leaf *leaf_with_fitting(const struct tree_leaf *leaf, unsigned index,
+                                           const struct score_item *item) {
+    unsigned width = score_leaf_width(leaf), count = leaf->count;
+    size_t before = SCORE_HEADER_BYTES + index * width, behind = (count - index) * width;
+    struct tree_leaf *made = leaf_alloc(leaf->bytes + width + 1u + score_item_bytes(item));
+    made->count = (uint16_t)(count + 1);
+    memcpy(made->data, leaf->data, before);
+    memcpy(made->data + before + width, leaf->data + before, behind);
+    made->data[SCORE_AT_BLOBS] = 0;
+    score_code_store(made->data + before, item->code, width, leaf->data[SCORE_AT_ZEROS]);
+    struct filling filling = filling_of(made);
+    fill_part(&filling, leaf, 0, index);
+    fill_item(&filling, item);
+    fill_part(&filling, leaf, index, count - index);
+    leaf_acquire(leaf);
+    made->data[SCORE_AT_NEWEST] = (uint8_t)index;
+    return made;
+}
+
 struct tree_leaf *score_leaf_with(const struct tree_leaf *leaf, unsigned index,
                                   const struct score_item *item) {
+    if (LIKELY(leaf && score_leaf_fits(leaf, item->code)))
+        return leaf_with_fitting(leaf, index, item);
     uint64_t codes[SCORE_LEAF_MAX + 1];
     unsigned count = leaf ? leaf->count : 0;
     size_t bytes = score_item_bytes(item);

@@ -132,6 +132,15 @@ static int compare_keys(struct tree_key a, struct tree_key b) {
     return a.minor == b.minor ? 0 : a.minor < b.minor ? -1 : 1;
 }
 
+#define PROBES_AHEAD 8
+
+/* What a search among the children looks at first, all at once: a node is 2 KB, and in a large tree
+ * its lines are far away. */
+static inline void prefetch_children(const struct tree_inner *inner) {
+    for (unsigned i = 1; i < PROBES_AHEAD; i++)
+        __builtin_prefetch(&inner->child[inner->children * i / PROBES_AHEAD]);
+}
+
 /* The last child that does not begin behind the sought element, else the first one. */
 static unsigned choose_child(const struct tree_kind *kind, const struct tree_inner *inner,
                              unsigned height, struct tree_key key, const void *sought) {
@@ -154,6 +163,7 @@ void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
     void *node = tree->root;
     for (unsigned depth = 0; depth < tree->height; depth++) {
         struct tree_inner *inner = node;
+        prefetch_children(inner);
         unsigned i = choose_child(tree->kind, inner, tree->height - depth, key, sought);
         path->node[depth] = inner;
         path->index[depth] = (uint8_t)i;

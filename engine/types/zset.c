@@ -350,13 +350,12 @@ static void packed_delete(struct collection_edit *edit, const uint8_t *entry) {
 }
 
 /* false: the set has a body from now on, and the element is still to be put there. */
-static bool packed_put(struct collection_edit *edit, const char *member, size_t length,
-                       double score, bool *is_new) {
+static bool packed_set(struct collection_edit *edit, const char *member, size_t length,
+                       const double *old, double score) {
     const uint8_t *packed = edit->packed->bytes;
     struct place place;
-    *is_new = !place_find(packed, member, length, &place);
-    if (*is_new && (packed_count(packed) + 1 > collection_limits.zset_listpack_entries ||
-                    length > collection_limits.zset_listpack_value_bytes)) {
+    if (!old && (packed_count(packed) + 1 > collection_limits.zset_listpack_entries ||
+                 length > collection_limits.zset_listpack_value_bytes)) {
         become_skiplist(edit);
         return false;
     }
@@ -365,42 +364,48 @@ static bool packed_put(struct collection_edit *edit, const char *member, size_t 
         unpack(edit);
         return false;
     }
-    if (!*is_new)
+    if (old) {
+        bool there = place_find(packed, member, length, &place);
+        ASSERT(there);
         packed_delete(edit, place.entry);
+    }
     packed_insert(edit, member, length, score);
     return true;
 }
 
-static bool body_put(struct collection_edit *edit, const char *member, size_t length,
-                     double score) {
+static void body_set(struct collection_edit *edit, const char *member, size_t length,
+                     const double *old, double score) {
     struct collection *body = edit->body;
-    double old;
-    bool is_new = !body_score(body, member, length, &old);
-    if (is_new && edit->encoding == ENCODING_LISTPACK &&
+    if (!old && edit->encoding == ENCODING_LISTPACK &&
         (body->members.count + 1 > collection_limits.zset_listpack_entries ||
          length > collection_limits.zset_listpack_value_bytes))
         edit->encoding = ENCODING_SKIPLIST;
     if (score == 0 && edit->encoding == ENCODING_LISTPACK)
         score = 0; /* and not -0 */
-    if (is_new) {
+    if (!old) {
         body_add(body, member, length, score);
-        return true;
+        return;
     }
     members_put(&body->members, member, length, (const char *)&score, sizeof score);
-    score_order_move(&body->order, old, score, member, length);
-    return false;
+    score_order_move(&body->order, *old, score, member, length);
 }
 
-bool zset_put(struct collection_edit *edit, const char *member, size_t length, double score) {
-    bool is_new;
+void zset_set(struct collection_edit *edit, const char *member, size_t length, const double *old,
+              double score) {
     ASSERT(!isnan(score));
     if (!edit->body && edit->encoding == ENCODING_SKIPLIST)
         unpack(edit); /* a new one */
     collection_edit_touch(edit);
-    if (edit->body || !packed_put(edit, member, length, score, &is_new))
-        is_new = body_put(edit, member, length, score);
+    if (edit->body || !packed_set(edit, member, length, old, score))
+        body_set(edit, member, length, old, score);
     edit->changed++;
     count_elements(edit);
+}
+
+bool zset_put(struct collection_edit *edit, const char *member, size_t length, double score) {
+    double old;
+    bool is_new = !zset_edit_score(edit, member, length, &old);
+    zset_set(edit, member, length, is_new ? NULL : &old, score);
     return is_new;
 }
 

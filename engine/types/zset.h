@@ -54,6 +54,9 @@ void zset_expect(struct collection_edit *edit, uint64_t elements);
 
 /* Adds it or changes its score; true: it is new. The score is not NaN. */
 bool zset_put(struct collection_edit *edit, const char *member, size_t length, double score);
+/* The same for who has looked (zset_edit_score). old: its score; NULL: it is not there. */
+void zset_set(struct collection_edit *edit, const char *member, size_t length, const double *old,
+              double score);
 bool zset_remove(struct collection_edit *edit, const char *member, size_t length);
 /* count elements from a position on, all of which are there. */
 void zset_remove_range(struct collection_edit *edit, uint64_t position, uint64_t count);

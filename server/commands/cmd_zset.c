@@ -64,8 +64,9 @@ struct added {
 static bool add_element(struct collection_edit *edit, const struct zset_add *add,
                         const char *member, size_t length, double score, struct added *added) {
     double old;
+    bool there = zset_edit_score(edit, member, length, &old);
     *added = (struct added){.score = score};
-    if (!zset_edit_score(edit, member, length, &old)) {
+    if (!there) {
         added->new = !add->xx;
         added->skipped = add->xx;
     } else if (add->nx) {
@@ -82,7 +83,7 @@ static bool add_element(struct collection_edit *edit, const struct zset_add *add
         /* Before the first change, so that a set is not converted for nothing. */
         if (edit->changed == 0)
             zset_expect(edit, add->count);
-        zset_put(edit, member, length, score);
+        zset_set(edit, member, length, there ? &old : NULL, score);
     }
     return true;
 }

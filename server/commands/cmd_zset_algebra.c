@@ -181,9 +181,10 @@ static bool union_visit(void *context, const struct element *member, const struc
     size_t length;
     const char *text = element_text(member, room, &length);
     double sum = weighted(walk->source, walked_score(walk, score)), before;
-    if (zset_edit_score(walk->algebra->result, text, length, &before))
+    bool there = zset_edit_score(walk->algebra->result, text, length, &before);
+    if (there)
         sum = combine(walk->algebra->aggregate, before, sum);
-    zset_put(walk->algebra->result, text, length, sum);
+    zset_set(walk->algebra->result, text, length, there ? &before : NULL, sum);
     return true;
 }
 
