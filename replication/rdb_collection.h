@@ -25,4 +25,7 @@ int rdb_collection_read_counted(struct rdb_reader *reader, unsigned type, uint64
                                 struct object **object);
 int rdb_collection_skip_counted(struct rdb_reader *reader, unsigned type, uint64_t count);
 
+/* Of a list as it is written: nodes, and the bytes of their content. */
+void rdb_collection_nodes(const struct object *list, uint64_t *nodes, uint64_t *bytes);
+
 #endif

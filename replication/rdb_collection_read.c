@@ -3,7 +3,8 @@
  * Packed bytes of today's forms that are sound, without doubles, and within both what is embedded
  * and the configured limits become the object as they are. All else is put into a draft element by
  * element, and gets the encoding that it would have got by commands; but as in Redis, what comes as
- * a listpack stays one by name if only its number of elements is within the limits.
+ * a listpack or a ziplist is a listpack by name if only its number of elements is within the
+ * limits.
  *
  * Everything is checked whatever sanitize-dump-payload says: nothing later looks again. */
 #include <math.h>
@@ -344,7 +345,7 @@ static int read_old(struct rdb_reader *reader, const struct value_type *from, co
                      ? rdb_zipmap_visit(bytes, length, put_element, &filling)
                      : rdb_ziplist_visit(bytes, length, put_element, &filling);
     int error = whole && !filling.in_pair ? 0 : rdb_corrupt(reader, from->broken);
-    if (filling.draft.body && from->type != OBJECT_LIST &&
+    if (filling.draft.body && from->form == FORM_ZIPLIST && from->type != OBJECT_LIST &&
         may_be_listpack(from->type, length, 2 * filling.draft.count))
         filling.draft.encoding = ENCODING_LISTPACK;
     return fill_end(reader, &filling, error, target, object);

@@ -71,13 +71,14 @@ struct node {
     struct rdb_writer *writer; /* NULL: nodes are only counted */
     struct listpack_buffer listpack;
     size_t bytes; /* that the listpack has, or would have */
-    uint64_t nodes;
+    uint64_t nodes, ended_bytes;
 };
 
 static void node_end(struct node *node) {
     if (node->bytes == LISTPACK_EMPTY_BYTES)
         return;
     node->nodes++;
+    node->ended_bytes += node->bytes;
     node->bytes = LISTPACK_EMPTY_BYTES;
     if (!node->writer)
         return;
@@ -90,6 +91,7 @@ static void node_end(struct node *node) {
 static void plain_node(struct node *node, const char *data, size_t length) {
     node_end(node);
     node->nodes++;
+    node->ended_bytes += length;
     if (!node->writer)
         return;
     rdb_write_length(node->writer, RDB_NODE_PLAIN);
@@ -116,16 +118,23 @@ static bool add_to_node(void *context, const struct element *element, const stru
     return true;
 }
 
-static void write_list(struct rdb_writer *writer, const struct object *list) {
+void rdb_collection_nodes(const struct object *list, uint64_t *nodes, uint64_t *bytes) {
     struct node count = {.bytes = LISTPACK_EMPTY_BYTES};
     collection_visit_all(list, add_to_node, &count);
     node_end(&count);
-    rdb_write_length(writer, count.nodes);
+    *nodes = count.nodes;
+    *bytes = count.ended_bytes;
+}
+
+static void write_list(struct rdb_writer *writer, const struct object *list) {
+    uint64_t nodes, bytes;
+    rdb_collection_nodes(list, &nodes, &bytes);
+    rdb_write_length(writer, nodes);
     struct node node = {.writer = writer, .bytes = LISTPACK_EMPTY_BYTES};
     listpack_clear(&node.listpack);
     collection_visit_all(list, add_to_node, &node);
     node_end(&node);
-    ASSERT(node.nodes == count.nodes);
+    ASSERT(node.nodes == nodes);
     listpack_buffer_free(&node.listpack);
 }
 

@@ -14,6 +14,7 @@
 
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
+#include "replication/rdb_read.h"
 #include "server/base/log.h"
 #include "server/base/numbers.h"
 #include "server/clients/server.h"
@@ -77,6 +78,11 @@ static void debug_packed_threshold(struct call *call) {
                     "ERR argument must be a memory value bigger than 1 and smaller than 4gb");
     else
         reply_ok(call->reply);
+}
+
+static void debug_skip_checksums(struct call *call) {
+    atomic_store(&rdb_checksums_are_skipped, !argument_is(&call->argv[2], "0"));
+    reply_ok(call->reply);
 }
 
 static void debug_change_replication_id(struct call *call) {
@@ -329,7 +335,7 @@ static const struct subcommand {
     {"replybuffer", 4, 4, debug_accept, false, NULL},
     {"segfault", 2, 2, debug_segfault, false, NULL},
     {"set-active-expire", 3, 3, debug_set_active_expire, false, NULL},
-    {"set-skip-checksum-validation", 3, 3, debug_accept, false, NULL},
+    {"set-skip-checksum-validation", 3, 3, debug_skip_checksums, false, NULL},
     {"sleep", 3, 3, debug_sleep, false, NULL},
     {"slot-hold", 4, 4, debug_slot_hold, false, NULL},
     {"slot-serving", 4, 4, debug_slot_serving, true, NULL},

@@ -6,13 +6,15 @@
 #include "server/commands/debug_data.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
-#include "engine/types/collection.h"
+#include "engine/types/list.h"
+#include "replication/rdb_collection.h"
 #include "replication/rdb_value.h"
 #include "replication/rdb_write.h"
 #include "server/base/numbers.h"
@@ -178,6 +180,18 @@ static size_t saved_bytes(const struct object *object) {
     return bytes;
 }
 
+/* What Redis tells of a quicklist; nodes as they are saved. */
+static void describe_list(const struct object *object, char text[160]) {
+    uint64_t nodes, bytes;
+    rdb_collection_nodes(object, &nodes, &bytes);
+    snprintf(text, 160,
+             " ql_nodes:%" PRIu64 " ql_avg_node:%.2f ql_listpack_max:%" PRId64
+             " ql_compressed:%d ql_uncompressed_size:%" PRIu64,
+             nodes, (double)list_count(object) / (double)nodes,
+             collection_limits.list_listpack_size, collection_limits.list_compress_depth != 0,
+             bytes);
+}
+
 /* Whether Redis would use one of its shared integers. */
 static bool is_shared(const struct object *object) {
     return object_encoding(object) == ENCODING_INT && object_integer(object) >= 0 &&
@@ -186,17 +200,19 @@ static bool is_shared(const struct object *object) {
 
 void debug_object(struct call *call) {
     struct key key = key_make(call->argv[2].data, call->argv[2].length);
-    char line[256];
+    char line[420], list[160] = "";
     key_lock(call, &key);
     const struct object *object = keyspace_find_raw(call->keyspace, call->database, &key);
+    if (object && object_encoding(object) == ENCODING_QUICKLIST)
+        describe_list(object, list);
     if (object)
         snprintf(line, sizeof line,
                  "Value at:%p refcount:%d encoding:%s serializedlength:%zu lru:%u "
-                 "lru_seconds_idle:%llu",
+                 "lru_seconds_idle:%llu%s",
                  (const void *)object, is_shared(object) ? INT32_MAX : 1,
                  type_of(object)->encoding_name(object), saved_bytes(object),
                  atomic_load_explicit(&object->access, memory_order_relaxed) & 0xffffff,
-                 (unsigned long long)(access_idle_ms(object) / 1000));
+                 (unsigned long long)(access_idle_ms(object) / 1000), list);
     key_unlock(call, &key);
     if (object)
         reply_status(call->reply, line);

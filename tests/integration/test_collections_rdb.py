@@ -133,6 +133,39 @@ def test_copy_rename_and_memory_of_a_large_value(client):
         wait_until(lambda key=key: client.call("EXISTS", key) == 0, what="the key to expire")
 
 
+def test_debug_object_of_a_list(client):
+    client.call("RPUSH", "l", *texts(2000, 20))
+    fields = dict(word.split(":") for word in client.call("DEBUG", "OBJECT", "l").split()[1:] if ":" in word)
+    nodes = int(fields["ql_nodes"])
+    assert nodes > 1 and float(fields["ql_avg_node"]) == round(2000 / nodes, 2) and fields["ql_listpack_max"] == "-2"
+    assert 2000 * 22 <= int(fields["ql_uncompressed_size"]) <= 2000 * 22 + nodes * 7
+
+
+def test_checksums_of_payloads_can_be_skipped(client):
+    client.call("RPUSH", "l", 1, 2, 3)
+    payload = client.call("DUMP", "l")[:-8] + bytes(8)
+    assert "checksum are wrong" in str(client.call("RESTORE", "r", 0, payload))
+    try:
+        client.call("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 1)
+        assert client.call("RESTORE", "r", 0, payload) == "OK"
+    finally:
+        client.call("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 0)
+    assert "checksum are wrong" in str(client.call("RESTORE", "r", 0, payload, "REPLACE"))
+
+
+def test_collections_are_evicted(start):
+    server = start({"maxmemory-policy": "allkeys-lru"}, threads=2)
+    client = server.raw()
+    limit = int(server.info("memory")["used_memory"]) + 4_000_000
+    client.call("CONFIG", "SET", "maxmemory", limit)
+    replies = client.pipeline([("HSET", f"h{i}", *pairs(texts(200, 16), texts(200, 16))) for i in range(600)])
+    assert replies == [200] * 600
+    assert int(server.info("stats")["evicted_keys"]) > 100
+    keys = client.call("KEYS", "*")
+    assert keys and all(client.call("HLEN", key) == 200 for key in keys)
+    wait_until(lambda: int(server.info("memory")["used_memory"]) <= limit, what="memory to be below the limit")
+
+
 # --- Files -------------------------------------------------------------------------------------------------
 
 

@@ -91,14 +91,9 @@ def test_errors_are_those_of_the_stock_server(client, oracle):
 
 def test_types_that_there_are_not_are_refused(client, oracle):
     theirs = oracle.raw()
-    theirs.call("RPUSH", "list", "a", "b")
-    theirs.call("HSET", "hash", "f", "v")
-    theirs.call("SADD", "set", "a")
-    theirs.call("ZADD", "zset", 1, "a")
     theirs.call("XADD", "stream", "*", "f", "v")
-    for key in ("list", "hash", "set", "zset", "stream"):
-        assert client.call("RESTORE", key, 0, theirs.call("DUMP", key)) == ReplyError("ERR Bad data format"), key
-        assert client.call("EXISTS", key) == 0
+    assert client.call("RESTORE", "stream", 0, theirs.call("DUMP", "stream")) == ReplyError("ERR Bad data format")
+    assert client.call("EXISTS", "stream") == 0
 
 
 def test_times_to_live(client):

@@ -469,7 +469,7 @@ def test_what_no_primary_sends(server, by_hand):
         wait_until(lambda text=logged: text in server.log(), what=logged)
     # What is no file leaves nothing, and is asked for again; types that are not there are named.
     for rdb, logged in [(b"REDIS0010\x00\x01", "Failed trying to load the MASTER"), (b"NORDB" * 10, "Failed trying to load the MASTER"),
-                        (b"REDIS0010\xfe\x00\x00\x01a\x01b\x01\x04list\x01\x01x\xff" + bytes(8), "a list")]:
+                        (b"REDIS0010\xfe\x00\x00\x01a\x01b\x15\x06stream\x01\x01x\xff" + bytes(8), "a stream")]:
         by_hand.full_sync(rdb)
         wait_until(lambda text=logged: text in server.log(), what=logged)
     # The same when they are loaded as they come.

@@ -398,6 +398,21 @@ Test(rdb_collection, limits) {
     cr_assert_eq(memcmp(shown.text, "hash hashtable ", 15), 0);
     cr_assert_eq(shown.elements, 2);
     object_free(object);
+    collection_limits.hash_listpack_entries = 128;
+    collection_limits.hash_listpack_value_bytes = 3;
+    bytes = TYPE(RDB_TYPE_HASH_ZIPLIST);
+    put_ziplist(&bytes, "a 1 b 2222");
+    cr_assert_eq(read_value(&bytes, &object), 0);
+    cr_assert_str_eq(type_of(object)->encoding_name(object), "listpack");
+    object_free(object);
+    bytes = TYPE(RDB_TYPE_HASH_ZIPMAP); /* of these Redis looks at the lengths too */
+    put_string(&bytes,
+               "\1\1a\4\0"
+               "1234\xff",
+               10);
+    cr_assert_eq(read_value(&bytes, &object), 0);
+    cr_assert_str_eq(type_of(object)->encoding_name(object), "hashtable");
+    object_free(object);
     bytes = TYPE(RDB_TYPE_SET_INTSET);
     put_intset(&bytes, 600);
     cr_assert_eq(read_value(&bytes, &object), 0);
