@@ -73,6 +73,8 @@ struct retired {
     size_t bytes;
 };
 
+#define CACHE_LINE    64
+#define AHEAD_BYTES   1024
 #define CHUNK_ENTRIES 170 /* a chunk is 4 KiB */
 struct chunk {
     struct chunk *next;
@@ -176,18 +178,24 @@ static void chunk_remove_first(struct reader *reader) {
         memory_free_sized(chunk, sizeof(*chunk));
 }
 
-static void retire_append(struct reader *reader, struct retired entry) {
+/* One field after the other: a whole entry that has just been stored in parts would be loaded only
+ * when all stores before it are done, those of a value into cold memory among them. */
+static void retire_append(struct reader *reader, void *pointer, void (*destructor)(void *pointer),
+                          size_t bytes) {
     if (UNLIKELY(reader->last == NULL || reader->last_index == CHUNK_ENTRIES))
         chunk_append(reader);
-    reader->last->entries[reader->last_index++] = entry;
+    struct retired *entry = &reader->last->entries[reader->last_index++];
+    entry->pointer = pointer;
+    entry->destructor = destructor;
+    entry->bytes = bytes;
     atomic_store_explicit(&reader->retired, position(&reader->retired) + 1, memory_order_relaxed);
 }
 
-static inline void retired_free(struct retired entry) {
-    if (LIKELY(entry.destructor == NULL))
-        memory_free_object(entry.pointer, entry.bytes);
+static inline void retired_free(void *pointer, void (*destructor)(void *pointer), size_t bytes) {
+    if (LIKELY(destructor == NULL))
+        memory_free_object(pointer, bytes);
     else
-        entry.destructor(entry.pointer);
+        destructor(pointer);
 }
 
 /* Frees up to limit entries before safe_end. */
@@ -199,19 +207,24 @@ static int64_t retire_free(struct reader *reader, size_t limit) {
     uint64_t freed = position(&reader->freed);
     while (limit-- > 0 && freed < reader->safe_end) {
         /* Out of the list first: the destructor may retire and so append to it. */
-        struct retired entry = reader->first->entries[reader->first_index++];
+        const struct retired *entry = &reader->first->entries[reader->first_index++];
+        void *pointer = entry->pointer;
+        void (*destructor)(void *) = entry->destructor;
+        size_t entry_bytes = entry->bytes;
         if (reader->first_index == CHUNK_ENTRIES)
             chunk_remove_first(reader);
         freed++;
         atomic_store_explicit(&reader->freed, freed, memory_order_relaxed);
-        bytes += (int64_t)entry.bytes;
-        retired_free(entry);
+        bytes += (int64_t)entry_bytes;
+        retired_free(pointer, destructor, entry_bytes);
     }
     reader->freeing = false;
-    /* What comes next left the cache a while ago; have it here by the next retire. */
+    /* What comes next left the cache a while ago; have it here by the next retire. All of it: who
+     * retires something of this size has just made another, and will make the next one here. */
     if (freed < reader->safe_end) {
         const struct retired *next = &reader->first->entries[reader->first_index];
-        __builtin_prefetch(next->pointer);
+        for (size_t at = 0; at < next->bytes && at < AHEAD_BYTES; at += CACHE_LINE)
+            __builtin_prefetch((const char *)next->pointer + at, 1);
         if (reader->first_index + 1 < CHUNK_ENTRIES && freed + 1 < reader->safe_end)
             __builtin_prefetch(next[1].pointer);
     }
@@ -306,18 +319,18 @@ static void retire_stamp(struct reader *reader, bool quiescent, bool fenced) {
         epoch_grace_want(count + 2);
 }
 
-static inline void retire(struct retired entry) {
+static inline void retire(void *pointer, void (*destructor)(void *pointer), size_t bytes) {
     struct reader *reader = &self;
     ASSERT(reader->registered);
     if (atomic_load_explicit(&single_reader, memory_order_relaxed)) {
         atomic_store_explicit(&reader->retired, position(&reader->retired) + 1,
                               memory_order_relaxed);
         atomic_store_explicit(&reader->freed, position(&reader->freed) + 1, memory_order_relaxed);
-        retired_free(entry);
+        retired_free(pointer, destructor, bytes);
         return;
     }
-    retire_append(reader, entry);
-    int64_t more = (int64_t)entry.bytes;
+    retire_append(reader, pointer, destructor, bytes);
+    int64_t more = (int64_t)bytes;
     if (position(&reader->freed) < reader->safe_end)
         more -= retire_free(reader, EPOCH_FREES_PER_RETIRE);
     if (more != 0) /* who overwrites values of one size retires as much as is freed */
@@ -325,11 +338,11 @@ static inline void retire(struct retired entry) {
 }
 
 void epoch_retire(void *pointer, size_t bytes, void (*destructor)(void *pointer)) {
-    retire((struct retired){pointer, destructor, bytes});
+    retire(pointer, destructor, bytes);
 }
 
 void epoch_retire_object(void *pointer, size_t bytes) {
-    retire((struct retired){pointer, NULL, bytes});
+    retire(pointer, NULL, bytes);
 }
 
 static inline size_t waiting(const struct reader *reader) {

@@ -151,6 +151,10 @@ void conn_take_input(struct conn *conn, const char *data, size_t length) {
         batch_run(conn->loop); /* its entries point into the query buffer */
     if (conn->state >= CONN_DRAINING)
         return;
+    if (LIKELY(conn->state == CONN_IDLE && conn_query_bytes(conn) == 0)) {
+        input_parse(conn, data, length);
+        return;
+    }
     conn_keep_input(conn, data, length);
     if (conn->state == CONN_IDLE)
         input_parse_kept(conn);

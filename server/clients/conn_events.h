@@ -17,7 +17,8 @@ bool conn_any_moving(struct server *server);
 void conn_go_on(struct conn *conn);
 
 /* Callbacks of the backend; the others are in conn.h. */
-/* Bytes of commands, for an owner that makes them out of what it receives. */
+/* Bytes of commands, for an owner that makes them out of what it receives. They stay where they are
+ * while it is in the batch. */
 void conn_take_input(struct conn *conn, const char *data, size_t length);
 void conn_receive(struct conn *conn, const char *data, int64_t length);
 void conn_detached(struct conn *conn);

@@ -16,6 +16,7 @@
 #include "replication/frame.h"
 #include "server/base/log.h"
 #include "server/base/text.h"
+#include "server/clients/batch.h"
 #include "server/clients/conn_events.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
@@ -176,6 +177,10 @@ static size_t decode(struct conn *conn, const char *data, size_t length) {
     while (used < length && conn == primary.conn && conn->state == CONN_IDLE) {
         struct frame frame;
         size_t consumed;
+        if (conn->in_batch) { /* its entries lie where the next frame may go */
+            batch_run(conn->loop);
+            continue;
+        }
         int result = frame_decode(primary.decoder, data + used, length - used, &consumed, &frame);
         if (result < 0) {
             broken(conn, frame_error_text(result));
@@ -196,13 +201,13 @@ static void receive_frames(struct conn *conn, const char *data, size_t length) {
     size_t used = kept->length > 0 ? 0 : decode(conn, data, length);
     if (used == length || conn != primary.conn)
         return;
-    if (primary.kept_used > 0) {
+    if (primary.kept_used > kept->length / 2) { /* what is moved is less than what has gone */
         kept->length -= primary.kept_used;
         memmove(kept->data, kept->data + primary.kept_used, kept->length);
         primary.kept_used = 0;
     }
     text_append(kept, data + used, length - used);
-    if (kept->length > KEPT_STOP_BYTES)
+    if (kept->length - primary.kept_used > KEPT_STOP_BYTES)
         io_receive_stop(conn->loop->io, &conn->io);
 }
 
@@ -252,6 +257,8 @@ static unsigned drop_connection(void *context) {
     struct conn *conn = primary.conn;
     (void)context;
     ASSERT(conn);
+    conn->unexecuted =
+        NULL; /* nothing of it runs any more, and its bytes may go with the decoder */
     forget();
     conn_ask_to_end(conn);
     return conn->session.database;

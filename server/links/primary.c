@@ -255,7 +255,8 @@ static void feed(void *context, const char *bytes, size_t length) {
         return;
     backlog_append(primary->backlog, bytes, length, false);
     primary->flush_wanted = true;
-    atomic_store(&primary->backlog_first_offset, backlog_first_offset(primary->backlog));
+    atomic_store_explicit(&primary->backlog_first_offset, backlog_first_offset(primary->backlog),
+                          memory_order_relaxed);
 }
 
 static void drop_link(struct replica_link *link) {
