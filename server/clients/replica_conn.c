@@ -28,6 +28,7 @@ void replica_conn_settle(struct conn *conn) {
     struct replica_link *link = conn->session.replica;
     if (!link || !link->attached || link->at_home || conn->state >= CONN_DETACHING)
         return;
+    conn->io.bulk = true;
     if (conn->loop == server->loops[0]) {
         conn->move_target = NULL; /* it was to go elsewhere, perhaps */
         primary_welcome(&server->primary, link);

@@ -13,8 +13,9 @@
 #include "server/links/primary_round.h"
 #include "server/links/primary_stream.h"
 
-#define MERGE_MAX_BYTES ((size_t)1024 * 1024) /* of a turn */
-#define FLUSH_US        500                   /* a frame that is not full goes out after so long */
+#define MERGE_MAX_BYTES ((size_t)4 * 1024 * 1024) /* of a turn */
+#define SHARE_MAX_BYTES ((uint64_t)4 * 1024 * 1024)
+#define FLUSH_US        500   /* a frame that is not full goes out after so long */
 #define MERGE_PERIOD_US 500   /* while others commit, they are not to wake worker 0 */
 #define LIMITS_MS       100   /* how often output limits are looked at, and figures kept */
 #define ACTIVE_US       10000 /* that long after the last commit */
@@ -457,10 +458,21 @@ static void remove_ended(struct primary *primary) {
     }
 }
 
+/* A quarter more than has come, so that a link that is behind catches up. */
+static size_t share_of_turn(struct primary *primary) {
+    uint64_t end = primary->on ? backlog_end_offset(primary->backlog) : primary->shared_end;
+    uint64_t bytes = end > primary->shared_end ? end - primary->shared_end : 0;
+    primary->shared_end = end;
+    bytes += bytes / 4;
+    return bytes < SHARE_MAX_BYTES ? bytes : SHARE_MAX_BYTES;
+}
+
 static void wake_links(struct primary *primary) {
+    size_t share_bytes = share_of_turn(primary);
     for (struct replica_link *link = primary->links; link; link = link->next) {
         if (!link->at_home || atomic_load_explicit(&link->ended, memory_order_acquire))
             continue;
+        link->share_bytes = share_bytes;
         if (UNLIKELY(replica_link_state(link) == LINK_DROPPED))
             link->connection->close(link->session);
         else if (replica_link_is_due(link))

@@ -81,6 +81,7 @@ struct primary {
     bool starter_runs; /* to be joined */
     bool turning_off;
     _Atomic bool stopped;   /* the process ends */
+    uint64_t shared_end;    /* end of the stream when its links last got their shares */
     bool acknowledge_asked; /* REPLCONF GETACK is the last thing in the stream */
     /* By worker 0, read by others. */
     _Atomic uint64_t merged_number, merged_offset, backlog_first_offset;

@@ -93,11 +93,17 @@ static bool gets_stream(const struct replica_link *link) {
            !link->stream_on_acknowledge;
 }
 
+static size_t at_least(size_t bytes, size_t least) {
+    return bytes > least ? bytes : least;
+}
+
 /* What compresses well takes little room and much time: so much of the stream in one go, and the
- * rest in the next turn. */
+ * rest in the next turn. But a turn that has made more of it gives more as well, else the link
+ * never gets all of it. */
 static void fill_stream(struct replica_link *link, struct reply *reply, size_t room) {
     struct iovec pieces[PIECES];
-    uint64_t end = backlog_cursor_offset(link->cursor) + FILLED_MAX_BYTES;
+    uint64_t end =
+        backlog_cursor_offset(link->cursor) + at_least(link->share_bytes, FILLED_MAX_BYTES);
     while (room > 0 && backlog_cursor_offset(link->cursor) < end) {
         int count = backlog_cursor_peek(link->cursor, pieces, PIECES);
         if (count == 0)
@@ -116,9 +122,10 @@ static void fill_stream(struct replica_link *link, struct reply *reply, size_t r
 }
 
 bool replica_link_fill(struct replica_link *link, struct reply *reply, size_t unsent_bytes) {
-    if (unsent_bytes >= UNSENT_MAX_BYTES)
+    size_t unsent_max = at_least(link->share_bytes, UNSENT_MAX_BYTES);
+    if (unsent_bytes >= unsent_max)
         return true;
-    size_t room = UNSENT_MAX_BYTES - unsent_bytes;
+    size_t room = unsent_max - unsent_bytes;
     if (link->newline && !link->length_told && replica_link_state(link) != LINK_ONLINE)
         reply_literal(reply, "\n");
     link->newline = false;
@@ -133,7 +140,8 @@ bool replica_link_fill(struct replica_link *link, struct reply *reply, size_t un
 
 bool replica_link_is_due(const struct replica_link *link) {
     struct iovec piece;
-    if (link->connection->unsent_bytes(link->session) >= UNSENT_MAX_BYTES)
+    if (link->connection->unsent_bytes(link->session) >=
+        at_least(link->share_bytes, UNSENT_MAX_BYTES))
         return false;
     if (link->newline || link->greeting[0])
         return true;

@@ -80,6 +80,9 @@ struct replica_link {
     bool blocks;       /* the snapshot goes out in LZ4 blocks */
     uint64_t output_soft_since_ms; /* over the soft limit since then; 0: it is not */
     bool frames;                   /* the stream goes out in LZ4 frames */
+    /* So much of the stream it may be given in one go, and have unsent, if that is more than what
+     * everybody may. Written in each turn. */
+    size_t share_bytes;
     struct backlog_cursor *cursor; /* where the stream goes on; from SNAPSHOT on */
 };
 

@@ -2,7 +2,11 @@
  * own thread. */
 #include "server/net/io_backend.h"
 
+#include <errno.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
+
+#define VECTORS_MAX 64
 
 static void drop_first(struct io_connection *connection) {
     struct output_block *block = connection->output_first;
@@ -45,4 +49,21 @@ int io_output_vectors(const struct io_connection *connection, struct iovec *vect
         if (block->length > 0)
             vectors[n++] = (struct iovec){(void *)block->data, block->length};
     return n;
+}
+
+int io_output_write(struct io_connection *c) {
+    while (c->output_first) {
+        struct iovec vectors[VECTORS_MAX];
+        int n = io_output_vectors(c, vectors, VECTORS_MAX);
+        if (n == 0) {
+            io_output_advance(c, 0);
+            continue;
+        }
+        struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)n};
+        ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0)
+            return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        io_output_advance(c, (size_t)sent);
+    }
+    return 0;
 }

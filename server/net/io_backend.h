@@ -26,6 +26,7 @@ struct io_connection {
     bool detaching;     /* io_detach was called; on_detached will come */
     bool failed;        /* a send failed: output is dropped */
     bool ended;         /* in the list of those whose end the next poll reports */
+    bool bulk;          /* the worker sends it much at a time */
     bool delayed;       /* io_uring: what is in flight for the send is the time until it is tried */
     bool cancelling;    /* a cancellation is in flight */
     uint8_t operations; /* kernel operations in flight, cancellations too */
@@ -85,6 +86,9 @@ extern const struct io_backend io_backend_uring; /* only if SLOTWISE_IO_URING */
 /* For backends: drops n sent bytes from the front of the output; frees blocks that are done. */
 void io_output_advance(struct io_connection *connection, size_t n);
 void io_output_clear(struct io_connection *connection);
+/* Writes until done or the socket is full; no send is under way. 0, or -errno when the connection
+ * is broken. */
+int io_output_write(struct io_connection *connection);
 struct iovec;
 /* Fills up to max vectors with the front of the output; returns how many. */
 int io_output_vectors(const struct io_connection *connection, struct iovec *vectors, int max);

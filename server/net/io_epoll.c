@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +21,6 @@
 #define EVENTS_MAX        128
 #define BUFFERS_MAX       64
 #define WATCHED_MAX       80
-#define VECTORS_MAX       64
 #define ACCEPTS_PER_EVENT 128
 #define ACCEPT_RETRY_US   50000
 
@@ -130,27 +128,9 @@ static void epoll_close(struct io *io, struct io_connection *c) {
     end_later(e, c);
 }
 
-/* Writes until done or the socket is full. Returns 0, or -errno when the connection is broken. */
-static int write_output(struct io_connection *c) {
-    while (c->output_first) {
-        struct iovec vectors[VECTORS_MAX];
-        int n = io_output_vectors(c, vectors, VECTORS_MAX);
-        if (n == 0) {
-            io_output_advance(c, 0);
-            continue;
-        }
-        struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)n};
-        ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
-        if (sent < 0)
-            return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-        io_output_advance(c, (size_t)sent);
-    }
-    return 0;
-}
-
 static void epoll_flush(struct io *io, struct io_connection *c) {
     struct io_epoll *e = (struct io_epoll *)io;
-    int error = write_output(c);
+    int error = io_output_write(c);
     if (error) {
         /* The next read tells the worker; what is left will never be sent. */
         c->failed = true;
@@ -167,7 +147,7 @@ static void epoll_detach(struct io *io, struct io_connection *c) {
 }
 
 static void on_writable(struct io_epoll *e, struct io_connection *c) {
-    int error = write_output(c);
+    int error = io_output_write(c);
     if (error) {
         c->failed = true;
         io_output_clear(c);

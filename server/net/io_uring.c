@@ -310,7 +310,13 @@ static void send_later(struct io_ring *r, struct io_connection *c) {
     c->operations++;
 }
 
+/* The end of a send is seen in another turn. Whoever has much to send does not wait for that as
+ * long as its socket takes it. */
 static void uring_flush(struct io *io, struct io_connection *c) {
+    if (c->bulk && io_output_write(c) < 0) {
+        c->failed = true; /* the next receive tells the worker */
+        io_output_clear(c);
+    }
     send_output((struct io_ring *)io, c);
 }
 
@@ -419,9 +425,9 @@ static void on_sent(struct io_ring *r, struct io_connection *c, int result) {
     } else {
         if (result > 0)
             io_output_advance(c, (size_t)result);
-        if (c->output_first) {
-            send_output(r, c);
-        } else {
+        if (c->output_first)
+            uring_flush(&r->base, c);
+        if (!c->sending) {
             memory_free(c->extra);
             c->extra = NULL;
             callbacks->on_drained(c, 0, callbacks->context);

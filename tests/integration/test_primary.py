@@ -4,15 +4,18 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 import redis
 
-from harness import BACKENDS, ORACLE, HANG_SECONDS, wait_until
+from harness import BACKENDS, ORACLE, HANG_SECONDS, scaled, wait_until
 from replication import Proxy
 from replication_load import (Load, assert_same_data, digest, info, wait_for_link, wait_for_offset)
-from resp import RawClient
+from resp import RawClient, encode_command
 
 SMOKE = True
 
@@ -165,6 +168,44 @@ def test_a_replica_that_reads_nothing_holds_up_nobody(start, replica_of):
     assert digest(primary) == digest(replica)
     silent.close()
     wait_until(lambda: info(primary)["connected_slaves"] == 1, what="the end of the silent one")
+
+
+READER = """
+import socket, sys
+link, buffer = socket.create_connection(("127.0.0.1", int(sys.argv[1]))), bytearray(1 << 20)
+link.sendall(b"PSYNC ? -1\\r\\n")
+while link.recv_into(buffer):
+    pass
+"""
+
+
+@pytest.mark.slotwise
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_turn_that_writes_much_sends_much(start, backend):
+    """Many clients write megabytes in each turn of the worker; a replica that takes all it gets is given all of it meanwhile."""
+    primary = start({**NO_DELAY, "client-output-buffer-limit": "replica 0 0 0"}, threads=1, backend=backend)
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(primary.port)])
+    try:
+        wait_until(lambda: info(primary).get("slave0", {}).get("state") == "online", what="the replica")
+        count, commands = 32, scaled(400)
+        blob = encode_command("SET", "key", "x" * 15_000) * commands
+
+        def write():
+            with RawClient(*primary.address()) as client:
+                client.send(blob)
+                for _ in range(commands):
+                    client.read()
+
+        writers = [threading.Thread(target=write) for _ in range(count)]
+        for writer in writers:
+            writer.start()
+        kept = [0]
+        while any(writer.is_alive() for writer in writers):
+            kept.append(info(primary)["repl_backlog_pinned_memory"])
+        assert max(kept) < count * len(blob) / 3
+    finally:
+        reader.kill()
+        reader.wait()
 
 
 @pytest.mark.slotwise
