@@ -142,8 +142,8 @@ static void drop_asked(struct unfinished *unfinished) {
 struct unfinished *shutdown_wait(struct server *server) {
     struct shutdown *shutdown = server->shutdown;
     struct asked *asked = memory_alloc(sizeof *asked);
-    *asked =
-        (struct asked){{drop_asked, &shutdown->clients, &shutdown->over, true, NULL}, shutdown};
+    *asked = (struct asked){{drop_asked, &shutdown->clients, &shutdown->over, true, NULL, NULL},
+                            shutdown};
     atomic_fetch_add(&shutdown->clients_waiting, 1);
     return &asked->unfinished;
 }

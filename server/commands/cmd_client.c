@@ -134,7 +134,8 @@ enum call_result cmd_client_unblock(struct call *call) {
     struct conn *conn = client_list_find(&call->server->clients, (uint64_t)id);
     struct unfinished *unfinished = conn ? conn->session.unfinished : NULL;
     const char *error = by_error ? "UNBLOCKED client unblocked via CLIENT UNBLOCK" : NULL;
-    reply_integer(call->reply, blocked_is(unfinished) && blocked_end_one(unfinished, error, false));
+    reply_integer(call->reply,
+                  unfinished && unfinished->unblock && unfinished->unblock(unfinished, error));
     return CALL_DONE;
 }
 

@@ -202,10 +202,9 @@ enum call_result cmd_wait(struct call *call) {
     unsigned count;
     if (session->unfinished) { /* enough, or the time is over */
         const struct replica_wait *wait = (struct replica_wait *)(void *)session->unfinished;
-        if (wait->refused) {
-            reply_error(call->reply, "UNBLOCKED force unblock from blocking operation, instance "
-                                     "state changed (master -> replica?)");
-            return CALL_CLOSE;
+        if (wait->refusal) {
+            reply_error(call->reply, wait->refusal);
+            return wait->closes ? CALL_CLOSE : CALL_DONE;
         }
         count = wait->offset == UINT64_MAX ? 0 : primary_acknowledged(primary, wait->offset);
         reply_integer(call->reply, count);

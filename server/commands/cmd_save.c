@@ -46,7 +46,7 @@ static enum call_result save_begin(struct call *call) {
         return CALL_DONE;
     }
     struct save_wait *wait = memory_alloc(sizeof *wait);
-    *wait = (struct save_wait){{save_wait_drop, &end->queue, &end->done, false, NULL}, end};
+    *wait = (struct save_wait){{save_wait_drop, &end->queue, &end->done, false, NULL, NULL}, end};
     call->session->unfinished = &wait->unfinished;
     return CALL_UNFINISHED;
 }

@@ -57,7 +57,7 @@ static bool run_apart(struct background_work *work) {
 }
 
 struct unfinished *background_work_prepare(struct background_work *work) {
-    work->unfinished = (struct unfinished){drop, &work->queue, &work->done, false, NULL};
+    work->unfinished = (struct unfinished){drop, &work->queue, &work->done, false, NULL, NULL};
     work->queue = (struct waiter_queue){0};
     work->done = false;
     atomic_init(&work->users, 2);

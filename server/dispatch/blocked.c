@@ -225,6 +225,12 @@ static void cancel(struct unfinished *unfinished) {
     leave_waiting(record_of(unfinished), GONE);
 }
 
+static bool end_one(struct blocked *record, const char *error, bool close);
+
+static bool unblock(struct unfinished *unfinished, const char *error) {
+    return end_one(record_of(unfinished), error, false);
+}
+
 bool blocked_is(const struct unfinished *unfinished) {
     return unfinished && unfinished->drop == drop;
 }
@@ -258,6 +264,7 @@ enum call_result blocked_begin(struct call *call, const struct blocked_request *
         .done = &record->done,
         .ends_with_input = true,
         .cancel = cancel,
+        .unblock = unblock,
     };
     pthread_mutex_init(&record->queue.lock, NULL);
     atomic_init(&record->users, 1);
@@ -649,8 +656,7 @@ enum blocked_end blocked_result(struct unfinished *unfinished, struct session *s
     return BLOCKED_AGAIN;
 }
 
-bool blocked_end_one(struct unfinished *unfinished, const char *error, bool close) {
-    struct blocked *record = record_of(unfinished);
+static bool end_one(struct blocked *record, const char *error, bool close) {
     if (!leave_waiting(record, error ? UNBLOCKED : TIMED_OUT))
         return false;
     record->error = error;
@@ -661,7 +667,7 @@ bool blocked_end_one(struct unfinished *unfinished, const char *error, bool clos
 
 void blocked_end_all(struct blocked_list *list, const char *error) {
     for (struct blocked *record = list->first; record; record = record->next)
-        blocked_end_one(&record->unfinished, error, true);
+        end_one(record, error, true);
 }
 
 void blocked_check_slots(struct blocked_list *list, bool (*is_kept)(uint32_t slot)) {

@@ -111,10 +111,10 @@ enum blocked_end blocked_result(struct unfinished *unfinished, struct session *s
 /* Those that a node of a cluster does not answer any more run again, to be redirected. */
 void blocked_check_slots(struct blocked_list *list, bool (*is_kept)(uint32_t slot));
 
-/* --- By others, in exclusive sections --------------------------------------------------------- */
+/* --- By others, in an exclusive section ---------------------------------------------------------
+ */
 
-/* true: it waited, and does not any more. error: its reply, NULL: as if its time were over. */
-bool blocked_end_one(struct unfinished *unfinished, const char *error, bool close);
+/* All of them, with this error; their connections close behind it. */
 void blocked_end_all(struct blocked_list *list, const char *error);
 
 void blocked_list_destroy(struct blocked_list *list);

@@ -45,6 +45,9 @@ struct unfinished {
     bool ends_with_input;
     /* Its connection ends: it must not go on. NULL: it need not know. */
     void (*cancel)(struct unfinished *unfinished);
+    /* CLIENT UNBLOCK, in an exclusive section: it ends with this error, or as if its time were over
+     * (NULL). false: it has ended already. NULL: it cannot be ended so. */
+    bool (*unblock)(struct unfinished *unfinished, const char *error);
 };
 
 enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIPPING };

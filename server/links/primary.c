@@ -187,6 +187,21 @@ static void wait_drop(struct unfinished *unfinished) {
     memory_free(wait);
 }
 
+/* CLIENT UNBLOCK. */
+static bool unblock_wait(struct unfinished *unfinished, const char *error) {
+    struct replica_wait *wait = (struct replica_wait *)(void *)unfinished;
+    struct primary *primary = wait->primary;
+    pthread_mutex_lock(&primary->lock);
+    bool waited = wait->linked;
+    if (waited) {
+        wait->refusal = error;
+        wait_unlink(wait);
+        waiter_queue_end(&wait->queue, &wait->done);
+    }
+    pthread_mutex_unlock(&primary->lock);
+    return waited;
+}
+
 struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsigned replicas,
                                   uint64_t due_us, unsigned *count) {
     uint64_t offset = offset_of(primary, number);
@@ -199,7 +214,11 @@ struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsi
                                   .offset = offset,
                                   .replicas = replicas,
                                   .due_us = due_us ? due_us : UINT64_MAX};
-    wait->unfinished = (struct unfinished){wait_drop, &wait->queue, &wait->done, true, NULL};
+    wait->unfinished = (struct unfinished){.drop = wait_drop,
+                                           .queue = &wait->queue,
+                                           .done = &wait->done,
+                                           .ends_with_input = true,
+                                           .unblock = unblock_wait};
     pthread_mutex_init(&wait->queue.lock, NULL);
     pthread_mutex_lock(&primary->lock);
     wait->next = primary->waits;
@@ -310,7 +329,9 @@ static void refuse_waits(struct primary *primary) {
     pthread_mutex_lock(&primary->lock);
     for (struct replica_wait *wait = primary->waits, *next; wait; wait = next) {
         next = wait->next;
-        wait->refused = true;
+        wait->refusal = "UNBLOCKED force unblock from blocking operation, instance state changed "
+                        "(master -> replica?)";
+        wait->closes = true;
         wait_unlink(wait);
         waiter_queue_end(&wait->queue, &wait->done);
     }

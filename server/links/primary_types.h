@@ -36,11 +36,12 @@ struct replica_wait {
     struct replica_wait *next, *previous;
     struct primary *primary;
     struct waiter_queue queue;
-    bool done;       /* under the queue's lock */
-    bool refused;    /* this has become a replica; before done */
-    bool linked;     /* in the primary's list; under its lock */
-    uint64_t number; /* of the commit log that is to be acknowledged */
-    uint64_t offset; /* where that ends; UINT64_MAX: not known yet */
+    bool done;           /* under the queue's lock */
+    const char *refusal; /* the error that it ends with; before done */
+    bool closes;         /* and the connection with it: this has become a replica */
+    bool linked;         /* in the primary's list; under its lock */
+    uint64_t number;     /* of the commit log that is to be acknowledged */
+    uint64_t offset;     /* where that ends; UINT64_MAX: not known yet */
     unsigned replicas;
     uint64_t due_us; /* monotonic; UINT64_MAX: no limit */
 };

@@ -177,7 +177,9 @@ def test_what_goes_again_wakes_nobody(waiters):
 
 def test_everything_that_makes_keys_appear(waiters):
     client = waiters.server.raw()
-    for command in (("RENAME", "source", "k"), ("COPY", "source", "k"), ("LMOVE", "source", "k", "LEFT", "LEFT"),
+    client.call("RPUSH", "source", "v")
+    dump = client.call("DUMP", "source")
+    for command in (("RESTORE", "k", "0", dump), ("RENAME", "source", "k"), ("COPY", "source", "k"), ("LMOVE", "source", "k", "LEFT", "LEFT"),
                     ("RPOPLPUSH", "source", "k"), ("LPUSH", "k", "v")):
         client.call("DEL", "source")
         client.call("RPUSH", "source", "v")
@@ -252,6 +254,17 @@ def test_unblock(waiters):
     wait_blocked(waiters.server, 0)
     assert client.call("RPUSH", "k", "v") == 1
     assert client.call("LLEN", "k") == 1, "the element stays for who is there"
+
+
+def test_unblock_ends_wait(server):
+    """WAIT too is a command that CLIENT UNBLOCK ends."""
+    waiters, client = Waiters(server), server.raw()
+    client.call("SET", "k", "v")
+    first, second = waiters.add("WAIT", "1", "0"), waiters.add("WAIT", "1", "0")
+    assert client.call("CLIENT", "UNBLOCK", first.id) == 1
+    assert first.read() == 0
+    assert client.call("CLIENT", "UNBLOCK", second.id, "ERROR") == 1
+    assert str(second.read()) == "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 
 
 def test_times(waiters):

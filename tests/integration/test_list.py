@@ -139,7 +139,7 @@ def run_stream(server, oracle, seed, batches):
 
 @pytest.mark.parametrize("number", range(2))
 def test_stream(threaded_server, oracle, number):
-    run_stream(threaded_server, oracle, BASE_SEED * 1000 + number, harness.scaled(1500))
+    run_stream(threaded_server, oracle, BASE_SEED * 1000 + number, harness.scaled(700))
 
 
 @pytest.mark.smoke
@@ -160,7 +160,7 @@ def test_large_list(server, oracle):
 
     for at in range(0, count, 500):
         both("RPUSH" if at % 1000 else "LPUSH", "large", *values[at:at + 500])
-    for _ in range(200):
+    for _ in range(80):
         at, value = generator.randrange(-count, count), generator.choice(values)
         both("LINDEX", "large", at)
         both("LRANGE", "large", at, at + generator.randrange(300))
