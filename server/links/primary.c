@@ -232,8 +232,17 @@ struct replica_wait *primary_wait(struct primary *primary, uint64_t number, unsi
     return wait;
 }
 
+#define GET_ACKNOWLEDGEMENT "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
+
+/* What a replica must have acknowledged to have all data. The question itself, if it is the last
+ * thing in the stream, need not be: some answer it before they count it. */
+static uint64_t data_offset(struct primary *primary) {
+    uint64_t offset = atomic_load(&primary_history(primary)->offset);
+    return offset - (primary->acknowledge_asked ? sizeof GET_ACKNOWLEDGEMENT - 1 : 0);
+}
+
 static void ask_for_acknowledgements(struct primary *primary) {
-    primary_append_command(primary, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n", false);
+    primary_append_command(primary, GET_ACKNOWLEDGEMENT, false);
     primary->acknowledge_asked = true;
     primary_publish_offset(primary);
     backlog_flush(primary->backlog); /* somebody waits: not for a frame that is full, too */
@@ -396,7 +405,7 @@ void primary_last_words(struct primary *primary, unsigned *replicas, unsigned *i
     if (!primary->on || primary_is_replica(primary))
         return;
     primary_merge(primary, SIZE_MAX);
-    uint64_t offset = atomic_load(&primary_history(primary)->offset);
+    uint64_t offset = data_offset(primary);
     for (const struct replica_link *link = primary->links; link; link = link->next) {
         *replicas += is_to_have_all(link);
         *in_step += is_to_have_all(link) && has_all(link, offset);
@@ -410,7 +419,7 @@ void primary_tell_lag(struct primary *primary) {
     uint64_t now_ms = clock_monotonic_us() / 1000;
     if (primary->on && !primary_is_replica(primary))
         primary_merge(primary, SIZE_MAX);
-    uint64_t offset = atomic_load(&primary_history(primary)->offset);
+    uint64_t offset = data_offset(primary);
     for (const struct replica_link *link = primary->links; link; link = link->next) {
         if (!is_to_have_all(link))
             continue;

@@ -77,6 +77,22 @@ def test_the_command_that_begins_the_stream_is_not_in_it(start):
 
 
 @pytest.mark.slotwise
+def test_who_has_all_but_the_question_has_all_at_the_end(start):
+    primary = start({**NO_DELAY, "repl-ping-replica-period": "3600", "shutdown-timeout": "300"}, threads=1)
+    with client_of(primary) as client, Stub(port=primary.port) as replica:
+        replica.synchronise()
+        client.set("a", 1)
+        assert [replica.read(), replica.read()] == [[b"SELECT", b"0"], [b"SET", b"a", b"1"]]
+        offset = info(primary)["master_repl_offset"]
+        primary.expect_end = True
+        primary.process.send_signal(signal.SIGTERM)
+        assert replica.read() == [b"REPLCONF", b"GETACK", b"*"]
+        replica.send_command("REPLCONF", "ACK", offset)  # as Redis answers: before it counts the question
+        assert primary.wait_end() == 0
+    assert "1 of 1 replicas are in sync when shutting down." in primary.log()
+
+
+@pytest.mark.slotwise
 def test_what_a_primary_wrote_before_it_became_a_replica_is_in_its_history(start):
     primary = start(NO_DELAY, threads=2)
     with client_of(primary) as client, Stub(port=primary.port) as replica:
