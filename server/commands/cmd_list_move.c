@@ -50,6 +50,7 @@ static void move_between(struct call *call, struct object *source, struct object
     list_grows(&to, length, 1);
     list_push(&to, to_head, data, length);
     collection_edit_end(&to, to_head ? CHANGE_LPUSH : CHANGE_RPUSH);
+    change_count(call->change, UINT64_MAX); /* takes one back: both together are one change */
     list_remove_range(&from, position, 1);
     list_shrank(&from);
     collection_edit_end(&from, from_head ? CHANGE_LPOP : CHANGE_RPOP);

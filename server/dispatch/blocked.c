@@ -560,6 +560,7 @@ static struct blocked **serve_key(struct call *call, struct blocked_key *key,
         const struct node *chosen = choose(call, record, key);
         unlink_ready(call, record, key);
         run_for(call, record, chosen);
+        record->commit = change_commit(call->change);
         record->next_claimed = NULL;
         *end = record;
         end = &record->next_claimed;
@@ -567,10 +568,9 @@ static struct blocked **serve_key(struct call *call, struct blocked_key *key,
     return end;
 }
 
-static void publish(struct blocked *claimed, uint64_t commit) {
+static void publish(struct blocked *claimed) {
     for (struct blocked *record = claimed, *next; record; record = next) {
         next = record->next_claimed;
-        record->commit = commit;
         waiter_queue_end(&record->queue, &record->done);
         leave(record);
     }
@@ -579,6 +579,7 @@ static void publish(struct blocked *claimed, uint64_t commit) {
 void blocked_serve(struct call *call) {
     struct change *change = call->change;
     struct blocked *claimed = NULL, **end = &claimed;
+    call_commit(call); /* in the log, each that is served comes by itself behind it, as in Redis */
     while (change->ready) {
         struct blocked_key *key = change->ready;
         change->ready = key->next_ready;
@@ -586,10 +587,7 @@ void blocked_serve(struct call *call) {
         end = serve_key(call, key, end);
         key_free_if_unused(&call->keyspace->slots[key->slot], key);
     }
-    uint64_t commit = change_commit(change);
-    if (commit != 0)
-        call_note_commit(call, commit);
-    publish(claimed, commit);
+    publish(claimed);
 }
 
 /* --- Ending ----------------------------------------------------------------------------------- */

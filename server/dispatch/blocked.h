@@ -21,10 +21,9 @@
  * After the command, or the last one of an EXEC, and before any of its tokens is released, it
  * serves these keys in that order: each first come, first served, as long as the key is there and
  * of the type that is waited for. To serve is to run the waiter's command, with that key only, for
- * its owner: what it replies is kept in the record, what it changes belongs to the unit of the
- * pusher. So nobody sees the element in between, and the log has the push and behind it the pop. A
- * waiter of several keys is served with the first of them, in its own order, among those that are
- * ready.
+ * its owner: what it replies is kept in the record, and what it changes is an entry of the log
+ * behind that of the pusher. Nobody here sees the element in between. A waiter of several keys is
+ * served with the first of them, in its own order, among those that are ready.
  *
  * A command that changes another key too (BLMOVE) names it as its target. Whoever takes the token
  * of a slot where such a waiter is takes those of all targets as well, and of what is waited for

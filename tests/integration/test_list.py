@@ -250,6 +250,19 @@ def test_notifications(server, oracle):
     assert notifications(server, commands) == notifications(oracle, commands)
 
 
+def test_counted(server, oracle):
+    """How many changes each command is."""
+    for command in (("RPUSH", "k", "1", "2", "3", "4", "5", "6"), ("LMOVE", "k", "t", "LEFT", "LEFT"), ("LMOVE", "k", "k", "LEFT", "RIGHT"),
+                    ("RPOPLPUSH", "k", "t"), ("BLMOVE", "k", "t", "LEFT", "LEFT", "0"), ("LTRIM", "k", "1", "1"), ("LTRIM", "k", "0", "-1"),
+                    ("LREM", "t", "0", "none"), ("LINSERT", "t", "AFTER", "1", "x"), ("LSET", "t", "0", "y"), ("LPOP", "t", "2"), ("LPOP", "k")):
+        counts = []
+        for one in (server, oracle):
+            before = int(one.info("persistence")["rdb_changes_since_last_save"])
+            one.call(*command)
+            counts.append(int(one.info("persistence")["rdb_changes_since_last_save"]) - before)
+        assert counts[0] == counts[1], command
+
+
 def test_watched(server, oracle):
     """What makes the transaction of who watches a list fail, and what does not."""
     for command in (("LTRIM", "k", "0", "-1"), ("LREM", "k", "0", "none"), ("LPOP", "k", "0"), ("LSET", "k", "0", "a"),
