@@ -425,13 +425,14 @@ def push_some(generator, pusher, number):
     return number
 
 
-def test_exactly_once(start, backend):
-    """Two hundred clients, of whom some are killed and unblocked, take what three others push."""
+@pytest.mark.parametrize("kills", [False, True])
+def test_exactly_once(start, backend, kills):
+    """Two hundred clients, of whom some are unblocked, and killed, take what three others push."""
     server = start(backend=backend, threads=4)
     generator = random.Random(SEED)
     consumers = [Consumer(server) for _ in range(harness.scaled(200))]
     pushers = [server.raw() for _ in range(3)]
-    seen, number, ended, steps = [], 0, 0, harness.scaled(1500)
+    seen, number, ended, steps = [], 0, 0, harness.scaled(800)
     for consumer in consumers:
         consumer.block(generator)
     for step in range(steps):
@@ -440,7 +441,7 @@ def test_exactly_once(start, backend):
         victim = generator.choice(consumers)
         if kind < 0.1:
             pushers[0].call("CLIENT", "UNBLOCK", victim.id, generator.choice(["TIMEOUT", "ERROR"]))
-        elif kind < 0.2:
+        elif kind < 0.2 and kills:
             ended += 1
             if kind < 0.15:
                 pushers[0].call("CLIENT", "KILL", "ID", victim.id)
