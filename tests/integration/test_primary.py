@@ -202,7 +202,7 @@ def test_a_turn_that_writes_much_sends_much(start, backend):
         kept = [0]
         while any(writer.is_alive() for writer in writers):
             kept.append(info(primary)["repl_backlog_pinned_memory"])
-        assert max(kept) < count * len(blob) / 3
+        assert max(kept) < count * len(blob) * 3 / 5  # 4 of 5 when each turn gives what it used to; more than none when others want the processor
     finally:
         reader.kill()
         reader.wait()
