@@ -213,18 +213,6 @@ static uint64_t hash_at(const struct tree_leaf *leaf, unsigned index) {
     return member_hash(member.data, member.length);
 }
 
-/* Equal bytes; most are short. */
-static inline bool bytes_equal(const char *a, const char *b, size_t length) {
-    uint64_t x[2], y[2];
-    if (length > sizeof x || length < sizeof x[0])
-        return memcmp(a, b, length) == 0;
-    memcpy(&x[0], a, sizeof x[0]);
-    memcpy(&y[0], b, sizeof y[0]);
-    memcpy(&x[1], a + length - sizeof x[1], sizeof x[1]);
-    memcpy(&y[1], b + length - sizeof y[1], sizeof y[1]);
-    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
-}
-
 /* false: it is not in the leaf. */
 static inline bool leaf_find(const struct tree_leaf *leaf, uint64_t hash,
                              const struct member *member, unsigned *index, struct stored *stored) {
