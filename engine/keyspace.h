@@ -83,7 +83,11 @@ struct keyspace {
     uint64_t *clears; /* by physical number: how often it was emptied as a whole; exclusive */
     struct access_policy access;
     struct watch_map watch;
-    _Atomic bool active_expiry;     /* DEBUG SET-ACTIVE-EXPIRE */
+    _Atomic bool active_expiry; /* DEBUG SET-ACTIVE-EXPIRE */
+    /* Slots that serve nobody at the moment: who changes data with everything stopped, and so looks
+     * at no slot, waits until there are none. Written under their tokens, by keyspace_serve_slot;
+     * in an exclusive section it stands still. */
+    _Atomic unsigned unserved;
     _Atomic unsigned counters_high; /* threads below this number may have counted keys */
     /* Slots with a table that is rebuilt step by step, or was a moment ago: set under the slot's
      * token, cleared by rebuild_continue. */
@@ -102,6 +106,18 @@ struct keyspace_counters *keyspace_counters_mine(struct keyspace *keyspace);
  * token, or exclusive: inside an exclusive section. */
 void keyspace_note_empty(struct keyspace *keyspace, unsigned database, uint32_t slot,
                          bool exclusive);
+
+/* Under the slot's token: from now on it serves commands, or nobody. */
+static inline void keyspace_serve_slot(struct keyspace *keyspace, uint32_t slot, bool serves) {
+    bool served = slot_is_serving(&keyspace->slots[slot]);
+    if (serves && !served) {
+        slot_set_bits(&keyspace->slots[slot], SLOT_SERVING);
+        atomic_fetch_sub(&keyspace->unserved, 1);
+    } else if (!serves && served) {
+        slot_clear_bits(&keyspace->slots[slot], SLOT_SERVING);
+        atomic_fetch_add(&keyspace->unserved, 1);
+    }
+}
 
 /* The root of (database, slot); NULL if nothing was ever there. */
 table_root *keyspace_root(const struct keyspace *keyspace, unsigned database, uint32_t slot);

@@ -339,6 +339,7 @@ static void ask(struct conn *conn) {
 void conn_ask_to_end(struct conn *conn) {
     ASSERT(conn->state < CONN_CLOSING);
     conn->session.kill_requested = true;
+    session_cancel_unfinished(&conn->session); /* nothing that comes now is for it */
     ask(conn);
 }
 

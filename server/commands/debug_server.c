@@ -264,10 +264,7 @@ void debug_slot_serving(struct call *call) {
         reply_error(call->reply, "ERR the slot is held");
         return;
     }
-    if (serving)
-        slot_set_bits(slot, SLOT_SERVING);
-    else
-        slot_clear_bits(slot, SLOT_SERVING);
+    keyspace_serve_slot(call->keyspace, key.slot, serving != 0);
     slot_release(slot);
     reply_ok(call->reply);
 }

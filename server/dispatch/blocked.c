@@ -474,6 +474,8 @@ static struct node *choose(const struct call *call, struct blocked *record,
                            const struct blocked_key *current) {
     for (unsigned i = 0; i < record->key_count; i++) {
         struct node *node = &record->nodes[i];
+        if (is_named(current, node))
+            return node; /* not looked at again: its time may just be over for who looks now */
         if (!is_ready(call->change, current, node))
             continue;
         const struct object *object = find(call, record->database, &node->key);

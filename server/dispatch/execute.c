@@ -431,11 +431,21 @@ struct section {
     struct execution *execution;
     struct call *call;
     enum call_result result;
+    bool unserved; /* nothing has happened */
 };
+
+/* Whoever changes data in a section looks at no slot: it waits until all of them serve. */
+static bool waits_for_service(const struct execution *execution, const struct call *call) {
+    return UNLIKELY(execution_is_unserved(execution)) && (call->command->flags & COMMAND_WRITE);
+}
 
 static void call_in_section(void *context) {
     struct section *section = context;
     uint64_t errors = section->call->reply->errors;
+    if (waits_for_service(section->execution, section->call)) {
+        section->unserved = true;
+        return;
+    }
     section->result = run_handler(section->execution, section->call);
     call_done(section->call); /* what an unfinished command has changed is done */
     if (section->result != CALL_UNFINISHED)
@@ -446,11 +456,18 @@ static void call_in_section(void *context) {
 enum dispatch_result execution_exclusive(struct execution *execution, struct wait *wait,
                                          struct call *call) {
     execution_give_back(execution);
-    if (!wait_for_patience(wait))
+    struct section section = {execution, call, CALL_DONE, waits_for_service(execution, call)};
+    if (!section.unserved) {
+        if (!wait_for_patience(wait))
+            return DISPATCH_PARKED;
+        call->tokens = call->exclusive = true;
+        exclusive_run(call_in_section, &section);
+    }
+    if (UNLIKELY(section.unserved)) {
+        call->tokens = call->exclusive = false;
+        wait_by_time(wait, &execution->delayed, clock_monotonic_us() + SERVING_RETRY_US);
         return DISPATCH_PARKED;
-    call->tokens = call->exclusive = true;
-    struct section section = {execution, call, CALL_DONE};
-    exclusive_run(call_in_section, &section);
+    }
     if (UNLIKELY(section.result == CALL_UNFINISHED))
         return wait_unfinished(execution, wait, call);
     return finished(section.result);

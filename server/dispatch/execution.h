@@ -96,6 +96,10 @@ static inline void execution_commit(struct call *call) {
     else
         call_commit(call);
 }
+/* Some slot serves nobody at the moment: no time to change data with everything stopped. */
+static inline bool execution_is_unserved(const struct execution *execution) {
+    return atomic_load_explicit(&execution->keyspace->unserved, memory_order_relaxed) != 0;
+}
 /* Makes sure that the scratch arrays hold n keys. */
 void execution_key_room(struct execution *execution, size_t n);
 /* The slots of a command's keys behind the first n of execution->slots; sorting removes duplicates.

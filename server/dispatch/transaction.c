@@ -116,15 +116,6 @@ static size_t collect_slots(struct execution *execution, const struct session *s
     return add_watched_slots(execution, session, n);
 }
 
-/* Without tokens: whether a key of the transaction is in a slot that serves nobody. */
-static bool waits_for_service(struct execution *execution, const struct session *session) {
-    size_t n = collect_slots(execution, session);
-    for (size_t i = 0; i < n; i++)
-        if (!slot_is_serving(&execution->keyspace->slots[execution->slots[i]]))
-            return true;
-    return false;
-}
-
 struct unit {
     struct execution *execution;
     struct call *call;
@@ -175,7 +166,7 @@ static void execute(void *context) {
     struct view *view = &unit->call->change->view;
     if (UNLIKELY(unit->execution->map != NULL) && is_redirected(unit))
         return;
-    if (unit->exclusive && waits_for_service(unit->execution, session)) {
+    if (unit->exclusive && execution_is_unserved(unit->execution)) {
         unit->stale = true; /* no token says so */
         return;
     }
@@ -236,7 +227,7 @@ enum dispatch_result transaction_exec(struct execution *execution, struct wait *
         if (!transaction_abort(execution, wait, session))
             return DISPATCH_PARKED;
         reply_error(call->reply, "EXECABORT Transaction discarded because of previous errors.");
-    } else if (unit.exclusive && waits_for_service(execution, session)) {
+    } else if (unit.exclusive && execution_is_unserved(execution)) {
         wait_by_time(wait, &execution->delayed, clock_monotonic_us() + SERVING_RETRY_US);
         return DISPATCH_PARKED;
     } else if (unit.exclusive) {

@@ -139,7 +139,7 @@ static bool fence(struct migrator *migrator, struct migration *migration) {
             migration->result = MIGRATION_NO_KEY;
     }
     for (size_t i = 0; i < migration->slot_count && found > 0; i++)
-        slot_clear_bits(&slots[migration->slots[i]], SLOT_SERVING);
+        keyspace_serve_slot(migrator->keyspace, migration->slots[i], false);
     slots_release(slots, migration->slots, migration->slot_count);
     return found > 0;
 }
@@ -344,7 +344,7 @@ static void finish(struct migrator *migrator, struct migration *migration) {
     if (delete)
         delete_sent(migrator, migration);
     for (size_t i = 0; i < migration->slot_count; i++)
-        slot_set_bits(&slots[migration->slots[i]], SLOT_SERVING);
+        keyspace_serve_slot(migrator->keyspace, migration->slots[i], true);
     slots_release(slots, migration->slots, migration->slot_count);
 }
 

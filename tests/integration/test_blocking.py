@@ -463,3 +463,28 @@ def test_exactly_once(start, backend, kills):
     assert {int(value) for value in seen} <= set(range(number))
     assert number - len(seen) <= 3 * ended, "elements were lost otherwise than with a client that had been served"
     assert blocked(server) == 0
+
+
+def test_a_killed_client_is_served_nothing_any_more(start, backend):
+    """CLIENT KILL has replied: what is pushed now, in the same batch, is for others."""
+    server = start(backend=backend)
+    with server.raw() as waiter, server.raw() as other:
+        number = waiter.call("CLIENT", "ID")
+        waiter.send_command("BLPOP", "k", "0")
+        wait_blocked(server, 1)
+        assert other.pipeline([("CLIENT", "KILL", "ID", number), ("RPUSH", "k", "v"), ("LLEN", "k")]) == [1, 1, 1]
+        assert other.call("LRANGE", "k", 0, -1) == [b"v"]
+
+
+def test_keys_that_are_over_in_a_moment(start):
+    """A key may be alive when a waiter is chosen and over when it is served: it gets what there was, or goes on waiting."""
+    server = start()
+    with server.raw() as waiter, server.raw() as other:
+        other.call("RPUSH", "source", "v")
+        payload = other.call("DUMP", "source")
+        for _ in range(200):
+            waiter.send_command("BLPOP", "k", "0")
+            wait_blocked(server, 1)
+            other.pipeline([("RESTORE", "k", 1, payload, "REPLACE"), ("RPUSH", "k", "v")])
+            assert waiter.read() == [b"k", b"v"]
+            other.call("DEL", "k")

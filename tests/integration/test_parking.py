@@ -4,6 +4,7 @@ Nobody waits at the cost of others: whatever a client sends, every command is an
 slot and patience are given back, and the workers go on.
 """
 
+import select
 import socket
 import struct
 import time
@@ -436,3 +437,25 @@ def test_watches_end_although_their_slot_is_not_served(server, end):
     finally:
         assert server.call("DEBUG", "SLOT-SERVING", "k", "1") == "OK"
     assert other.read() is None
+
+
+@pytest.mark.parametrize("command", [("SORT", "list", "STORE", "k"), ("SWAPDB", "0", "1"), ("EXEC",)])
+def test_what_stops_everything_waits_for_slots_that_serve_nobody(server, command):
+    """A key of such a slot may be on its way to another server: nobody may put another one in its place meanwhile."""
+    debugging.require(server, "SLOT-SERVING")
+    client, other = connect(server), connect(server)
+    other.call("RPUSH", "list", "2", "1")
+    other.call("SET", "k", "v")
+    if command == ("EXEC",):
+        assert client.call("MULTI") == "OK"
+        assert client.call("SORT", "list", "STORE", "k") == "QUEUED"
+    assert server.call("DEBUG", "SLOT-SERVING", "k", "0") == "OK"
+    try:
+        client.send_command(*command)
+        for _ in range(20):
+            assert other.call("LLEN", "list") == 2
+            assert other.call("DBSIZE") == 2
+        assert not select.select([client.socket], [], [], 0)[0]
+    finally:
+        assert server.call("DEBUG", "SLOT-SERVING", "k", "1") == "OK"
+    assert not isinstance(client.read(), ReplyError)
