@@ -71,7 +71,11 @@ struct blocked_table {
     struct blocked_key **buckets;
     size_t bucket_count; /* a power of two */
     size_t count;
-    size_t targets; /* nodes whose records have a target */
+    struct target {
+        uint16_t slot;
+        uint32_t nodes; /* whose records have it */
+    } * targets;        /* each once */
+    size_t target_count;
 };
 
 static struct blocked *record_of(struct unfinished *unfinished) {
@@ -146,11 +150,31 @@ static void key_free_if_unused(struct slot *slot, struct blocked_key *key) {
     memory_free(key);
     if (--table->count > 0)
         return;
-    ASSERT(table->targets == 0);
+    ASSERT(table->target_count == 0);
+    memory_free(table->targets);
     memory_free(table->buckets);
     memory_free(table);
     slot->blocked = NULL;
     slot_clear_bits(slot, SLOT_BLOCKED);
+}
+
+/* One more node whose record has this target, or one less; -1: none. */
+static void count_target(struct blocked_table *table, int slot, bool more) {
+    size_t i = 0;
+    if (slot < 0)
+        return;
+    while (i < table->target_count && table->targets[i].slot != slot)
+        i++;
+    if (i == table->target_count) {
+        ASSERT(more);
+        table->targets =
+            memory_realloc(table->targets, ++table->target_count * sizeof *table->targets);
+        table->targets[i] = (struct target){.slot = (uint16_t)slot};
+    }
+    if (more)
+        table->targets[i].nodes++;
+    else if (--table->targets[i].nodes == 0)
+        table->targets[i] = table->targets[--table->target_count];
 }
 
 static void node_link(struct slot *slot, struct node *node, unsigned database) {
@@ -164,7 +188,7 @@ static void node_link(struct slot *slot, struct node *node, unsigned database) {
     else
         key->first = node;
     key->last = node;
-    slot->blocked->targets += node->record->target_slot >= 0;
+    count_target(slot->blocked, node->record->target_slot, true);
     atomic_store_explicit(&node->linked, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&node->record->linked, 1, memory_order_relaxed);
 }
@@ -181,7 +205,7 @@ static void node_unlink(struct slot *slot, struct node *node) {
         node->next->previous = node->previous;
     else
         key->last = node->previous;
-    slot->blocked->targets -= node->record->target_slot >= 0;
+    count_target(slot->blocked, node->record->target_slot, false);
     atomic_store_explicit(&node->linked, false, memory_order_relaxed);
     atomic_fetch_sub_explicit(&node->record->linked, 1, memory_order_release);
 }
@@ -425,17 +449,9 @@ size_t blocked_targets(const struct keyspace *keyspace, const uint16_t *slots, s
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
         const struct blocked_table *table = keyspace->slots[slots[i]].blocked;
-        if (!table || table->targets == 0)
-            continue;
-        if (!targets) {
-            found += table->targets;
-            continue;
-        }
-        for (size_t b = 0; b < table->bucket_count; b++)
-            for (const struct blocked_key *key = table->buckets[b]; key; key = key->next)
-                for (const struct node *node = key->first; node; node = node->next)
-                    if (node->record->target_slot >= 0)
-                        targets[found++] = (uint16_t)node->record->target_slot;
+        for (size_t t = 0; table && t < table->target_count; t++, found++)
+            if (targets)
+                targets[found] = table->targets[t].slot;
     }
     return found;
 }
