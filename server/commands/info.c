@@ -21,6 +21,7 @@
 #include "server/commands/info_sections.h"
 #include "server/commands/memory_report.h"
 #include "server/config/config.h"
+#include "server/dispatch/blocked.h"
 #include "server/net/io.h"
 #include "slotwise_version.h"
 
@@ -104,7 +105,8 @@ void info_write_clients(struct text *text, const struct info *info) {
                     atomic_load(&info->server->shutdown->clients_waiting));
     INFO_ZEROS(text, "tracking_clients");
     info_number(text, "clients_in_timeout_table", info->sum.blocked_for_a_time);
-    INFO_ZEROS(text, "total_blocking_keys", "total_blocking_keys_on_nokey");
+    info_number(text, "total_blocking_keys", blocked_keys());
+    INFO_ZEROS(text, "total_blocking_keys_on_nokey");
 }
 
 /* --- Memory ----------------------------------------------------------------------------------- */

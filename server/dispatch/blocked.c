@@ -73,10 +73,12 @@ struct blocked_table {
     size_t count;
     struct target {
         uint16_t slot;
-        uint32_t nodes; /* whose records have it */
-    } * targets;        /* each once */
+        int32_t nodes; /* whose records have it */
+    } * targets;       /* each once */
     size_t target_count;
 };
+
+static _Atomic uint64_t keys_waited_for; /* in all tables; a statistic */
 
 static struct blocked *record_of(struct unfinished *unfinished) {
     return (struct blocked *)(void *)unfinished;
@@ -131,6 +133,7 @@ static struct blocked_key *key_find_or_make(struct slot *slot, unsigned database
     memcpy(found->data, key->data, key->length);
     *place_of(table, database, key) = found;
     table->count++;
+    atomic_fetch_add_explicit(&keys_waited_for, 1, memory_order_relaxed);
     return found;
 }
 
@@ -148,6 +151,7 @@ static void key_free_if_unused(struct slot *slot, struct blocked_key *key) {
     ASSERT(*place == key);
     *place = key->next;
     memory_free(key);
+    atomic_fetch_sub_explicit(&keys_waited_for, 1, memory_order_relaxed);
     if (--table->count > 0)
         return;
     ASSERT(table->target_count == 0);
@@ -171,9 +175,8 @@ static void count_target(struct blocked_table *table, int slot, bool more) {
             memory_realloc(table->targets, ++table->target_count * sizeof *table->targets);
         table->targets[i] = (struct target){.slot = (uint16_t)slot};
     }
-    if (more)
-        table->targets[i].nodes++;
-    else if (--table->targets[i].nodes == 0)
+    table->targets[i].nodes += more ? 1 : -1;
+    if (table->targets[i].nodes == 0)
         table->targets[i] = table->targets[--table->target_count];
 }
 
@@ -425,6 +428,10 @@ static void appeared(struct change *change, unsigned database, const struct key 
     struct blocked_key *found = *place_of(table, database, key);
     if (found)
         make_ready(change, found);
+}
+
+uint64_t blocked_keys(void) {
+    return atomic_load_explicit(&keys_waited_for, memory_order_relaxed);
 }
 
 void blocked_init(struct door *door) {

@@ -85,6 +85,8 @@ bool blocked_is(const struct unfinished *unfinished);
  * Instead of call_commit, before any token is released; the unit's commands are done (call_done).
  */
 void blocked_serve(struct call *call);
+/* How many keys are waited for now. Any thread. */
+uint64_t blocked_keys(void);
 /* A database has been exchanged as a whole (exclusive section): what is there now has appeared. */
 void blocked_look(struct call *call, unsigned database);
 /* The slots of the targets of all that wait in these slots, whose tokens are held; the same one

@@ -465,6 +465,20 @@ def test_exactly_once(start, backend, kills):
     assert blocked(server) == 0
 
 
+def test_keys_that_are_waited_for_are_counted(start):
+    server = start()
+    with server.raw() as one, server.raw() as two, server.raw() as other:
+        one.send_command("BLPOP", "a", "b", "a", "0")
+        two.send_command("BZPOPMIN", "a", "c", "0")
+        wait_blocked(server, 2)
+        assert server.info("clients")["total_blocking_keys"] == "3"
+        assert other.call("RPUSH", "b", "v") == 1
+        assert one.read() == [b"b", b"v"]
+        assert server.info("clients")["total_blocking_keys"] == "2"
+    wait_blocked(server, 0)
+    harness.wait_until(lambda: server.info("clients")["total_blocking_keys"] == "0", what="no keys to be left")
+
+
 def test_a_killed_client_is_served_nothing_any_more(start, backend):
     """CLIENT KILL has replied: what is pushed now, in the same batch, is for others."""
     server = start(backend=backend)
