@@ -84,7 +84,7 @@ struct keyspace {
     struct access_policy access;
     struct watch_map watch;
     _Atomic bool active_expiry; /* DEBUG SET-ACTIVE-EXPIRE */
-    /* Slots that serve nobody at the moment: who changes data with everything stopped, and so looks
+    /* Slots that serve nobody at the moment: who changes keys with everything stopped, and so looks
      * at no slot, waits until there are none. Written under their tokens, by keyspace_serve_slot;
      * in an exclusive section it stands still. */
     _Atomic unsigned unserved;

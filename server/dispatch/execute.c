@@ -434,9 +434,11 @@ struct section {
     bool unserved; /* nothing has happened */
 };
 
-/* Whoever changes data in a section looks at no slot: it waits until all of them serve. */
+/* Whoever changes keys in a section looks at no slot: it waits until all of them serve. Whole
+ * databases may be flushed and exchanged meanwhile; who sends keys away looks at that. */
 static bool waits_for_service(const struct execution *execution, const struct call *call) {
-    return UNLIKELY(execution_is_unserved(execution)) && (call->command->flags & COMMAND_WRITE);
+    return UNLIKELY(execution_is_unserved(execution)) && call->command->key_spec_count > 0 &&
+           (call->command->flags & COMMAND_WRITE);
 }
 
 static void call_in_section(void *context) {

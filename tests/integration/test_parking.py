@@ -439,7 +439,7 @@ def test_watches_end_although_their_slot_is_not_served(server, end):
     assert other.read() is None
 
 
-@pytest.mark.parametrize("command", [("SORT", "list", "STORE", "k"), ("SWAPDB", "0", "1"), ("EXEC",)])
+@pytest.mark.parametrize("command", [("SORT", "list", "STORE", "k"), ("EXEC",)])
 def test_what_stops_everything_waits_for_slots_that_serve_nobody(server, command):
     """A key of such a slot may be on its way to another server: nobody may put another one in its place meanwhile."""
     debugging.require(server, "SLOT-SERVING")
