@@ -299,7 +299,9 @@ static void run_ready(struct loop *loop) {
 
 static void run_waiting(struct loop *loop) {
     struct execution *execution = &loop->execution;
-    if (LIKELY(execution->paused.count + execution->delayed.count + execution->blocked.timed == 0))
+    if (LIKELY(execution->paused.count + execution->delayed.count +
+                   execution->blocked.timeouts.count ==
+               0))
         return;
     uint64_t now_us = clock_monotonic_us();
     blocked_time(&execution->blocked, now_us);
@@ -317,7 +319,7 @@ static int64_t time_to_timer_us(const struct worker *worker) {
                               earlier(worker->eviction_due_us, worker->reclaim_due_us));
     due_us = earlier(due_us, earlier(wait_list_due_us(&execution->paused),
                                      wait_list_due_us(&execution->delayed)));
-    due_us = earlier(due_us, blocked_due_us(&execution->blocked));
+    due_us = earlier(due_us, timeouts_due_us(&execution->blocked.timeouts));
     due_us = earlier(due_us, earlier(worker->rebuild_due_us, worker->snapshot_due_us));
     if (worker->loop.number == 0)
         due_us = earlier(due_us, primary_due_us(&worker->loop.server->primary));

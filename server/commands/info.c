@@ -21,7 +21,7 @@
 #include "server/commands/info_sections.h"
 #include "server/commands/memory_report.h"
 #include "server/config/config.h"
-#include "server/dispatch/blocked.h"
+#include "server/dispatch/blocked_table.h"
 #include "server/net/io.h"
 #include "slotwise_version.h"
 

@@ -58,7 +58,7 @@ static void sum_connections(const struct loop *loop, struct statistics *sum) {
     sum->paused += (unsigned)load(&loop->paused_clients);
     const struct blocked_list *blocked = &loop->execution.blocked;
     sum->blocked += atomic_load_explicit(&blocked->count, memory_order_relaxed);
-    sum->blocked_for_a_time += atomic_load_explicit(&blocked->timed_count, memory_order_relaxed);
+    sum->blocked_for_a_time += timeouts_count(&blocked->timeouts);
 }
 
 static void sum_keyspace(const struct keyspace *keyspace, struct statistics *sum) {

@@ -43,6 +43,7 @@
 
 #include "engine/waiter.h"
 #include "server/dispatch/command.h"
+#include "server/dispatch/timeouts.h"
 
 struct blocked;
 struct session;
@@ -51,9 +52,8 @@ struct unfinished;
 /* Those of one thread that wait; by that thread, or in an exclusive section. */
 struct blocked_list {
     struct blocked *first;
-    struct blocked **by_time; /* a heap: those that wait for a time only */
-    size_t timed, room;
-    _Atomic unsigned count, timed_count; /* read by others, relaxed */
+    struct timeouts timeouts; /* of those that do not wait for ever */
+    _Atomic unsigned count;   /* read by others, relaxed */
 };
 
 /* What a command waits for; indexes into its arguments. */
@@ -85,8 +85,6 @@ bool blocked_is(const struct unfinished *unfinished);
  * Instead of call_commit, before any token is released; the unit's commands are done (call_done).
  */
 void blocked_serve(struct call *call);
-/* How many keys are waited for now. Any thread. */
-uint64_t blocked_keys(void);
 /* A database has been exchanged as a whole (exclusive section): what is there now has appeared. */
 void blocked_look(struct call *call, unsigned database);
 /* The slots of the targets of all that wait in these slots, whose tokens are held; the same one
@@ -98,8 +96,6 @@ size_t blocked_targets(const struct keyspace *keyspace, const uint16_t *slots, s
 
 /* Those whose time is over. */
 void blocked_time(struct blocked_list *list, uint64_t now_us);
-/* When the first one's is; UINT64_MAX: never. */
-uint64_t blocked_due_us(const struct blocked_list *list);
 size_t blocked_key_count(const struct unfinished *unfinished);
 /* Slots of its nodes that are still linked into slots, which has room for all its keys; returns how
  * many. 0: none is. */
