@@ -13,11 +13,19 @@ static struct wait *wait_of_message(struct message *message) {
     return (struct wait *)(void *)((char *)message - offsetof(struct wait, message));
 }
 
+/* However long it took: the command has not been kept waiting for a token. */
+static void work_is_over(struct wait *wait) {
+    wait->state = WAIT_RETRY;
+    wait->started_us = clock_monotonic_us();
+}
+
 static void resume_arrived(struct message *message) {
     struct wait *wait = wait_of_message(message);
     switch (wait->state) {
-    case WAIT_SLOT:
     case WAIT_WORK:
+        work_is_over(wait);
+        break;
+    case WAIT_SLOT:
         wait->state = WAIT_RETRY;
         break;
     case WAIT_PATIENCE:
@@ -86,7 +94,7 @@ bool wait_for_work(struct wait *wait, struct waiter_queue *queue, const bool *do
     wait->state = WAIT_WORK;
     if (waiter_enqueue(queue, &wait->waiter, done))
         return true;
-    wait->state = WAIT_RETRY;
+    work_is_over(wait);
     return false;
 }
 

@@ -50,7 +50,7 @@ struct wait {
     struct wait_list *list;             /* WAIT_TIME: where it is */
     struct wait *next, *previous;       /* in the list */
     uint64_t due_us;                    /* WAIT_TIME: when it is to be tried again */
-    uint64_t started_us;                /* of the first wait of this command */
+    uint64_t started_us;                /* of this command's first wait since there was work */
     uint64_t no_room_since_us; /* when it first found no room under maxmemory; 0: it has not */
     bool for_room;             /* WAIT_TIME: it waits for that */
     enum wait_state state;
@@ -84,7 +84,8 @@ bool wait_cancel(struct wait *wait);
 static inline bool wait_is_waiting(const struct wait *wait) {
     return wait->state != WAIT_NONE && wait->state != WAIT_RETRY && wait->state != WAIT_OWNER;
 }
-/* How long the command has waited so far, 0 if it has not. */
+/* How long the command has waited so far, 0 if it has not; without the work that was done for it.
+ */
 uint64_t wait_elapsed_us(const struct wait *wait);
 
 /* Resumes those that are due. */
