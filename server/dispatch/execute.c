@@ -21,6 +21,7 @@
 #include "engine/exclusive.h"
 #include "engine/memory.h"
 #include "server/dispatch/accounting.h"
+#include "server/dispatch/blocked_table.h"
 #include "server/dispatch/call.h"
 #include "server/dispatch/command_keys.h"
 #include "server/dispatch/latency.h"
@@ -435,10 +436,11 @@ struct section {
 };
 
 /* Whoever changes keys in a section looks at no slot: it waits until all of them serve. Whole
- * databases may be flushed and exchanged meanwhile; who sends keys away looks at that. */
+ * databases may be flushed and exchanged meanwhile, since who sends keys away looks at that; but
+ * not while somebody is blocked, who might be served what is on its way to another server. */
 static bool waits_for_service(const struct execution *execution, const struct call *call) {
-    return UNLIKELY(execution_is_unserved(execution)) && call->command->key_spec_count > 0 &&
-           (call->command->flags & COMMAND_WRITE);
+    return UNLIKELY(execution_is_unserved(execution)) && (call->command->flags & COMMAND_WRITE) &&
+           (call->command->key_spec_count > 0 || blocked_keys() > 0);
 }
 
 static void call_in_section(void *context) {

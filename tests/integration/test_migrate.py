@@ -300,6 +300,33 @@ def test_databases_that_are_swapped_meanwhile(start, backend, silent):
     assert values(server) == [b"namesake", None]
 
 
+@pytest.mark.parametrize("answer", ["OK", "ERR"])
+def test_who_waits_for_what_is_on_its_way(start, backend, silent, answer):
+    """Its database is exchanged for that of somebody who waits for the key: an element is given to one of the two."""
+    server = start(backend=backend, threads=2)
+    client, waiter, other = server.raw(), server.raw(), server.raw()
+    number = debugging.client_id(client)
+    client.call("RPUSH", "k", "v")
+    waiter.call("SELECT", 1)
+    waiter.id = debugging.client_id(waiter)
+    waiter.send_command("BLPOP", "k", 0)
+    wait_until(lambda: server.info("clients")["blocked_clients"] == "1", what="the client to be blocked")
+    migrating = begin_slowly(server, silent)
+    client.send_command("SWAPDB", 0, 1)
+    wait_until(lambda: debugging.client_line(other, number)["cmd"] == "swapdb", what="SWAPDB to be looked at")
+    for _ in range(20):
+        assert other.call("PING") == "PONG"
+    silent.answer(b"+OK\r\n+OK\r\n" if answer == "OK" else b"+OK\r\n-ERR no\r\n")
+    assert (migrating.read() == "OK") == (answer == "OK")
+    assert client.read() == "OK"
+    if answer == "OK":
+        assert other.call("CLIENT", "UNBLOCK", waiter.id) == 1, "it has not been served what the target has"
+        assert waiter.read() is None
+    else:
+        assert waiter.read() == [b"k", b"v"]
+    assert other.call("EXISTS", "k") == 0 and client.call("EXISTS", "k") == 0
+
+
 @pytest.mark.parametrize("needs_all", [("KEYS", "*"), ("CONFIG", "SET", "hz", "11"), ("SWAPDB", "2", "3")])
 def test_a_transaction_that_stops_everybody_waits_as_well(start, backend, silent, needs_all):
     server = start(backend=backend, threads=2)
