@@ -30,6 +30,7 @@ const struct change_event_description change_events[CHANGE_EVENTS] = {
     [CHANGE_HSET] = {"hset", 'h', false},
     [CHANGE_INCRBY] = {"incrby", '$', false},
     [CHANGE_INCRBYFLOAT] = {"incrbyfloat", '$', false},
+    [CHANGE_KEYMISS] = {"keymiss", 'm', true},
     [CHANGE_LINSERT] = {"linsert", 'l', false},
     [CHANGE_LOADED] = {"loaded", 0, false},
     [CHANGE_LPOP] = {"lpop", 'l', false},

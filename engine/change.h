@@ -45,6 +45,7 @@ enum change_event {
     CHANGE_HSET,
     CHANGE_INCRBY,
     CHANGE_INCRBYFLOAT,
+    CHANGE_KEYMISS, /* no change: somebody has looked for what is not there */
     CHANGE_LINSERT,
     CHANGE_LOADED,
     CHANGE_LPOP,

@@ -19,6 +19,7 @@ struct door {
     uint64_t logs_begun;              /* how often log has been set */
     const struct snapshot *snapshot;  /* NULL: none is being taken */
     struct change_listener *listener; /* NULL: nobody listens */
+    bool tells_misses;                /* CHANGE_KEYMISS is wanted */
     /* A key that is there has changed in a slot where somebody waits for one (SLOT_BLOCKED). Under
      * its token, by a change that has serves_waiters. NULL: nobody ever waits. */
     void (*appeared)(struct change *change, unsigned database, const struct key *key);

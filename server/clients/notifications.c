@@ -28,6 +28,8 @@ static unsigned class_of(char letter) {
         return CONFIG_NOTIFY_EXPIRED;
     case 'e':
         return CONFIG_NOTIFY_EVICTED;
+    case 'm':
+        return CONFIG_NOTIFY_KEY_MISS;
     case 'n':
         return CONFIG_NOTIFY_NEW;
     default:
@@ -74,7 +76,8 @@ void notifications_destroy(struct notifications *notifications) {
 
 void notifications_configure(struct notifications *notifications, struct door *door,
                              unsigned classes) {
+    bool listens = classes & (CONFIG_NOTIFY_KEYSPACE | CONFIG_NOTIFY_KEYEVENT);
     notifications->classes = classes;
-    change_listen(door, &notifications->listener,
-                  classes & (CONFIG_NOTIFY_KEYSPACE | CONFIG_NOTIFY_KEYEVENT));
+    door->tells_misses = listens && (classes & CONFIG_NOTIFY_KEY_MISS);
+    change_listen(door, &notifications->listener, listens);
 }

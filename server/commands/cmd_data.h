@@ -9,18 +9,6 @@
 
 #define ERROR_SAME_OBJECT "ERR source and destination objects are the same"
 
-/* As call_find_read, but the access clocks stay: EXISTS, TYPE, TTL and OBJECT count a hit or a miss
- * and yet do not make a key look used. */
-static inline struct object *data_find_untouched(struct call *call, const struct key *key) {
-    struct object *object = call_find_read_quietly(call, key);
-    struct keyspace_counters *counters = keyspace_counters_mine(call->keyspace);
-    if (object)
-        COUNTER_ADD(counters->hits, 1);
-    else
-        COUNTER_ADD(counters->misses, 1);
-    return object;
-}
-
 /* Publishes object in place of old, or as a new key when old is NULL. Needs the token. */
 static inline void data_publish(struct call *call, const struct key *key, struct object *old,
                                 struct object *object, enum change_event event) {

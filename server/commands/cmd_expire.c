@@ -119,7 +119,7 @@ enum call_result cmd_pexpireat(struct call *call) {
 }
 
 static enum call_result time_to_live(struct call *call, bool seconds, bool absolute) {
-    struct object *object = data_find_untouched(call, &call->key);
+    struct object *object = call_find_read_untouched(call, &call->key);
     int64_t result;
     if (!object) {
         result = -2;

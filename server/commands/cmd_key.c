@@ -28,14 +28,14 @@ enum call_result cmd_exists(struct call *call) {
     int64_t count = 0;
     for (int i = 1; i < call->argc; i++) {
         struct key key = call_key(call, i);
-        count += data_find_untouched(call, &key) != NULL;
+        count += call_find_read_untouched(call, &key) != NULL;
     }
     reply_integer(call->reply, count);
     return CALL_DONE;
 }
 
 enum call_result cmd_type(struct call *call) {
-    struct object *object = data_find_untouched(call, &call->key);
+    struct object *object = call_find_read_untouched(call, &call->key);
     reply_status(call->reply, object ? type_of(object)->name : "none");
     return CALL_DONE;
 }
@@ -205,7 +205,7 @@ enum call_result cmd_copy(struct call *call) {
 
 /* NULL: absent, and null is replied. */
 static struct object *object_or_reply(struct call *call) {
-    struct object *object = data_find_untouched(call, &call->key);
+    struct object *object = call_find_read_quietly(call, &call->key);
     if (!object)
         reply_null(call->reply);
     return object;

@@ -28,23 +28,44 @@ static struct object *find_live(struct call *call, const struct key *key) {
     if (call->tokens)
         keyspace_expire(call->change, call->database, key);
     else
-        call->met_expired = true;
+        call->wants_tokens = true;
     return NULL;
 }
 
-struct object *call_find_read(struct call *call, const struct key *key) {
-    struct object *object = find_live(call, key);
-    if (object && (!call->session->no_touch || (call->command->flags & COMMAND_ALWAYS_TOUCH)))
-        access_note(&call->keyspace->access, object);
+/* Who wants to know of it is told under the token, and so once, however often a read is tried. */
+static void tell_miss(struct call *call, const struct key *key) {
+    if (call->tokens)
+        change_tell(call->change, call->database, key, CHANGE_KEYMISS);
+    else
+        call->wants_tokens = true;
+}
+
+static inline void count_lookup(struct call *call, const struct object *object) {
     if (object)
         call->hits++;
     else
         call->misses++;
-    return object;
 }
 
 struct object *call_find_read_quietly(struct call *call, const struct key *key) {
-    return find_live(call, key);
+    struct object *object = find_live(call, key);
+    count_lookup(call, object);
+    return object;
+}
+
+struct object *call_find_read_untouched(struct call *call, const struct key *key) {
+    struct object *object = find_live(call, key);
+    count_lookup(call, object);
+    if (UNLIKELY(call->change->door->tells_misses) && !object)
+        tell_miss(call, key);
+    return object;
+}
+
+struct object *call_find_read(struct call *call, const struct key *key) {
+    struct object *object = call_find_read_untouched(call, key);
+    if (object && (!call->session->no_touch || (call->command->flags & COMMAND_ALWAYS_TOUCH)))
+        access_note(&call->keyspace->access, object);
+    return object;
 }
 
 struct object *call_find_write(struct call *call, const struct key *key) {

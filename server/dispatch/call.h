@@ -6,10 +6,12 @@
 
 #include "server/dispatch/command.h"
 
-/* Lookup as commands do it. read: counts a hit or a miss, notes the access, sees no expired key.
- * write (tokens held): deletes an expired key first. NULL: absent. */
+/* Lookup as commands do it. read: counts a hit or a miss, notes the access, tells of a miss, sees
+ * no expired key. write (tokens held): deletes an expired key first. NULL: absent. */
 struct object *call_find_read(struct call *call, const struct key *key);
-/* No access noted, no hit counted. */
+/* The access clocks stay: EXISTS, TYPE and TTL do not make a key look used. */
+struct object *call_find_read_untouched(struct call *call, const struct key *key);
+/* Nor is a miss told: OBJECT. */
 struct object *call_find_read_quietly(struct call *call, const struct key *key);
 struct object *call_find_write(struct call *call, const struct key *key);
 

@@ -159,10 +159,10 @@ struct call {
     struct keyspace *keyspace;
     struct change *change; /* of the unit of work that this call is part of; its view */
     unsigned database;
-    bool tokens;      /* the tokens of all keys are held (or all is stopped): changes are allowed */
-    bool exclusive;   /* all workers are stopped */
-    bool in_exec;     /* inside EXEC */
-    bool met_expired; /* a lookup without tokens met an expired key: dispatch has it deleted */
+    bool tokens;    /* the tokens of all keys are held (or all is stopped): changes are allowed */
+    bool exclusive; /* all workers are stopped */
+    bool in_exec;   /* inside EXEC */
+    bool wants_tokens;     /* a lookup without tokens has left something to do under them */
     uint32_t hits, misses; /* of its lookups; counted when it is done */
 };
 

@@ -93,7 +93,7 @@ void execution_account(struct execution *execution, struct call *call, uint64_t 
 
 static inline enum call_result run_handler(struct execution *execution, struct call *call) {
     call->hits = call->misses = 0;
-    call->met_expired = false;
+    call->wants_tokens = false;
     atomic_store_explicit(&execution->running, call->command, memory_order_relaxed);
     return call->command->handler(call);
 }
@@ -284,7 +284,7 @@ static bool read_optimistically(struct execution *execution, struct call *call, 
         if (begun < n)
             continue;
         enum call_result call_result = run_handler(execution, call);
-        bool tokens = call_result == CALL_NEED_TOKENS || call->met_expired, valid = !tokens;
+        bool tokens = call_result == CALL_NEED_TOKENS || call->wants_tokens, valid = !tokens;
         for (size_t i = 0; i < n && valid; i++)
             valid = slot_read_validate(&slots[execution->slots[i]], execution->words[i]);
         if (LIKELY(valid)) {
@@ -396,7 +396,7 @@ static inline bool read_one(struct execution *execution, struct call *call,
         if (UNLIKELY(!slot_read_begin(slot, &word)))
             continue;
         enum call_result call_result = run_handler(execution, call);
-        bool tokens = call_result == CALL_NEED_TOKENS || call->met_expired;
+        bool tokens = call_result == CALL_NEED_TOKENS || call->wants_tokens;
         if (LIKELY(!tokens && slot_read_validate(slot, word))) {
             account_now(execution, call, mark.errors);
             *result = finished(call_result);

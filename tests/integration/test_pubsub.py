@@ -288,6 +288,66 @@ def test_keyspace_notifications(start, backend, oracle, classes):
     assert bool(mine) == (classes not in ("KE", "A"))
 
 
+READS_OF_NOTHING = [
+    ("GET", "no"), ("MGET", "no", "text", "no2"), ("STRLEN", "no"), ("GETRANGE", "no", 0, 1), ("EXISTS", "no", "text", "no"), ("TYPE", "no"),
+    ("TTL", "no"), ("OBJECT", "ENCODING", "no"), ("TOUCH", "no"), ("DUMP", "no"), ("COPY", "no", "to"), ("LCS", "no", "text"),
+    ("SETNX", "new", "1"), ("GETDEL", "no"), ("GETEX", "no"), ("APPEND", "new2", "x"), ("INCR", "new3"), ("DEL", "no"), ("EXPIRE", "no", 5),
+    ("HGET", "no", "f"), ("HGETALL", "no"), ("HLEN", "no"), ("HMGET", "no", "a", "b"), ("HSCAN", "no", 0), ("HRANDFIELD", "no"),
+    ("HDEL", "no", "f"), ("LRANGE", "no", 0, -1), ("LLEN", "no"), ("LINDEX", "no", 0), ("LPOS", "no", "x"), ("LPOP", "no"), ("LREM", "no", 0, "x"),
+    ("SMEMBERS", "no"), ("SISMEMBER", "no", "x"), ("SCARD", "no"), ("SINTER", "set", "no"), ("SUNION", "set", "no"), ("SDIFF", "no", "set"),
+    ("SINTERCARD", 2, "no", "set"), ("SUNIONSTORE", "to", "set", "no"), ("SDIFFSTORE", "to", "set", "no"), ("SPOP", "no"), ("SREM", "no", "x"),
+    ("SRANDMEMBER", "no"), ("SRANDMEMBER", "no", 3), ("SSCAN", "no", 0), ("ZSCORE", "no", "x"), ("ZCARD", "no"), ("ZRANGE", "no", 0, -1),
+    ("ZRANK", "no", "x"), ("ZMSCORE", "no", "x"), ("ZUNION", 2, "zset", "no"), ("ZINTERSTORE", "to", 2, "zset", "no"), ("ZDIFF", 2, "zset", "no"),
+    ("ZRANGESTORE", "to", "no", 0, -1), ("ZCOUNT", "no", 0, 1), ("ZSCAN", "no", 0), ("ZPOPMIN", "no"), ("ZREM", "no", "x"), ("ZRANDMEMBER", "no"),
+    ("GEOPOS", "no", "x"), ("GEODIST", "no", "a", "b"), ("GEOHASH", "no", "x"), ("GEOSEARCH", "no", "FROMLONLAT", 1, 1, "BYRADIUS", 1, "m"),
+    ("GEOSEARCHSTORE", "to", "no", "FROMLONLAT", 1, 1, "BYRADIUS", 1, "m"), ("SORT", "no"), ("SORT", "set", "BY", "w_*", "ALPHA"),
+    ("SORT_RO", "no"), ("BLPOP", "no", "no2", "0.001"), ("BZPOPMIN", "no", "0.001"), ("BLMOVE", "no", "to", "LEFT", "LEFT", "0.001"),
+    ("HGET", "text", "f"), ("RENAMENX", "set", "zset"), ("WATCH", "no"),
+]
+
+
+def misses(server):
+    """What is published while keys are looked for that are not there; by command."""
+    server.call("FLUSHALL")
+    client, reader = server.raw(), server.raw()
+    for command in (("SET", "text", "x"), ("SADD", "set", "1", "2"), ("ZADD", "zset", 1, "a")):
+        reader.call(*command)
+    assert server.call("CONFIG", "SET", "notify-keyspace-events", "KEmxn") == "OK"
+    client.call("PSUBSCRIBE", "__key*")
+    server.call("CONFIG", "RESETSTAT")
+    seen = []
+
+    def note(what):
+        server.call("PUBLISH", "__key_end", "x")
+        found = []
+        while (message := client.read())[2] != b"__key_end":
+            found.append(message[2:])
+        seen.append((what, found))
+
+    for command in READS_OF_NOTHING:
+        reader.call(*command)
+        note(command)
+    reader.call("SET", "t", "1", "PX", 1)
+    time.sleep(0.01)
+    reader.call("HGET", "t", "x")
+    note("expired")
+    reader.pipeline([("MULTI",), ("GET", "no"), ("HGET", "no", "x"), ("EXEC",)])
+    note("EXEC")
+    server.call("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    reader.call("GET", "no")
+    note("not part of A")
+    server.call("CONFIG", "SET", "notify-keyspace-events", "")
+    statistics = server.info("stats")
+    return seen, statistics["keyspace_misses"], statistics["keyspace_hits"]
+
+
+def test_misses(start, backend, oracle):
+    """Class m: what is told of reads that find nothing, once each, and how many are counted."""
+    mine, theirs = misses(start(backend=backend, threads=2)), misses(oracle)
+    assert [pair for pair in zip(mine[0], theirs[0]) if pair[0] != pair[1]] == []
+    assert mine[1:] == theirs[1:]
+
+
 def test_notifications_end_with_the_configuration(start, backend):
     server = start({"notify-keyspace-events": "KEA"}, backend=backend)
     client = server.raw()
