@@ -304,8 +304,8 @@ static int read_listpack(struct rdb_reader *reader, const struct value_type *fro
     if (entries == 0)
         return RDB_ERROR_EMPTY;
     if (is_taken_as_it_is(from->type, bytes, length, entries)) {
-        *object = collection_object_packed(target->key, target->key_length, from->type,
-                                           ENCODING_LISTPACK, bytes, length, target->expiry_ms);
+        *object = object_make_packed(target->key, target->key_length, from->type, ENCODING_LISTPACK,
+                                     bytes, length, target->expiry_ms);
         return 0;
     }
     struct filling filling;
@@ -323,8 +323,8 @@ static int read_intset(struct rdb_reader *reader, const struct value_type *from,
         return rdb_corrupt(reader, from->broken);
     size_t count = intset_count(bytes);
     if (length <= COLLECTION_PACKED_MAX_BYTES && count <= collection_limits.set_intset_entries) {
-        *object = collection_object_packed(target->key, target->key_length, OBJECT_SET,
-                                           ENCODING_INTSET, bytes, length, target->expiry_ms);
+        *object = object_make_packed(target->key, target->key_length, OBJECT_SET, ENCODING_INTSET,
+                                     bytes, length, target->expiry_ms);
         return 0;
     }
     struct filling filling;
@@ -487,8 +487,8 @@ static int read_only_node(struct rdb_reader *reader, const struct target *target
         return rdb_corrupt(reader, from->broken);
     size_t entries = listpack_count(bytes);
     if (entries > 0 && is_taken_as_it_is(OBJECT_LIST, bytes, length, entries))
-        *object = collection_object_packed(target->key, target->key_length, OBJECT_LIST,
-                                           ENCODING_LISTPACK, bytes, length, target->expiry_ms);
+        *object = object_make_packed(target->key, target->key_length, OBJECT_LIST,
+                                     ENCODING_LISTPACK, bytes, length, target->expiry_ms);
     else
         visit_listpack(bytes, filling);
     return 0;

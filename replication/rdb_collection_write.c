@@ -142,7 +142,7 @@ static void write_list(struct rdb_writer *writer, const struct object *list) {
 
 static void write_packed(struct rdb_writer *writer, const struct object *object) {
     size_t length;
-    const uint8_t *bytes = collection_packed(object, &length);
+    const uint8_t *bytes = object_packed(object, &length);
     if (object_type(object) == OBJECT_SET && object_encoding(object) != ENCODING_INTSET) {
         rdb_write_length(writer, listpack_count(bytes));
         collection_visit_all(object, write_member, writer);

@@ -95,10 +95,6 @@ const char *collection_encoding_name(const struct object *object) {
     return names[object_encoding(object)];
 }
 
-const uint8_t *collection_packed(const struct object *object, size_t *length) {
-    return object_packed(object, length);
-}
-
 /* --- Edits ------------------------------------------------------------------------------------ */
 
 static struct listpack_buffer *buffer_take(void) {
@@ -177,10 +173,10 @@ static size_t packed_bytes(const struct collection_edit *edit) {
 static struct object *make_object(const struct collection_edit *edit, const char *key,
                                   size_t key_length, int64_t expiry_ms) {
     if (edit->body)
-        return collection_object_body(key, key_length, edit->type, edit->encoding, edit->body,
-                                      expiry_ms);
-    return collection_object_packed(key, key_length, edit->type, edit->encoding,
-                                    edit->packed->bytes, packed_bytes(edit), expiry_ms);
+        return object_make_pointer(key, key_length, edit->type, edit->encoding, edit->body,
+                                   expiry_ms);
+    return object_make_packed(key, key_length, edit->type, edit->encoding, edit->packed->bytes,
+                              packed_bytes(edit), expiry_ms);
 }
 
 /* It has a body and had one: that has been changed in place, or taken the other's place already. */
@@ -250,18 +246,4 @@ void collection_draft_drop(struct collection_edit *draft) {
     if (draft->body)
         collection_return(draft->body);
     buffer_give_back(draft);
-}
-
-/* --- Objects ---------------------------------------------------------------------------------- */
-
-struct object *collection_object_packed(const char *key, size_t key_length, enum object_type type,
-                                        enum object_encoding encoding, const uint8_t *bytes,
-                                        size_t length, int64_t expiry_ms) {
-    return object_make_packed(key, key_length, type, encoding, bytes, length, expiry_ms);
-}
-
-struct object *collection_object_body(const char *key, size_t key_length, enum object_type type,
-                                      enum object_encoding encoding, struct collection *body,
-                                      int64_t expiry_ms) {
-    return object_make_pointer(key, key_length, type, encoding, body, expiry_ms);
 }

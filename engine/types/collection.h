@@ -56,8 +56,6 @@ void collection_thread_exit(void);
 static inline struct collection *collection_body(const struct object *object) {
     return object_pointer(object);
 }
-/* The packed bytes. The object has no OBJECT_POINTER. */
-const uint8_t *collection_packed(const struct object *object, size_t *length);
 
 /* One element as it leaves a collection: member of a set, element of a list, field of a hash with
  * its value, member of a sorted set with its score. What it points to is valid until the collection
@@ -123,15 +121,6 @@ void collection_draft_begin(struct collection_edit *draft, enum object_type type
 struct object *collection_draft_end(struct collection_edit *draft, const char *key,
                                     size_t key_length, int64_t expiry_ms);
 void collection_draft_drop(struct collection_edit *draft);
-
-/* --- Making one at once (loading, RESTORE, *STORE) -------------------------------------------- */
-
-struct object *collection_object_packed(const char *key, size_t key_length, enum object_type type,
-                                        enum object_encoding encoding, const uint8_t *bytes,
-                                        size_t length, int64_t expiry_ms);
-struct object *collection_object_body(const char *key, size_t key_length, enum object_type type,
-                                      enum object_encoding encoding, struct collection *body,
-                                      int64_t expiry_ms);
 
 /* Limits as configured now (hash-max-listpack-entries ...). Written by CONFIG SET in an exclusive
  * section, read by threads that hold tokens. */

@@ -9,7 +9,7 @@
 
 static const uint8_t *packed_of(const struct object *object) {
     size_t length;
-    return collection_packed(object, &length);
+    return object_packed(object, &length);
 }
 
 uint64_t hash_count(const struct object *object) {

@@ -27,7 +27,7 @@ struct packed {
 
 static struct packed packed_of(const struct object *object) {
     size_t length;
-    return (struct packed){collection_packed(object, &length),
+    return (struct packed){object_packed(object, &length),
                            object_encoding(object) == ENCODING_INTSET};
 }
 

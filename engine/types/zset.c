@@ -176,7 +176,7 @@ static uint64_t body_before(const struct collection *body, const char *member, s
 
 static inline const uint8_t *packed_of(const struct object *object) {
     size_t length;
-    return collection_packed(object, &length);
+    return object_packed(object, &length);
 }
 
 uint64_t zset_count(const struct object *object) {
@@ -517,7 +517,7 @@ void zset_check(const struct object *object) {
         ASSERT(checking.body->members.count == checking.body->order.count);
     } else {
         size_t length;
-        const uint8_t *packed = collection_packed(object, &length);
+        const uint8_t *packed = object_packed(object, &length);
         ASSERT(listpack_is_sound(packed, length, true) && listpack_count(packed) % 2 == 0);
         ASSERT(object_encoding(object) == ENCODING_LISTPACK);
     }

@@ -21,6 +21,62 @@ enum collection_found collection_read(struct call *call, int index, enum object_
 enum collection_found collection_write(struct call *call, int index, enum object_type type,
                                        struct object **object);
 
+/* --- Commands of one collection, argv[1] ------------------------------------------------------
+ *
+ * Inline, so that each command calls its type's function directly. */
+
+/* Replies what a command has found out about an argument; object is NULL if there is nothing. */
+typedef void collection_answer(struct call *call, const struct object *object,
+                               const struct argument *argument);
+
+/* One that asks about argv[2], or about no argument. */
+static inline enum call_result collection_ask(struct call *call, enum object_type type,
+                                              collection_answer *answer) {
+    struct object *object;
+    enum collection_found found = collection_read(call, 1, type, &object);
+    if (found == COLLECTION_NEEDS_TOKEN)
+        return CALL_NEED_TOKENS;
+    if (found != COLLECTION_WRONG_TYPE)
+        answer(call, object, &call->argv[2]);
+    return CALL_DONE;
+}
+
+/* One that asks about each of argv[2..]: an array of answers. */
+static inline enum call_result collection_ask_each(struct call *call, enum object_type type,
+                                                   collection_answer *answer) {
+    struct object *object;
+    enum collection_found found = collection_read(call, 1, type, &object);
+    if (found == COLLECTION_NEEDS_TOKEN)
+        return CALL_NEED_TOKENS;
+    if (found == COLLECTION_WRONG_TYPE)
+        return CALL_DONE;
+    reply_array(call->reply, (size_t)call->argc - 2);
+    for (int i = 2; i < call->argc; i++)
+        answer(call, object, &call->argv[i]);
+    return CALL_DONE;
+}
+
+/* HDEL, SREM, ZREM: takes argv[2..] out, and replies how many of these there were. */
+static inline enum call_result
+collection_remove(struct call *call, enum object_type type, enum change_event event,
+                  bool (*remove)(struct collection_edit *edit, const char *data, size_t length)) {
+    struct collection_edit edit;
+    struct object *object;
+    int64_t removed = 0;
+    enum collection_found found = collection_write(call, 1, type, &object);
+    if (found == COLLECTION_WRONG_TYPE)
+        return CALL_DONE;
+    if (found == COLLECTION_THERE) {
+        collection_edit_begin(&edit, call->change, call->database, &call->key, object, type,
+                              object_encoding(object));
+        for (int i = 2; i < call->argc && (removed == 0 || edit.count > 0); i++)
+            removed += remove(&edit, call->argv[i].data, call->argv[i].length);
+        collection_edit_end(&edit, event);
+    }
+    reply_integer(call->reply, removed);
+    return CALL_DONE;
+}
+
 /* An element as a bulk string. */
 void reply_element(struct reply *reply, const struct element *element);
 

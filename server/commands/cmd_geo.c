@@ -29,9 +29,10 @@ bool geo_unit_argument(struct call *call, int index, double *metres) {
         double metres;
     } units[] = {{"m", 1}, {"km", 1000}, {"ft", 0.3048}, {"mi", 1609.34}};
     for (unsigned i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (!argument_is(&call->argv[index], units[i].name))
+            continue;
         *metres = units[i].metres;
-        if (argument_is(&call->argv[index], units[i].name))
-            return true;
+        return true;
     }
     reply_error(call->reply, "ERR unsupported unit provided. please use M, KM, FT, MI");
     return false;
@@ -141,22 +142,17 @@ enum call_result cmd_geoadd(struct call *call) {
 
 /* --- Looking at places ------------------------------------------------------------------------ */
 
+static void reply_place(struct call *call, const struct object *object,
+                        const struct argument *member) {
+    struct geo_place place;
+    if (geo_member_place(object, member, &place))
+        geo_reply_place(call, &place);
+    else
+        reply_null_array(call->reply);
+}
+
 enum call_result cmd_geopos(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_ZSET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    reply_array(call->reply, (size_t)call->argc - 2);
-    for (int i = 2; i < call->argc; i++) {
-        struct geo_place place;
-        if (geo_member_place(object, &call->argv[i], &place))
-            geo_reply_place(call, &place);
-        else
-            reply_null_array(call->reply);
-    }
-    return CALL_DONE;
+    return collection_ask_each(call, OBJECT_ZSET, reply_place);
 }
 
 enum call_result cmd_geodist(struct call *call) {
@@ -186,9 +182,15 @@ enum call_result cmd_geodist(struct call *call) {
 #define HASH_CHARACTERS 11
 #define HASH_BITS       52
 
-static void reply_hash(struct call *call, const struct geo_place *place) {
+static void reply_hash(struct call *call, const struct object *object,
+                       const struct argument *member) {
     static const char alphabet[] = "0123456789bcdefghjkmnpqrstuvwxyz";
-    uint64_t hash = geo_standard_hash(place);
+    struct geo_place place;
+    if (!geo_member_place(object, member, &place)) {
+        reply_null(call->reply);
+        return;
+    }
+    uint64_t hash = geo_standard_hash(&place);
     char text[HASH_CHARACTERS];
     for (unsigned i = 0; i < HASH_CHARACTERS - 1; i++)
         text[i] = alphabet[hash >> (HASH_BITS - 5 * (i + 1)) & 31];
@@ -197,19 +199,5 @@ static void reply_hash(struct call *call, const struct geo_place *place) {
 }
 
 enum call_result cmd_geohash(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_ZSET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    reply_array(call->reply, (size_t)call->argc - 2);
-    for (int i = 2; i < call->argc; i++) {
-        struct geo_place place;
-        if (geo_member_place(object, &call->argv[i], &place))
-            reply_hash(call, &place);
-        else
-            reply_null(call->reply);
-    }
-    return CALL_DONE;
+    return collection_ask_each(call, OBJECT_ZSET, reply_hash);
 }

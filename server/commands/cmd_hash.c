@@ -161,25 +161,12 @@ enum call_result cmd_hincrbyfloat(struct call *call) {
 }
 
 enum call_result cmd_hdel(struct call *call) {
-    struct collection_edit edit;
-    struct object *object;
-    int64_t deleted = 0;
-    enum collection_found found = collection_write(call, 1, OBJECT_HASH, &object);
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    if (found == COLLECTION_THERE) {
-        edit_begin(call, &edit, object);
-        for (int i = 2; i < call->argc && (deleted == 0 || edit.count > 0); i++)
-            deleted += hash_remove(&edit, call->argv[i].data, call->argv[i].length);
-        collection_edit_end(&edit, CHANGE_HDEL);
-    }
-    reply_integer(call->reply, deleted);
-    return CALL_DONE;
+    return collection_remove(call, OBJECT_HASH, CHANGE_HDEL, hash_remove);
 }
 
 /* --- Single fields ---------------------------------------------------------------------------- */
 
-static void reply_field(struct call *call, const struct object *object,
+static void reply_value(struct call *call, const struct object *object,
                         const struct argument *field) {
     struct element value;
     if (object && hash_get(object, field->data, field->length, &value))
@@ -189,79 +176,45 @@ static void reply_field(struct call *call, const struct object *object,
 }
 
 enum call_result cmd_hget(struct call *call) {
-    struct object *object;
-    switch (collection_read(call, 1, OBJECT_HASH, &object)) {
-    case COLLECTION_NEEDS_TOKEN:
-        return CALL_NEED_TOKENS;
-    case COLLECTION_WRONG_TYPE:
-        return CALL_DONE;
-    default:
-        reply_field(call, object, &call->argv[2]);
-        return CALL_DONE;
-    }
+    return collection_ask(call, OBJECT_HASH, reply_value);
 }
 
 enum call_result cmd_hmget(struct call *call) {
-    struct object *object;
-    switch (collection_read(call, 1, OBJECT_HASH, &object)) {
-    case COLLECTION_NEEDS_TOKEN:
-        return CALL_NEED_TOKENS;
-    case COLLECTION_WRONG_TYPE:
-        return CALL_DONE;
-    default:
-        reply_array(call->reply, (size_t)call->argc - 2);
-        for (int i = 2; i < call->argc; i++)
-            reply_field(call, object, &call->argv[i]);
-        return CALL_DONE;
-    }
+    return collection_ask_each(call, OBJECT_HASH, reply_value);
 }
 
-/* An integer that the object, if there is one, has for this field. */
-static enum call_result reply_number(struct call *call,
-                                     int64_t (*number)(const struct object *object,
-                                                       const struct argument *field)) {
-    struct object *object;
-    switch (collection_read(call, 1, OBJECT_HASH, &object)) {
-    case COLLECTION_NEEDS_TOKEN:
-        return CALL_NEED_TOKENS;
-    case COLLECTION_WRONG_TYPE:
-        return CALL_DONE;
-    default:
-        reply_integer(call->reply, object ? number(object, &call->argv[2]) : 0);
-        return CALL_DONE;
-    }
-}
-
-static int64_t has_field(const struct object *object, const struct argument *field) {
+static void reply_has(struct call *call, const struct object *object,
+                      const struct argument *field) {
     struct element value;
-    return hash_get(object, field->data, field->length, &value);
+    reply_integer(call->reply, object && hash_get(object, field->data, field->length, &value));
 }
 
 enum call_result cmd_hexists(struct call *call) {
-    return reply_number(call, has_field);
+    return collection_ask(call, OBJECT_HASH, reply_has);
 }
 
-static int64_t value_length(const struct object *object, const struct argument *field) {
+static void reply_value_length(struct call *call, const struct object *object,
+                               const struct argument *field) {
     char room[LISTPACK_INTEGER_ROOM];
     struct element value;
-    size_t length;
-    if (!hash_get(object, field->data, field->length, &value))
-        return 0;
-    element_text(&value, room, &length);
-    return (int64_t)length;
+    size_t length = 0;
+    if (object && hash_get(object, field->data, field->length, &value))
+        element_text(&value, room, &length);
+    reply_integer(call->reply, (int64_t)length);
 }
 
 enum call_result cmd_hstrlen(struct call *call) {
-    return reply_number(call, value_length);
+    return collection_ask(call, OBJECT_HASH, reply_value_length);
 }
 
-static int64_t count_of(const struct object *object, const struct argument *field) {
-    (void)field;
-    return (int64_t)hash_count(object);
+static void reply_count(struct call *call, const struct object *object,
+                        const struct argument *none) {
+    (void)none;
+    reply_integer(call->reply, object ? (int64_t)hash_count(object) : 0);
 }
 
 enum call_result cmd_hlen(struct call *call) {
-    return reply_number(call, count_of);
+    return collection_ask(call, OBJECT_HASH, reply_count);
 }
 
 /* --- All fields ------------------------------------------------------------------------------- */

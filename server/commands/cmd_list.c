@@ -166,21 +166,14 @@ enum call_result cmd_rpop(struct call *call) {
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
+static void reply_count(struct call *call, const struct object *object,
+                        const struct argument *none) {
+    (void)none;
+    reply_integer(call->reply, object ? (int64_t)list_count(object) : 0);
+}
+
 enum call_result cmd_llen(struct call *call) {
-    struct object *object;
-    switch (collection_read(call, 1, OBJECT_LIST, &object)) {
-    case COLLECTION_NEEDS_TOKEN:
-        return CALL_NEED_TOKENS;
-    case COLLECTION_ABSENT:
-        reply_integer(call->reply, 0);
-        break;
-    case COLLECTION_THERE:
-        reply_integer(call->reply, (int64_t)list_count(object));
-        break;
-    case COLLECTION_WRONG_TYPE:
-        break;
-    }
-    return CALL_DONE;
+    return collection_ask(call, OBJECT_LIST, reply_count);
 }
 
 enum call_result cmd_lrange(struct call *call) {

@@ -43,27 +43,8 @@ enum call_result cmd_sadd(struct call *call) {
     return CALL_DONE;
 }
 
-/* Of one that is there. */
-static void edit_begin(struct call *call, struct collection_edit *edit, struct object *object) {
-    collection_edit_begin(edit, call->change, call->database, &call->key, object, OBJECT_SET,
-                          ENCODING_LISTPACK);
-}
-
 enum call_result cmd_srem(struct call *call) {
-    struct collection_edit edit;
-    struct object *object;
-    int64_t removed = 0;
-    enum collection_found found = collection_write(call, 1, OBJECT_SET, &object);
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    if (found == COLLECTION_THERE) {
-        edit_begin(call, &edit, object);
-        for (int i = 2; i < call->argc && (removed == 0 || edit.count > 0); i++)
-            removed += set_remove(&edit, call->argv[i].data, call->argv[i].length);
-        collection_edit_end(&edit, CHANGE_SREM);
-    }
-    reply_integer(call->reply, removed);
-    return CALL_DONE;
+    return collection_remove(call, OBJECT_SET, CHANGE_SREM, set_remove);
 }
 
 /* Both are there or are to be; the two keys differ. */
@@ -107,42 +88,27 @@ enum call_result cmd_smove(struct call *call) {
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
-enum call_result cmd_scard(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_SET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found != COLLECTION_WRONG_TYPE)
-        reply_integer(call->reply, object ? (int64_t)set_count(object) : 0);
-    return CALL_DONE;
+static void reply_count(struct call *call, const struct object *object,
+                        const struct argument *none) {
+    (void)none;
+    reply_integer(call->reply, object ? (int64_t)set_count(object) : 0);
 }
 
-static void reply_has(struct call *call, const struct object *object, int index) {
-    const struct argument *member = &call->argv[index];
+enum call_result cmd_scard(struct call *call) {
+    return collection_ask(call, OBJECT_SET, reply_count);
+}
+
+static void reply_has(struct call *call, const struct object *object,
+                      const struct argument *member) {
     reply_integer(call->reply, object && set_has(object, member->data, member->length));
 }
 
 enum call_result cmd_sismember(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_SET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found != COLLECTION_WRONG_TYPE)
-        reply_has(call, object, 2);
-    return CALL_DONE;
+    return collection_ask(call, OBJECT_SET, reply_has);
 }
 
 enum call_result cmd_smismember(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_SET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    reply_array(call->reply, (size_t)call->argc - 2);
-    for (int i = 2; i < call->argc; i++)
-        reply_has(call, object, i);
-    return CALL_DONE;
+    return collection_ask_each(call, OBJECT_SET, reply_has);
 }
 
 static bool reply_member(void *context, const struct element *member, const struct element *value,
@@ -292,6 +258,12 @@ static void pop_all(struct call *call, struct object *object) {
     change_count(call->change, count - 1);
     data_propagate_key(call, config_current()->lazyfree_lazy_server_del ? "UNLINK" : "DEL",
                        &call->key);
+}
+
+/* Of one that is there. */
+static void edit_begin(struct call *call, struct collection_edit *edit, struct object *object) {
+    collection_edit_begin(edit, call->change, call->database, &call->key, object, OBJECT_SET,
+                          ENCODING_LISTPACK);
 }
 
 /* Members that are replied are taken out of the set. */

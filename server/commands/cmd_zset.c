@@ -190,44 +190,23 @@ enum call_result cmd_zincrby(struct call *call) {
 /* --- ZREM ------------------------------------------------------------------------------------- */
 
 enum call_result cmd_zrem(struct call *call) {
-    struct object *object;
-    struct collection_edit edit;
-    int64_t removed = 0;
-    enum collection_found found = collection_write(call, 1, OBJECT_ZSET, &object);
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    if (found == COLLECTION_THERE) {
-        collection_edit_begin(&edit, call->change, call->database, &call->key, object, OBJECT_ZSET,
-                              ENCODING_LISTPACK);
-        for (int i = 2; i < call->argc; i++)
-            removed += zset_remove(&edit, call->argv[i].data, call->argv[i].length);
-        collection_edit_end(&edit, CHANGE_ZREM);
-    }
-    reply_integer(call->reply, removed);
-    return CALL_DONE;
+    return collection_remove(call, OBJECT_ZSET, CHANGE_ZREM, zset_remove);
 }
 
 /* --- Looking at elements ---------------------------------------------------------------------- */
 
-enum call_result cmd_zcard(struct call *call) {
-    struct object *object;
-    switch (collection_read(call, 1, OBJECT_ZSET, &object)) {
-    case COLLECTION_NEEDS_TOKEN:
-        return CALL_NEED_TOKENS;
-    case COLLECTION_WRONG_TYPE:
-        return CALL_DONE;
-    case COLLECTION_ABSENT:
-        reply_integer(call->reply, 0);
-        return CALL_DONE;
-    case COLLECTION_THERE:
-        reply_integer(call->reply, (int64_t)zset_count(object));
-    }
-    return CALL_DONE;
+static void reply_count(struct call *call, const struct object *object,
+                        const struct argument *none) {
+    (void)none;
+    reply_integer(call->reply, object ? (int64_t)zset_count(object) : 0);
 }
 
-/* object may be NULL. */
-static void reply_score(struct call *call, const struct object *object, int index) {
-    const struct argument *member = &call->argv[index];
+enum call_result cmd_zcard(struct call *call) {
+    return collection_ask(call, OBJECT_ZSET, reply_count);
+}
+
+static void reply_score(struct call *call, const struct object *object,
+                        const struct argument *member) {
     double score;
     if (object && zset_score(object, member->data, member->length, &score))
         reply_double(call->reply, score);
@@ -236,26 +215,11 @@ static void reply_score(struct call *call, const struct object *object, int inde
 }
 
 enum call_result cmd_zscore(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_ZSET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found != COLLECTION_WRONG_TYPE)
-        reply_score(call, object, 2);
-    return CALL_DONE;
+    return collection_ask(call, OBJECT_ZSET, reply_score);
 }
 
 enum call_result cmd_zmscore(struct call *call) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_ZSET, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    reply_array(call->reply, (size_t)call->argc - 2);
-    for (int i = 2; i < call->argc; i++)
-        reply_score(call, object, i);
-    return CALL_DONE;
+    return collection_ask_each(call, OBJECT_ZSET, reply_score);
 }
 
 static enum call_result rank_command(struct call *call, bool backwards) {

@@ -363,10 +363,10 @@ Test(list, strange_entries_are_taken_as_they_are_meant) {
     bytes[4] = 2;
     key = key_of("list");
     struct slot *slot = token_of(&key);
-    keyspace_add(&change, 0, &key,
-                 collection_object_packed(key.data, key.length, OBJECT_LIST, ENCODING_LISTPACK,
-                                          bytes, at, NEVER),
-                 CHANGE_RESTORE);
+    keyspace_add(
+        &change, 0, &key,
+        object_make_packed(key.data, key.length, OBJECT_LIST, ENCODING_LISTPACK, bytes, at, NEVER),
+        CHANGE_RESTORE);
     for (unsigned i = 0; i < 100; i++)
         push_filled(50);
     cr_assert(object_needs_token(the_list()));
