@@ -122,6 +122,14 @@ def compare_content(ours, theirs, maker):
         assert (ours.call("PTTL", key) < 0) == (theirs.call("PTTL", key) < 0), key
 
 
+def limited(server, oracle, protocol, limits, our_limits=()):
+    """A client of each, with low limits; ours are of what the stock server does not have."""
+    ours, theirs = (one.raw(protocol=protocol) for one in (server, oracle))
+    for client, words in ((ours, [*limits, *our_limits]), (theirs, limits)):
+        assert client.call("CONFIG", "SET", *words) == "OK"
+    return ours, theirs
+
+
 def collect_events(client):
     """Listens to all keyspace events; returns a function that gives (event, key) in order, up to now."""
     client.call("PSUBSCRIBE", "__keyevent@0__:*")
@@ -139,3 +147,17 @@ def collect_events(client):
             found.append((event, key))
 
     return events
+
+
+def compare_events(servers, clients, maker, commands, further=()):
+    """The same keyspace events in the same order, of a stream and of further commands."""
+    for one in clients:
+        assert one.call("CONFIG", "SET", "notify-keyspace-events", "EA") == "OK"
+    listeners = [collect_events(one.raw()) for one in servers]
+    exchange(*clients, maker, [maker.command() for _ in range(commands)])
+    for one in clients:
+        for reply in one.pipeline(further):
+            assert not isinstance(reply, ReplyError)
+    events = [listener(client) for listener, client in zip(listeners, clients)]
+    assert len(events[0]) > 10
+    assert events[0] == events[1]

@@ -7,7 +7,7 @@ import pytest
 
 import collections_stream
 import harness
-from collections_stream import Maker, collect_events, same_members, same_pairs, scan_all
+from collections_stream import Maker, limited, same_members, same_pairs, scan_all
 from resp import ReplyError
 
 BASE_SEED = int(os.environ.get("SLOTWISE_SEED", "1"))
@@ -100,37 +100,21 @@ class HashMaker(Maker):
         assert ours.call("OBJECT", "ENCODING", key) == theirs.call("OBJECT", "ENCODING", key)
 
 
-def both(server, oracle, protocol):
-    clients = [one.raw(protocol=protocol) for one in (server, oracle)]
-    for client in clients:
-        assert client.call("CONFIG", "SET", *LIMITS) == "OK"
-    return clients
-
-
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_stream(any_server, oracle, protocol):
-    ours, theirs = both(any_server, oracle, protocol)
-    collections_stream.run_stream(ours, theirs, HashMaker(BASE_SEED * 10 + protocol), harness.scaled(1500))
+    clients = limited(any_server, oracle, protocol, LIMITS)
+    collections_stream.run_stream(*clients, HashMaker(BASE_SEED * 10 + protocol), harness.scaled(1500))
 
 
 @pytest.mark.smoke
 def test_short_stream(any_server, oracle):
-    ours, theirs = both(any_server, oracle, 2)
-    collections_stream.run_stream(ours, theirs, HashMaker(BASE_SEED * 10), harness.scaled(200))
+    clients = limited(any_server, oracle, 2, LIMITS)
+    collections_stream.run_stream(*clients, HashMaker(BASE_SEED * 10), harness.scaled(200))
 
 
 def test_events(any_server, oracle):
-    """The same keyspace events in the same order."""
-    ours, theirs = both(any_server, oracle, 2)
-    maker = HashMaker(BASE_SEED * 10 + 7)
-    for one in (ours, theirs):
-        assert one.call("CONFIG", "SET", "notify-keyspace-events", "EA") == "OK"
-    listeners = [collect_events(one.raw()) for one in (any_server, oracle)]
-    commands = [maker.command() for _ in range(harness.scaled(1500))]
-    collections_stream.exchange(ours, theirs, maker, commands)
-    events = [listener(client) for listener, client in zip(listeners, (ours, theirs))]
-    assert len(events[0]) > 10
-    assert events[0] == events[1]
+    clients = limited(any_server, oracle, 2, LIMITS)
+    collections_stream.compare_events((any_server, oracle), clients, HashMaker(BASE_SEED * 10 + 7), harness.scaled(1500))
 
 
 # --- HSCAN ----------------------------------------------------------------------------------------------------------------

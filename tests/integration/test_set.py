@@ -7,7 +7,7 @@ import pytest
 
 import collections_stream
 import harness
-from collections_stream import Maker, collect_events, same_members, scan_all
+from collections_stream import Maker, limited, same_members, scan_all
 from resp import ReplyError
 
 BASE_SEED = int(os.environ.get("SLOTWISE_SEED", "1"))
@@ -109,41 +109,24 @@ class SetMaker(Maker):
             assert len(content) <= int(OUR_LIMITS[1]) and max(map(len, content)) <= int(OUR_LIMITS[3])
 
 
-def both(server, oracle, protocol):
-    clients = [one.raw(protocol=protocol) for one in (server, oracle)]
-    for client in clients:
-        assert client.call("CONFIG", "SET", *LIMITS) == "OK"
-    assert clients[0].call("CONFIG", "SET", *OUR_LIMITS) == "OK"
-    return clients
-
-
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_stream(any_server, oracle, protocol):
-    ours, theirs = both(any_server, oracle, protocol)
-    collections_stream.run_stream(ours, theirs, SetMaker(BASE_SEED * 10 + protocol), harness.scaled(1500))
+    clients = limited(any_server, oracle, protocol, LIMITS, OUR_LIMITS)
+    collections_stream.run_stream(*clients, SetMaker(BASE_SEED * 10 + protocol), harness.scaled(1500))
 
 
 @pytest.mark.smoke
 def test_short_stream(any_server, oracle):
-    ours, theirs = both(any_server, oracle, 2)
-    collections_stream.run_stream(ours, theirs, SetMaker(BASE_SEED * 10), harness.scaled(200))
+    clients = limited(any_server, oracle, 2, LIMITS, OUR_LIMITS)
+    collections_stream.run_stream(*clients, SetMaker(BASE_SEED * 10), harness.scaled(200))
 
 
 def test_events(any_server, oracle):
-    """The same keyspace events in the same order."""
-    ours, theirs = both(any_server, oracle, 2)
-    maker = SetMaker(BASE_SEED * 10 + 7)
-    for one in (ours, theirs):
-        assert one.call("CONFIG", "SET", "notify-keyspace-events", "EA") == "OK"
-    listeners = [collect_events(one.raw()) for one in (any_server, oracle)]
-    commands = [maker.command() for _ in range(harness.scaled(1500))]
-    collections_stream.exchange(ours, theirs, maker, commands)
-    for one in (ours, theirs):  # what is popped is chosen: the key goes with it, or a set of one stays
-        assert one.pipeline([("SADD", "p", "1", "2"), ("SPOP", "p"), ("SPOP", "p"), ("SADD", "p", "1", "2"), ("SPOP", "p", "0"),
-                             ("SPOP", "p", "1"), ("SADD", "p", "1", "2"), ("SPOP", "p", "2"), ("SPOP", "p", "2")])[0] == 2
-    events = [listener(client) for listener, client in zip(listeners, (ours, theirs))]
-    assert len(events[0]) > 10
-    assert events[0] == events[1]
+    clients = limited(any_server, oracle, 2, LIMITS, OUR_LIMITS)
+    collections_stream.compare_events((any_server, oracle), clients, SetMaker(BASE_SEED * 10 + 7), harness.scaled(1500), [
+        # What is popped is chosen: the key goes with it, or a set of one stays.
+        ("SADD", "p", "1", "2"), ("SPOP", "p"), ("SPOP", "p"), ("SADD", "p", "1", "2"), ("SPOP", "p", "0"), ("SPOP", "p", "1"),
+        ("SADD", "p", "1", "2"), ("SPOP", "p", "2"), ("SPOP", "p", "2")])
 
 
 # --- Encodings of 7.2, which 7.0 does not have ----------------------------------------------------------------------------

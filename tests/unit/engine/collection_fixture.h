@@ -65,4 +65,47 @@ static inline void open_end(struct open_edit *open, enum change_event event) {
     epoch_quiescent();
 }
 
+/* Edits at random, each followed by the same change of a model; a copy of the model is kept for a
+ * body that was lent, which stays as it was. */
+struct model_run {
+    void *model, *lent_model; /* of this size; lent_model is overwritten */
+    size_t size;
+    uint64_t (*count)(const struct object *object);
+    /* A few changes that are published together; grows: more come than go. */
+    void (*edit)(void *model, bool grows);
+    void (*check_object)(const struct object *object, const void *model); /* NULL: absent */
+    void (*check_body)(const struct collection *body, const void *model);
+};
+
+#define MODEL_EDITS 1500
+#define MODEL_FEW   10 /* elements: it is looked at after each edit */
+#define MODEL_GROWS 250
+#define MODEL_LOOK  20
+#define MODEL_LEND  97
+
+static inline void run_edits_against_model(const struct model_run *run) {
+    struct collection *lent = NULL;
+    memset(run->model, 0, run->size);
+    for (unsigned i = 0; i < MODEL_EDITS; i++) {
+        run->edit(run->model, i / MODEL_GROWS % 2 == 0);
+        const struct object *object = collection_now();
+        if (i % MODEL_LOOK == 0 || !object || run->count(object) < MODEL_FEW)
+            run->check_object(object, run->model);
+        if (i % MODEL_LEND != 0 || !object || !object_needs_token(object))
+            continue;
+        if (lent) {
+            run->check_body(lent, run->lent_model);
+            collection_return(lent);
+        }
+        lent = collection_lend(collection_body(object));
+        memcpy(run->lent_model, run->model, run->size);
+    }
+    if (lent) {
+        run->check_body(lent, run->lent_model);
+        collection_return(lent);
+    }
+    table_hash_for_tests = NULL;
+    remove_key(0, COLLECTION_NAME);
+}
+
 #endif

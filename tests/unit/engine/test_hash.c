@@ -6,7 +6,6 @@
 
 #define FIELDS    150
 #define VALUE_MAX 200
-#define EDITS     1500
 #define TEXT_MAX  64
 
 TestSuite(hash, .init = collection_begin, .fini = collection_end, .timeout = 120);
@@ -55,14 +54,16 @@ static bool meet(void *context, const struct element *field, const struct elemen
     return true;
 }
 
-static void check_body(const struct collection *body, const struct model *model) {
+static void check_body(const struct collection *body, const void *context) {
+    const struct model *model = context;
     struct walk walk = {.model = model};
     tree_check(&body->members);
     hash_visit_body(body, meet, &walk);
     cr_assert_eq(walk.met, model->count);
 }
 
-static void check_object(const struct object *object, const struct model *model) {
+static void check_object(const struct object *object, const void *context) {
+    const struct model *model = context;
     cr_assert_eq(object != NULL, model->count > 0);
     if (!object)
         return;
@@ -114,7 +115,8 @@ static void remove_one(struct collection_edit *edit, struct model *model, unsign
 }
 
 /* A few changes that are published together. */
-static void edit_some(struct model *model, bool grows) {
+static void edit_some(void *context, bool grows) {
+    struct model *model = context;
     struct open_edit open;
     open_begin(&open, OBJECT_HASH, ENCODING_LISTPACK);
     for (long i = random() % 4; i >= 0; i--) {
@@ -137,30 +139,11 @@ static void edit_some(struct model *model, bool grows) {
 
 static void run_edits(uint64_t entries, uint64_t bytes) {
     static struct model model, lent_model;
-    struct collection *lent = NULL;
-    model = (struct model){0};
     collection_limits.hash_listpack_entries = entries;
     collection_limits.hash_listpack_value_bytes = bytes;
-    for (unsigned i = 0; i < EDITS; i++) {
-        edit_some(&model, i / 250 % 2 == 0);
-        const struct object *object = collection_now();
-        if (i % 20 == 0 || model.count < 10)
-            check_object(object, &model);
-        if (i % 97 == 0 && object && object_needs_token(object)) {
-            if (lent) {
-                check_body(lent, &lent_model);
-                collection_return(lent);
-            }
-            lent = collection_lend(collection_body(object));
-            lent_model = model;
-        }
-    }
-    if (lent) {
-        check_body(lent, &lent_model);
-        collection_return(lent);
-    }
-    table_hash_for_tests = NULL;
-    remove_key(0, COLLECTION_NAME);
+    const struct model_run run = {&model,    &lent_model,  sizeof model, hash_count,
+                                  edit_some, check_object, check_body};
+    run_edits_against_model(&run);
 }
 
 Test(hash, edits_with_few_entries) {

@@ -5,7 +5,6 @@
 #include "tests/unit/engine/collection_fixture.h"
 
 #define MEMBERS  200 /* the first half are integers */
-#define EDITS    1500
 #define TEXT_MAX 64
 
 TestSuite(set, .init = collection_begin, .fini = collection_end, .timeout = 120);
@@ -57,14 +56,16 @@ static bool meet(void *context, const struct element *member, const struct eleme
     return true;
 }
 
-static void check_body(const struct collection *body, const struct model *model) {
+static void check_body(const struct collection *body, const void *context) {
+    const struct model *model = context;
     struct walk walk = {.model = model};
     tree_check(&body->members);
     set_visit_body(body, meet, &walk);
     cr_assert_eq(walk.met, model->count);
 }
 
-static void check_object(const struct object *object, const struct model *model) {
+static void check_object(const struct object *object, const void *context) {
+    const struct model *model = context;
     cr_assert_eq(object != NULL, model->count > 0);
     if (!object)
         return;
@@ -135,7 +136,8 @@ static void change_one(struct collection_edit *edit, struct model *model, bool g
     cr_assert_eq(set_edit_has(edit, text, length), model->present[number]);
 }
 
-static void edit_some(struct model *model, bool grows) {
+static void edit_some(void *context, bool grows) {
+    struct model *model = context;
     struct open_edit open;
     if (model->count == 0)
         model->encoding = random() % 4 ? ENCODING_INTSET : ENCODING_LISTPACK;
@@ -155,29 +157,10 @@ static void edit_some(struct model *model, bool grows) {
 
 static void run_edits(struct collection_limits limits) {
     static struct model model, lent_model;
-    struct collection *lent = NULL;
-    model = (struct model){0};
     collection_limits = limits;
-    for (unsigned i = 0; i < EDITS; i++) {
-        edit_some(&model, i / 250 % 2 == 0);
-        const struct object *object = collection_now();
-        if (i % 20 == 0 || model.count < 6)
-            check_object(object, &model);
-        if (i % 97 == 0 && object && object_needs_token(object)) {
-            if (lent) {
-                check_body(lent, &lent_model);
-                collection_return(lent);
-            }
-            lent = collection_lend(collection_body(object));
-            lent_model = model;
-        }
-    }
-    if (lent) {
-        check_body(lent, &lent_model);
-        collection_return(lent);
-    }
-    table_hash_for_tests = NULL;
-    remove_key(0, COLLECTION_NAME);
+    const struct model_run run = {&model,    &lent_model,  sizeof model, set_count,
+                                  edit_some, check_object, check_body};
+    run_edits_against_model(&run);
 }
 
 Test(set, edits) {
