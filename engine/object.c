@@ -11,86 +11,70 @@
 #include "engine/integer.h"
 #include "engine/memory.h"
 
-#define WIDE_KEY_MARK 0xffff
+#define WIDE_KEY_MARK 0xff
 
-static inline size_t code_bytes(unsigned code) {
-    return code == 3 ? 4 : code;
-}
-
-static inline unsigned length_code(uint8_t flags) {
-    return (flags & OBJECT_LENGTH_MASK) >> OBJECT_LENGTH_SHIFT;
-}
+_Static_assert(OBJECT_EMBED_MAX_BYTES <= UINT16_MAX, "two bytes are enough for a value's length");
 
 /* For each combination of flags. */
 #define OFFSET(flags)                                                                              \
     (sizeof(struct object) + ((flags)&OBJECT_HAS_EXPIRY ? 8 : 0) +                                 \
      ((flags)&OBJECT_HAS_BODY ? 8 : 0) + ((flags)&OBJECT_WIDE_KEY ? 4 : 0) +                       \
-     ((flags) >> OBJECT_LENGTH_SHIFT == 3 ? 4 : (flags) >> OBJECT_LENGTH_SHIFT))
+     ((flags)&OBJECT_LONG_VALUE ? 1 : 0))
 #define OFFSETS_4(flags) OFFSET(flags), OFFSET(flags + 1), OFFSET(flags + 2), OFFSET(flags + 3)
 #define OFFSETS_16(flags)                                                                          \
     OFFSETS_4(flags), OFFSETS_4(flags + 4), OFFSETS_4(flags + 8), OFFSETS_4(flags + 12)
-const uint8_t object_key_offsets[OBJECT_LAYOUT_MASK + 1] = {OFFSETS_16(0), OFFSETS_16(16),
-                                                            OFFSETS_16(32), OFFSETS_16(48)};
+const uint8_t object_key_offsets[OBJECT_LAYOUT_MASK + 1] = {OFFSETS_16(0), OFFSETS_16(16)};
 
 static inline uint8_t *key_place(const struct object *o, uint8_t flags) {
     return (uint8_t *)o + object_key_offsets[flags & OBJECT_LAYOUT_MASK];
 }
 
-/* flags: body and width of the value's length. value_length: of an embedded value. */
+/* The length of a wide key. */
+static inline uint8_t *wide_place(const struct object *o, uint8_t flags) {
+    return key_place(o, flags) - (flags & OBJECT_LONG_VALUE ? 1 : 0) - 4;
+}
+
+/* flags: the body. value_length: of an embedded value. */
 static inline struct object *object_new(uint8_t type_encoding, uint8_t flags, size_t value_length,
                                         const char *key, size_t key_length, int64_t expiry_ms) {
     if (expiry_ms != OBJECT_NO_EXPIRY)
         flags |= OBJECT_HAS_EXPIRY;
     if (UNLIKELY(key_length >= WIDE_KEY_MARK))
         flags |= OBJECT_WIDE_KEY;
+    if (value_length > UINT8_MAX)
+        flags |= OBJECT_LONG_VALUE;
     struct object *o = memory_alloc_object(object_key_offsets[flags] + key_length + value_length);
     uint8_t *place = key_place(o, flags);
-    unsigned code = length_code(flags);
     o->type_encoding = type_encoding;
     atomic_init(&o->flags, flags);
-    o->key_length = (uint16_t)key_length;
+    o->key_length = (uint8_t)key_length;
+    o->value_length = (uint8_t)value_length;
     atomic_init(&o->access, 0);
     if (expiry_ms != OBJECT_NO_EXPIRY)
         atomic_init((_Atomic int64_t *)o->payload, expiry_ms);
     if (UNLIKELY(flags & OBJECT_WIDE_KEY)) {
         o->key_length = WIDE_KEY_MARK;
-        memcpy(place - code_bytes(code) - 4, &(uint32_t){(uint32_t)key_length}, 4);
+        memcpy(wide_place(o, flags), &(uint32_t){(uint32_t)key_length}, 4);
     }
-    if (code == 1)
-        place[-1] = (uint8_t)value_length;
-    else if (code == 2)
-        memcpy(place - 2, &(uint16_t){(uint16_t)value_length}, 2);
-    else if (code == 3)
-        memcpy(place - 4, &(uint32_t){(uint32_t)value_length}, 4);
+    if (flags & OBJECT_LONG_VALUE)
+        place[-1] = (uint8_t)(value_length >> 8);
     memcpy(place, key, key_length);
     return o;
 }
 
 size_t object_wide_key_length(const struct object *o) {
-    uint8_t flags = object_flags(o);
     uint32_t wide;
-    memcpy(&wide, key_place(o, flags) - code_bytes(length_code(flags)) - 4, 4);
+    memcpy(&wide, wide_place(o, object_flags(o)), 4);
     return wide;
 }
 
 /* Of an embedded value; 0 if there is none. */
 static inline size_t embedded_length(const struct object *o) {
     uint8_t flags = object_flags(o);
-    const uint8_t *place = key_place(o, flags);
-    uint16_t two;
-    uint32_t four;
-    switch (length_code(flags)) {
-    case 1:
-        return place[-1];
-    case 2:
-        memcpy(&two, place - 2, 2);
-        return two;
-    case 3:
-        memcpy(&four, place - 4, 4);
-        return four;
-    default:
-        return 0;
-    }
+    size_t length = o->value_length;
+    if (flags & OBJECT_LONG_VALUE)
+        length |= (size_t)key_place(o, flags)[-1] << 8;
+    return length;
 }
 
 const char *object_string(const struct object *o, char buffer[OBJECT_INTEGER_BUFFER],
@@ -126,10 +110,8 @@ size_t object_string_length(const struct object *o) {
 static inline struct object *make_embedded(const char *key, size_t key_length, size_t length,
                                            int64_t expiry_ms, enum object_type type,
                                            enum object_encoding encoding, char **content) {
-    unsigned code = length < 256 ? 1 : length < 65536 ? 2 : 3;
     struct object *o =
-        object_new((uint8_t)(type | encoding << 4), (uint8_t)(code << OBJECT_LENGTH_SHIFT), length,
-                   key, key_length, expiry_ms);
+        object_new((uint8_t)(type | encoding << 4), 0, length, key, key_length, expiry_ms);
     size_t ignored;
     *content = (char *)object_key(o, &ignored) + key_length;
     return o;
@@ -196,7 +178,7 @@ struct object *object_make_string(const char *key, size_t key_length, const char
 
 struct object *object_remake(const struct object *o, const char *key, size_t key_length,
                              int64_t expiry_ms) {
-    uint8_t kept = object_flags(o) & (OBJECT_HAS_BODY | OBJECT_POINTER | OBJECT_LENGTH_MASK);
+    uint8_t kept = object_flags(o) & (OBJECT_HAS_BODY | OBJECT_POINTER);
     struct object *copy =
         object_new(o->type_encoding, kept, embedded_length(o), key, key_length, expiry_ms);
     if (kept & OBJECT_HAS_BODY) {
@@ -222,6 +204,7 @@ void object_copy_to(void *place, const struct object *o) {
     copy->type_encoding = o->type_encoding;
     atomic_init(&copy->flags, object_flags(o));
     copy->key_length = o->key_length;
+    copy->value_length = o->value_length;
     atomic_init(&copy->access, atomic_load_explicit(&o->access, memory_order_relaxed));
     memcpy(copy->payload, o->payload, object_shell_bytes(o) - offsetof(struct object, payload));
 }

@@ -3,16 +3,20 @@
  *   offset  bytes
  *   0       1        type and encoding
  *   1       1        flags, snapshot id
- *   2       2        key length
+ *   2       1        key length
+ *   3       1        length of an embedded value, its lower eight bits
  *   4       4        access clock
  *   8       0 or 8   expiry (HAS_EXPIRY)
  *           0 or 8   body (HAS_BODY; INT: the number, POINTER: the pointer)
  *           0 or 4   key length of a wide key (WIDE_KEY)
- *           0..4     length of an embedded value
+ *           0 or 1   upper eight bits of the length of an embedded value (LONG_VALUE)
  *           n        key
  *           n        value, if it is embedded
  *
- * - key length: 16 bits; keys of 65535 bytes and more store 0xffff here and 32 bits after the body.
+ * So a short key with a short value takes eight bytes beside them, which with a key of 16 and a
+ * value of 64 bytes fills a size class to the last byte.
+ *
+ * - key length: keys of 255 bytes and more store 0xff here and 32 bits after the body.
  * - value: embedded strings and packed collections up to OBJECT_EMBED_MAX_BYTES are never changed
  * in place; an integer is the 8-byte body (one atomic store changes it); anything larger or with
  * structure is a pointer in the body (struct blob for strings, the collection for the rest; types/
@@ -63,9 +67,8 @@ enum object_encoding {
 #define OBJECT_HAS_BODY       0x02 /* the body is there */
 #define OBJECT_POINTER        0x04 /* the body is a pointer */
 #define OBJECT_WIDE_KEY       0x08 /* 32-bit key length after the body */
-#define OBJECT_LENGTH_SHIFT   4    /* two bits: width of the value length: 0, 1, 2, 4 bytes */
-#define OBJECT_LENGTH_MASK    0x30
-#define OBJECT_LAYOUT_MASK    0x3f /* all of the above: where everything is */
+#define OBJECT_LONG_VALUE     0x10 /* a second byte of the value's length before the key */
+#define OBJECT_LAYOUT_MASK    0x1f /* all of the above: where everything is */
 /* Two bits: which cut of a snapshot the object is newer than (snapshot.h); alone of all flags they
  * change after publication, by an atomic store under the token. */
 #define OBJECT_SNAPSHOT_SHIFT 6
@@ -75,7 +78,8 @@ enum object_encoding {
 struct object {
     uint8_t type_encoding; /* type | encoding << 4 */
     _Atomic uint8_t flags;
-    uint16_t key_length;
+    uint8_t key_length;
+    uint8_t value_length;    /* the lower eight bits; 0 if there is no embedded value */
     _Atomic uint32_t access; /* LRU clock (unix seconds) or LFU (16 bit minutes << 8 | counter) */
     _Alignas(8) uint8_t payload[];
 };

@@ -7,7 +7,7 @@
 
 TestSuite(object, .init = keyspace_begin, .fini = keyspace_end, .timeout = 60);
 
-static const size_t lengths[] = {0, 1, 43, 44, 45, 255, 256, 65534, 65535, 65536, 70000};
+static const size_t lengths[] = {0, 1, 43, 44, 45, 254, 255, 256, 65534, 65535, 65536, 70000};
 #define LENGTHS (sizeof lengths / sizeof *lengths)
 static const int64_t expiries[] = {NEVER, FAR_AWAY};
 
@@ -36,9 +36,9 @@ Test(object, every_length_of_key_and_value) {
             }
 }
 
-Test(object, a_small_string_has_nine_bytes_over_key_and_value) {
+Test(object, a_small_string_has_eight_bytes_over_key_and_value) {
     struct object *object = object_make_string("0123456789abcdef", 16, "v", 1, NEVER, STRING_PLAIN);
-    cr_assert_eq(object_shell_bytes(object), 16 + 1 + 9);
+    cr_assert_eq(object_shell_bytes(object), 16 + 1 + 8);
     object_free(object);
 }
 
