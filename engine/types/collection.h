@@ -65,6 +65,10 @@ typedef bool collection_visit(void *context, const struct element *member,
 /* All elements of a collection of whatever type, in its order. Also by who has the body lent. */
 void collection_visit_all(const struct object *object, collection_visit *visit, void *context);
 
+/* ASSERTs all invariants of a collection of whatever type. Takes as long as there are elements; of
+ * a packed one that squared. */
+void collection_check(const struct object *object);
+
 /* --- Changing ---------------------------------------------------------------------------------
  *
  * One command's changes of one collection:

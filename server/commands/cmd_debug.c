@@ -22,6 +22,7 @@
 #include "server/commands/cmd_session.h"
 #include "server/commands/debug_data.h"
 #include "server/commands/debug_server.h"
+#include "server/commands/debug_structure.h"
 #include "server/persistence/loading.h"
 
 /* --- Time and logs ---------------------------------------------------------------------------- */
@@ -88,6 +89,13 @@ static void debug_skip_checksums(struct call *call) {
 static void debug_change_replication_id(struct call *call) {
     log_write(LOG_LEVEL_NOTICE, "Changing replication IDs after receiving DEBUG change-repl-id");
     history_new_id(&call->server->replication.history);
+    reply_ok(call->reply);
+}
+
+/* A command that has changed nothing here. */
+static void debug_replicate(struct call *call) {
+    call_propagate(call, (const struct effect_argument *)(const void *)&call->argv[2],
+                   (size_t)call->argc - 2);
     reply_ok(call->reply);
 }
 
@@ -247,6 +255,9 @@ static void debug_help(struct call *call) {
     static const char *const lines[] = {
         "ASSERT",
         "    Crash by assertion failed.",
+        "CHECK [<key>]",
+        "    Crash if the structure of the value at <key> is not as it is to be; without",
+        "    <key> that of anything.",
         "CHANGE-REPL-ID",
         "    Change the replication IDs of the instance.",
         "    Dangerous: should be used only for testing the replication subsystem.",
@@ -261,6 +272,10 @@ static void debug_help(struct call *call) {
         "ERROR <string>",
         "    Return a Redis protocol error with <string> as message. Useful for clients",
         "    unit tests to simulate Redis errors.",
+        "HTSTATS <dbid> [full]",
+        "    Return hash table statistics of the specified Redis database.",
+        "HTSTATS-KEY <key> [full]",
+        "    Like HTSTATS but for the hash table stored at <key>'s value.",
         "LOG <message>",
         "    Write <message> to the server log.",
         "LOOKUP-DELAY <milliseconds>",
@@ -282,6 +297,8 @@ static void debug_help(struct call *call) {
         "    Reply with a test value of the specified type. <type> can be: string,",
         "    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
         "    true, false.",
+        "REPLICATE <string>",
+        "    Replicates the provided string to replicas, allowing data divergence.",
         "SEGFAULT",
         "    Crash the server with sigsegv.",
         "SET-ACTIVE-EXPIRE <0|1>",
@@ -314,12 +331,15 @@ static const struct subcommand {
     {"aof-flush-sleep", 3, 3, debug_accept, false, NULL},
     {"assert", 2, 2, debug_assert, false, NULL},
     {"change-repl-id", 2, 2, debug_change_replication_id, true, NULL},
+    {"check", 2, 3, NULL, false, debug_check},
     {"clusterlink", 5, 5, debug_cluster_link, false, NULL},
     {"digest", 2, 2, debug_digest, true, NULL},
     {"digest-value", 2, INT32_MAX, debug_digest_value, false, NULL},
     {"drop-cluster-packet-filter", 3, 3, debug_drop_cluster_packets, true, NULL},
     {"error", 3, 3, debug_error, false, NULL},
     {"help", 2, 2, debug_help, false, NULL},
+    {"htstats", 3, INT32_MAX, debug_table_statistics, false, NULL},
+    {"htstats-key", 3, INT32_MAX, debug_key_statistics, false, NULL},
     {"loadaof", 2, 2, debug_loadaof, false, NULL},
     {"log", 3, 3, debug_log, false, NULL},
     {"lookup-delay", 3, 3, debug_lookup_delay, false, NULL},
@@ -332,6 +352,7 @@ static const struct subcommand {
     {"protocol", 3, 3, debug_protocol, false, NULL},
     {"quicklist-packed-threshold", 3, 3, debug_packed_threshold, false, NULL},
     {"reload", 2, INT32_MAX, debug_reload, true, NULL},
+    {"replicate", 3, INT32_MAX, debug_replicate, true, NULL},
     {"replybuffer", 4, 4, debug_accept, false, NULL},
     {"segfault", 2, 2, debug_segfault, false, NULL},
     {"set-active-expire", 3, 3, debug_set_active_expire, false, NULL},

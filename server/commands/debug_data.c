@@ -145,13 +145,12 @@ void debug_digest(struct call *call) {
 
 /* --- One key ---------------------------------------------------------------------------------- */
 
-/* The key's token, unless all are held anyway; nothing else is held meanwhile. */
-static void key_lock(struct call *call, const struct key *key) {
+void debug_key_lock(struct call *call, const struct key *key) {
     if (!call->tokens)
         slot_acquire_waiting(&call->keyspace->slots[key->slot]);
 }
 
-static void key_unlock(struct call *call, const struct key *key) {
+void debug_key_unlock(struct call *call, const struct key *key) {
     if (!call->tokens)
         slot_release(&call->keyspace->slots[key->slot]);
 }
@@ -161,11 +160,11 @@ void debug_digest_value(struct call *call) {
     for (int i = 2; i < call->argc; i++) {
         struct key key = key_make(call->argv[i].data, call->argv[i].length);
         struct digest digest = {{0}};
-        key_lock(call, &key);
+        debug_key_lock(call, &key);
         const struct object *object = keyspace_find_raw(call->keyspace, call->database, &key);
         if (object)
             digest_value(&digest, object);
-        key_unlock(call, &key);
+        debug_key_unlock(call, &key);
         reply_digest(call->reply, &digest);
     }
 }
@@ -201,7 +200,7 @@ static bool is_shared(const struct object *object) {
 void debug_object(struct call *call) {
     struct key key = key_make(call->argv[2].data, call->argv[2].length);
     char line[420], list[160] = "";
-    key_lock(call, &key);
+    debug_key_lock(call, &key);
     const struct object *object = keyspace_find_raw(call->keyspace, call->database, &key);
     if (object && object_encoding(object) == ENCODING_QUICKLIST)
         describe_list(object, list);
@@ -213,7 +212,7 @@ void debug_object(struct call *call) {
                  type_of(object)->encoding_name(object), saved_bytes(object),
                  atomic_load_explicit(&object->access, memory_order_relaxed) & 0xffffff,
                  (unsigned long long)(access_idle_ms(object) / 1000), list);
-    key_unlock(call, &key);
+    debug_key_unlock(call, &key);
     if (object)
         reply_status(call->reply, line);
     else
@@ -243,7 +242,7 @@ static void populate_one(struct call *call, const struct argument *prefix, int64
     struct key key = key_make(name, (size_t)name_length);
     size_t length = value_bytes ? value_bytes : text_length;
     memcpy(value, text, length < text_length ? length : text_length);
-    key_lock(call, &key);
+    debug_key_lock(call, &key);
     if (!keyspace_find_write(call->change, call->database, &key)) {
         struct effect_argument arguments[3] = {{"SET", 3}, {key.data, key.length}, {value, length}};
         keyspace_add(call->change, call->database, &key,
@@ -254,7 +253,7 @@ static void populate_one(struct call *call, const struct argument *prefix, int64
     }
     if (!call->tokens)
         change_commit(call->change);
-    key_unlock(call, &key);
+    debug_key_unlock(call, &key);
 }
 
 void debug_populate(struct call *call) {

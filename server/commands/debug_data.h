@@ -4,6 +4,10 @@
 
 #include "server/dispatch/command.h"
 
+/* The key's token, unless all workers are stopped; nothing else is held meanwhile. */
+void debug_key_lock(struct call *call, const struct key *key);
+void debug_key_unlock(struct call *call, const struct key *key);
+
 /* With all workers stopped. */
 void debug_digest(struct call *call);
 /* With all workers stopped, or taking the token of each key's slot. */

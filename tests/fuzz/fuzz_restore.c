@@ -47,21 +47,12 @@ static bool add_element(void *context, const struct element *member, const struc
     return true;
 }
 
-static void check_trees(const struct object *object) {
-    const struct collection *body = collection_body(object);
-    if (body->members.kind)
-        tree_check(&body->members);
-    if (body->order.kind)
-        tree_check(&body->order);
-}
-
 static struct content content_of(const struct object *object) {
     enum object_type type = object_type(object);
     struct content content = {.ordered = type == OBJECT_LIST || type == OBJECT_ZSET};
     ASSERT(type == OBJECT_LIST || type == OBJECT_SET || type == OBJECT_ZSET || type == OBJECT_HASH);
+    collection_check(object);
     collection_visit_all(object, add_element, &content);
-    if (object_needs_token(object))
-        check_trees(object);
     ASSERT(content.elements > 0);
     return content;
 }

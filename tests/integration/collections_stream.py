@@ -6,6 +6,7 @@ told to the other one (SPOP here is SREM there), so that both always hold the sa
 
 import random
 
+import debugging
 from resp import Map, ReplyError, encode_command
 
 INTEGERS = [b"0", b"1", b"-1", b"7", b"42", b"127", b"128", b"-129", b"32767", b"32768", b"-32769", b"8388608",
@@ -111,7 +112,9 @@ def run_stream(ours, theirs, maker, batches):
         maker.interlude(ours, theirs)
         if batch % 40 == 0:
             compare_content(ours, theirs, maker)
+            debugging.check_structures(ours)
     compare_content(ours, theirs, maker)
+    debugging.check_structures(ours)
 
 
 def compare_content(ours, theirs, maker):

@@ -4,6 +4,7 @@
     DEBUG SLOT-HOLD <key> <milliseconds>    a thread holds the token of the key's slot for so long
     DEBUG PATIENCE-HOLD <milliseconds>      a thread owns patience for so long
     DEBUG LOOKUP-DELAY <milliseconds>       looking up a host name for CONFIG SET bind takes so much longer
+    DEBUG CHECK [key]                       ends the process if a structure is not as it is to be
     DEBUG WORKERS-AWAKE <n>                 so many workers are awake, whatever the load; 0: as the load wants it
 """
 
@@ -25,6 +26,12 @@ def require(server, *names):
     missing = sorted(set(names) - listed(server))
     if missing:
         pytest.skip("no DEBUG " + ", ".join(missing) + " here")
+
+
+def check_structures(client, *key):
+    """Of the value of a key, or of everything. On a server that has no such check nothing happens."""
+    reply = client.call("DEBUG", "CHECK", *key)
+    assert reply == "OK" or str(reply).startswith(("ERR unknown subcommand", "ERR no such key")), reply
 
 
 def client_id(client):

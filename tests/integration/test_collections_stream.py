@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+import debugging
 from harness import ORACLE, wait_until
 from replication import assert_equal_data, follow, stock_primary, wait_link_up
 from resp import ReplyError
@@ -86,6 +87,8 @@ def send(server, seed, failures):
                         client.call(*command)
                     except ReplyError:
                         continue
+                if number % 50 == 0:
+                    debugging.check_structures(client, stream.random.choice(KEYS))
                 if number % 600 == 300:
                     client.call("BGSAVE", "SCHEDULE")
     except Exception as failure:  # pylint: disable=broad-except
@@ -122,7 +125,10 @@ def test_replicas_have_what_the_primary_has(start, seed):
     assert primary.info("persistence")["rdb_last_bgsave_status"] == "ok"
     assert_equal_data(primary, replica)
     assert_equal_data(primary, stock)
+    for server in (primary, replica):
+        debugging.check_structures(server)
     wait_until(lambda: not lives_shortly(primary), what="short times to live to be over")  # a load leaves those out
     digest = primary.call("DEBUG", "DIGEST")
     assert primary.call("DEBUG", "RELOAD") == "OK"
     assert primary.call("DEBUG", "DIGEST") == digest
+    debugging.check_structures(primary)  # what has been loaded

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+import debugging
 import harness
 from resp import encode_command
 
@@ -123,6 +124,7 @@ def run_stream(server, oracle, seed, batches):
             size = lists.random.choice(["-2", "-1", "-5", "3", "20", "0", "128"])
             for one in pairs[0]:
                 assert one.call("CONFIG", "SET", "list-max-listpack-size", size) == "OK"
+            debugging.check_structures(pairs[0][0])
         ours, theirs = lists.random.choice(pairs)
         commands = [lists.command() for _ in range(lists.random.choice([1, 2, 5, 20]))]
         if lists.chance(0.1):

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+import debugging
 import harness
 from resp import ReplyError, encode_command
 
@@ -216,6 +217,9 @@ def run_stream(server, oracle, seed, count, protocol):
             if differs(command, value, other, raw, other_raw):
                 before = "\n".join(str(one) for one in story)
                 raise AssertionError(f"seed {seed}: {command}\nours   {raw}\ntheirs {other_raw}\nbefore:\n{before}")
+        if generator.random.random() < 0.02:
+            debugging.check_structures(ours)
+    debugging.check_structures(ours)
     for key in KEYS + [b"same", b"big"]:
         assert contents(ours, key) == contents(theirs, key), f"seed {seed}: {key}"
     for key in KEYS:

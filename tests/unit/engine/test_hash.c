@@ -67,6 +67,7 @@ static void check_object(const struct object *object, const void *context) {
     cr_assert_eq(object != NULL, model->count > 0);
     if (!object)
         return;
+    collection_check(object);
     cr_assert_eq(hash_count(object), model->count);
     cr_assert_eq(object_encoding(object), model->is_table ? ENCODING_HASHTABLE : ENCODING_LISTPACK);
     cr_assert(object_needs_token(object) || !model->is_table);

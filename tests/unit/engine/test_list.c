@@ -119,8 +119,7 @@ static void check_list(void) {
         return;
     }
     cr_assert_eq(list_count(object), model_count);
-    if (object_needs_token(object))
-        tree_check(&collection_body(object)->order);
+    collection_check(object);
     struct expected forwards = {model, 0, 1}, backwards = {&model[model_count - 1], 0, -1};
     list_visit(object, check_element, &forwards);
     list_visit_range(object, model_count - 1, UINT64_MAX, true, check_element, &backwards);

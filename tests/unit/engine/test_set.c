@@ -69,6 +69,7 @@ static void check_object(const struct object *object, const void *context) {
     cr_assert_eq(object != NULL, model->count > 0);
     if (!object)
         return;
+    collection_check(object);
     cr_assert_eq(set_count(object), model->count);
     cr_assert_eq(object_encoding(object), model->encoding);
     cr_assert(object_needs_token(object) || model->encoding != ENCODING_HASHTABLE);
