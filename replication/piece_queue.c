@@ -13,7 +13,8 @@
 #include "engine/memory.h"
 #include "engine/value.h"
 
-#define LARGE_BYTES ((size_t)256 * 1024)
+#define LARGE_BYTES     ((size_t)256 * 1024)
+#define ROOM_KEPT_BYTES ((size_t)256 * 1024) /* of a piece that has grown */
 
 /* What stands before a piece in the file, which nobody else reads. */
 struct spooled {
@@ -34,12 +35,6 @@ struct piece *piece_make(uint32_t first_database, uint32_t last_database, uint8_
     return piece;
 }
 
-struct piece *piece_make_copies(uint8_t *data, size_t length) {
-    struct piece *piece = piece_make(0, 0, data, length);
-    piece->copies = true;
-    return piece;
-}
-
 struct piece *piece_make_object(uint32_t database, struct object *object,
                                 const struct rdb_key_attributes *attributes) {
     struct piece *piece = piece_make(database, database, NULL, 0);
@@ -48,11 +43,56 @@ struct piece *piece_make_object(uint32_t database, struct object *object,
     return piece;
 }
 
-void piece_free(struct piece *piece) {
-    if (piece->object)
-        object_free(piece->object);
+static void release(struct piece *piece) {
     memory_free(piece->data);
     memory_free(piece);
+}
+
+void piece_free(struct piece *piece) {
+    struct piece_pool *home = piece->home;
+    if (piece->object)
+        object_free(piece->object);
+    if (!home || piece->room > ROOM_KEPT_BYTES ||
+        atomic_load_explicit(&home->closed, memory_order_relaxed)) {
+        release(piece);
+        return;
+    }
+    piece->next = atomic_load_explicit(&home->given_back, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&home->given_back, &piece->next, piece,
+                                                  memory_order_release, memory_order_relaxed))
+        ;
+}
+
+struct piece *piece_pool_get(struct piece_pool *pool) {
+    if (!pool->empty)
+        pool->empty = atomic_exchange_explicit(&pool->given_back, NULL, memory_order_acquire);
+    struct piece *piece = pool->empty;
+    if (piece) {
+        pool->empty = piece->next;
+        *piece = (struct piece){.data = piece->data, .room = piece->room, .home = pool};
+        return piece;
+    }
+    piece = piece_make(0, 0, memory_alloc(PIECE_ROOM_BYTES), 0);
+    piece->room = PIECE_ROOM_BYTES;
+    piece->home = pool;
+    return piece;
+}
+
+void piece_pool_close(struct piece_pool *pool) {
+    atomic_store_explicit(&pool->closed, true, memory_order_relaxed);
+}
+
+static void release_chain(struct piece *piece) {
+    while (piece) {
+        struct piece *next = piece->next;
+        release(piece);
+        piece = next;
+    }
+}
+
+void piece_pool_destroy(struct piece_pool *pool) {
+    release_chain(pool->empty);
+    release_chain(atomic_load_explicit(&pool->given_back, memory_order_acquire));
 }
 
 bool piece_is_large(const struct piece *piece) {

@@ -26,17 +26,34 @@ struct piece {
     uint32_t first_database, last_database; /* those of its first and last key; not of copies */
     bool copies;                            /* data are copies of objects (snapshot_encode.h) */
     uint8_t *data;                          /* memory_alloc */
-    size_t length;
+    size_t length, room;                    /* room: of data, only with a home */
+    struct piece_pool *home;                /* where it goes when it is freed; NULL: nowhere */
     struct object *object; /* not NULL: the key, a copy that shares the value; data is NULL */
     struct rdb_key_attributes attributes; /* of object */
 };
 
 struct piece *piece_make(uint32_t first_database, uint32_t last_database, uint8_t *data,
                          size_t length);
-struct piece *piece_make_copies(uint8_t *data, size_t length);
 struct piece *piece_make_object(uint32_t database, struct object *object,
                                 const struct rdb_key_attributes *attributes);
 void piece_free(struct piece *piece);
+
+/* Pieces of one thread, which come back to it empty. A worker that took them from the allocator
+ * would wait there for the sink's thread, which gives them back: that one may have lost its
+ * processor while it holds one of the allocator's locks, and does not get it back before those who
+ * have more right to it have had enough. The pool outlives its pieces. */
+struct piece_pool {
+    struct piece *empty;              /* of the thread */
+    struct piece *_Atomic given_back; /* pushed to by anybody, taken all at once by the thread */
+    _Atomic bool closed;              /* the thread takes no more: nothing is kept any longer */
+};
+#define PIECE_ROOM_BYTES ((size_t)80 * 1024) /* of an empty piece at least */
+
+/* The pool's thread. */
+struct piece *piece_pool_get(struct piece_pool *pool);
+/* From now on pieces are freed. In an exclusive section. */
+void piece_pool_close(struct piece_pool *pool);
+void piece_pool_destroy(struct piece_pool *pool);
 
 /* The piece's object is a collection with more behind its pointer than should be in memory as bytes
  * at once. What a lent one consists of is the key's as well until that changes, so nothing would be

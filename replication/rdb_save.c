@@ -68,7 +68,8 @@ static size_t folder_length(const char *path) {
 int rdb_save_begin(struct rdb_save *save, const struct keyspace *keyspace,
                    const struct rdb_save_options *options) {
     static _Atomic unsigned begun; /* one that was given up may not be gone yet */
-    *save = (struct rdb_save){.keyspace = keyspace, .incremental_sync = options->incremental_sync};
+    *save = (struct rdb_save){
+        .keyspace = keyspace, .replaced_fd = -1, .incremental_sync = options->incremental_sync};
     int folder = (int)folder_length(options->path);
     snprintf(save->path, sizeof save->path, "%s", options->path);
     snprintf(save->temporary_path, sizeof save->temporary_path, "%.*stemp-%d-%u.rdb", folder,
@@ -96,6 +97,13 @@ void rdb_save_abort(struct rdb_save *save) {
     rdb_writer_free(&save->writer);
 }
 
+/* Its blocks and its pages in the kernel's cache go with the last who has it open. */
+static void free_replaced(struct rdb_save *save) {
+    if (save->replaced_fd >= 0)
+        close(save->replaced_fd);
+    save->replaced_fd = -1;
+}
+
 static int fail_write(struct rdb_save *save, const char *operation, int error) {
     snprintf(save->message, sizeof save->message, "Write error while saving DB to the disk(%s): %s",
              operation, strerror(-error));
@@ -106,6 +114,7 @@ static int fail_write(struct rdb_save *save, const char *operation, int error) {
 /* The folder's entry of the file must outlast a crash as well as the file. */
 int rdb_save_settle(struct rdb_save *save) {
     char folder[sizeof save->path + 2];
+    free_replaced(save);
     size_t length = folder_length(save->path);
     snprintf(folder, sizeof folder, "%.*s.", (int)length, save->path);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -133,6 +142,7 @@ int rdb_save_close(struct rdb_save *save) {
 }
 
 int rdb_save_rename(struct rdb_save *save) {
+    save->replaced_fd = open(save->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (rename(save->temporary_path, save->path) < 0) {
         int error = -errno;
         char directory[PATH_MAX];
@@ -141,6 +151,7 @@ int rdb_save_rename(struct rdb_save *save) {
                  "dir %.150s): %s",
                  save->temporary_path, save->path, working_directory(directory), strerror(-error));
         unlink(save->temporary_path);
+        free_replaced(save);
         return error;
     }
     return 0;

@@ -25,6 +25,7 @@ struct rdb_save {
     struct rdb_writer writer;
     const struct keyspace *keyspace; /* says whether access clocks are written */
     int fd;
+    int replaced_fd; /* from the rename until rdb_save_settle; -1: none */
     bool incremental_sync;
     uint64_t written_bytes,
         syncing_bytes; /* of the file; from there on nothing is on disk for sure */
@@ -43,7 +44,8 @@ void rdb_save_key(struct rdb_save *save, const struct object *object);
  * that was there before is untouched. */
 int rdb_save_finish(struct rdb_save *save);
 /* The same in three steps, for who must not be held up by the disk between two of them: all of it
- * is on disk; it has its name; its name is on disk. Each as rdb_save_finish. */
+ * is on disk; it has its name; its name is on disk. Each as rdb_save_finish. What the file replaced
+ * is freed in the last step, which takes the longer the larger that was. */
 int rdb_save_close(struct rdb_save *save);
 int rdb_save_rename(struct rdb_save *save);
 int rdb_save_settle(struct rdb_save *save);

@@ -28,6 +28,18 @@ static inline void snapshot_encoder_reset(struct snapshot_encoder *encoder) {
     encoder->writer.used = 0;
     encoder->first_database = encoder->last_database = SNAPSHOT_NO_DATABASE;
 }
+/* The bytes so far are the caller's, who gives an empty buffer for them; it goes on with that. */
+static inline void snapshot_encoder_exchange(struct snapshot_encoder *encoder, uint8_t **data,
+                                             size_t *room) {
+    struct rdb_writer *writer = &encoder->writer;
+    uint8_t *encoded = writer->buffer;
+    size_t encoded_room = writer->room;
+    writer->buffer = *data;
+    writer->room = *room;
+    *data = encoded;
+    *room = encoded_room;
+    snapshot_encoder_reset(encoder);
+}
 /* Forgets the keys, and gives memory back that only an unusually large one needs. */
 void snapshot_encoder_trim(struct snapshot_encoder *encoder);
 /* database: its number at the cut. */

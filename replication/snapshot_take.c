@@ -9,20 +9,16 @@
 #include "engine/types/collection.h"
 #include "engine/value.h"
 
-/* A buffer goes to the queue when it is as full as PIECE_BYTES, and has room for a bit more. */
-#define PIECE_BYTES      (64 * 1024)
-#define PIECE_ROOM_BYTES (80 * 1024)
+/* A buffer goes to the queue when it is as full as this; it has room for a bit more. */
+#define PIECE_BYTES (64 * 1024)
 
 struct taker *taker_make(struct transfer *transfers, unsigned sinks) {
     struct taker *taker = memory_calloc(1, sizeof *taker);
     taker->transfers = transfers;
     taker->sinks = sinks;
-    size_t ignored;
     for (unsigned i = 0; i < taker->sinks; i++) {
-        struct snapshot_encoder *encoder = &taker->encoders[i];
         const struct snapshot_sink *sink = &taker->transfers[i].sink;
-        snapshot_encoder_init(encoder, sink->form, sink->compression);
-        memory_free(rdb_writer_take(&encoder->writer, PIECE_ROOM_BYTES, &ignored));
+        snapshot_encoder_init(&taker->encoders[i], sink->form, sink->compression);
     }
     return taker;
 }
@@ -32,8 +28,13 @@ void taker_free(struct taker *taker) {
         return;
     for (unsigned i = 0; i < taker->sinks; i++)
         snapshot_encoder_free(&taker->encoders[i]);
+    if (taker->changing) {
+        taker->changing->data = NULL; /* it may have moved */
+        piece_free(taker->changing);
+    }
     memory_free(taker->changed.data);
     memory_free(taker->walked.data);
+    piece_pool_destroy(&taker->pool);
     memory_free(taker);
 }
 
@@ -47,29 +48,65 @@ static void push(struct taker *taker, unsigned sink, struct piece *piece) {
         piece_queue_memory_bytes(&transfer->queue) > transfer->around.memory_bytes / 2;
 }
 
-/* room: of the buffer that it goes on with. */
-static void push_encoded(struct taker *taker, unsigned sink, size_t room) {
+/* The encoder goes on with the buffer of an empty piece. */
+static void push_encoded(struct taker *taker, unsigned sink) {
     struct snapshot_encoder *encoder = &taker->encoders[sink];
-    size_t length;
     if (encoder->writer.used == 0)
         return;
-    uint8_t *data = rdb_writer_take(&encoder->writer, room, &length);
-    push(taker, sink, piece_make(encoder->first_database, encoder->last_database, data, length));
-    snapshot_encoder_reset(encoder);
+    struct piece *piece = piece_pool_get(&taker->pool);
+    piece->first_database = encoder->first_database;
+    piece->last_database = encoder->last_database;
+    piece->length = encoder->writer.used;
+    snapshot_encoder_exchange(encoder, &piece->data, &piece->room);
+    push(taker, sink, piece);
+}
+
+/* A piece with so many bytes of room. */
+static struct piece *piece_with_room(struct taker *taker, size_t bytes) {
+    struct piece *piece = piece_pool_get(&taker->pool);
+    if (piece->room < bytes) {
+        piece->data = memory_realloc(piece->data, bytes);
+        piece->room = bytes;
+    }
+    return piece;
+}
+
+static void push_copies(struct taker *taker, unsigned sink, struct piece *piece) {
+    piece->copies = true;
+    push(taker, sink, piece);
 }
 
 /* Each sink gets a copy of the copies, the last one these. */
 static void push_changed(struct taker *taker) {
     struct snapshot_copies *changed = &taker->changed;
-    if (changed->used == 0)
+    struct piece *piece = taker->changing;
+    if (!piece)
         return;
+    piece->data = changed->data;
+    piece->room = changed->room;
+    piece->length = changed->used;
     for (unsigned i = 1; i < taker->sinks; i++) {
-        uint8_t *data = memory_alloc(changed->used);
-        memcpy(data, changed->data, changed->used);
-        push(taker, i, piece_make_copies(data, changed->used));
+        struct piece *other = piece_with_room(taker, piece->length);
+        memcpy(other->data, piece->data, piece->length);
+        other->length = piece->length;
+        push_copies(taker, i, other);
     }
-    push(taker, 0, piece_make_copies(changed->data, changed->used));
+    push_copies(taker, 0, piece);
+    taker->changing = NULL;
     *changed = (struct snapshot_copies){0};
+}
+
+static void copy_changing(struct taker *taker, unsigned number, const struct object *object,
+                          const struct rdb_key_attributes *attributes) {
+    struct snapshot_copies *changed = &taker->changed;
+    if (!taker->changing) {
+        taker->changing = piece_pool_get(&taker->pool);
+        changed->data = taker->changing->data;
+        changed->room = taker->changing->room;
+    }
+    snapshot_copy(changed, number, object, attributes);
+    if (changed->used >= PIECE_BYTES)
+        push_changed(taker);
 }
 
 void taker_push_rest(struct taker *taker) {
@@ -78,7 +115,8 @@ void taker_push_rest(struct taker *taker) {
     ASSERT(taker->walked.used == 0);
     push_changed(taker);
     for (unsigned i = 0; i < taker->sinks; i++)
-        push_encoded(taker, i, 1);
+        push_encoded(taker, i);
+    piece_pool_close(&taker->pool);
 }
 
 void taker_tell(struct taker *taker) {
@@ -126,7 +164,7 @@ static void encode(struct taker *taker, unsigned number, const struct object *ob
             continue;
         snapshot_encode(&taker->encoders[i], number, object, attributes);
         if (taker->encoders[i].writer.used >= PIECE_BYTES)
-            push_encoded(taker, i, PIECE_ROOM_BYTES);
+            push_encoded(taker, i);
     }
 }
 
@@ -140,9 +178,7 @@ void take_object(struct taker *taker, enum taking taking, unsigned number,
     } else if (taking == TAKE_TO_WALK) {
         snapshot_copy(&taker->walked, number, object, attributes);
     } else {
-        snapshot_copy(&taker->changed, number, object, attributes);
-        if (taker->changed.used >= PIECE_BYTES)
-            push_changed(taker);
+        copy_changing(taker, number, object, attributes);
     }
 }
 
@@ -153,7 +189,7 @@ void taker_encode_walked(struct taker *taker) {
             continue;
         snapshot_encode_copies(&taker->encoders[i], walked->data, walked->used);
         if (taker->encoders[i].writer.used >= PIECE_BYTES)
-            push_encoded(taker, i, PIECE_ROOM_BYTES);
+            push_encoded(taker, i);
     }
     walked->used = 0;
 }

@@ -10,6 +10,8 @@
 struct taker {
     struct transfer *transfers;
     unsigned sinks;
+    struct piece_pool pool;
+    struct piece *changing; /* whose data changed has; NULL: changed is empty */
     struct snapshot_encoder encoders[SNAPSHOT_SINKS_MAX];
     struct snapshot_copies changed; /* of what is about to change; to the sinks as they are */
     struct snapshot_copies walked;  /* encoded as soon as no token is held */
@@ -34,7 +36,7 @@ void take_object(struct taker *taker, enum taking taking, unsigned number,
 void taker_encode_walked(struct taker *taker);
 /* What the thread has pushed is told to those who wait for it. */
 void taker_tell(struct taker *taker);
-/* All that it has goes to the sinks. NULL: nothing. */
+/* All that it has goes to the sinks, and nothing is taken any more. NULL: nothing. */
 void taker_push_rest(struct taker *taker);
 
 #endif

@@ -64,11 +64,11 @@ static int walker_thread(struct snapshot_walker *walker, void *(*main)(void *con
 static void walk_release(struct snapshot_walk *walk) {
     if (atomic_fetch_sub(&walk->references, 1) > 1)
         return;
+    for (unsigned i = 0; i < walk->sinks; i++)
+        transfer_destroy(&walk->transfers[i]); /* and pieces that belong to a taker's pool */
     for (unsigned i = 0; i < KEYSPACE_THREADS_MAX; i++)
         taker_free(atomic_load_explicit(&walk->takers[i], memory_order_relaxed));
     taker_free(walk->salvager);
-    for (unsigned i = 0; i < walk->sinks; i++)
-        transfer_destroy(&walk->transfers[i]);
     sem_destroy(&walk->work);
     pthread_mutex_destroy(&walk->salvage_lock);
     memory_free(walk->numbers);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/assert.h"
+#include "engine/background.h"
 #include "engine/memory.h"
 
 static int open_unnamed(const char *directory) {
@@ -48,11 +49,17 @@ struct sync_round *sync_round_use(struct sync_round *round) {
     return round;
 }
 
-void sync_round_leave(struct sync_round *round) {
-    if (!round || atomic_fetch_sub_explicit(&round->users, 1, memory_order_acq_rel) > 1)
-        return;
+static void release(void *argument) {
+    struct sync_round *round = argument;
     close(round->fd);
     memory_free(round);
+}
+
+/* To free the pages and blocks of a large file takes the kernel long, and the last user may be
+ * worker 0. */
+void sync_round_leave(struct sync_round *round) {
+    if (round && atomic_fetch_sub_explicit(&round->users, 1, memory_order_acq_rel) == 1)
+        background_submit(release, round);
 }
 
 int sync_round_write(struct sync_round *round, const void *data, size_t length) {

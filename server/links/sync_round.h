@@ -2,8 +2,8 @@
  *
  * The snapshot's sink writes the file on its own thread; worker 0 reads it for each replica as fast
  * as that one takes it, while it still grows. So a slow replica holds up neither the walk nor the
- * others, and the memory that it costs is the kernel's page cache. The last user closes the file.
- */
+ * others, and the memory that it costs is the kernel's page cache. The file is closed behind the
+ * last user, on the background thread. */
 #ifndef SLOTWISE_SERVER_SYNC_ROUND_H
 #define SLOTWISE_SERVER_SYNC_ROUND_H
 

@@ -178,14 +178,14 @@ static int on_close(void *context) {
     if (error)
         return error;
     /* When a cancel has returned, the file no longer takes the place of the next one's. */
-    pthread_mutex_lock(&saver->lock);
+    pthread_mutex_lock(&saver->place_lock);
     if (atomic_load(&save->cancelled)) {
         rdb_save_abort(&save->file);
         error = -ECANCELED;
     } else {
         error = rdb_save_rename(&save->file);
     }
-    pthread_mutex_unlock(&saver->lock);
+    pthread_mutex_unlock(&saver->place_lock);
     return error ? error : rdb_save_settle(&save->file);
 }
 
@@ -289,6 +289,7 @@ int saver_begin(struct saver *saver, const struct config *config, struct save_en
 }
 
 bool saver_cancel(struct saver *saver) {
+    pthread_mutex_lock(&saver->place_lock);
     pthread_mutex_lock(&saver->lock);
     struct save *save = saver->save;
     saver->save = NULL;
@@ -298,6 +299,7 @@ bool saver_cancel(struct saver *saver) {
         snapshot_walk_cancel(saver->around.walker, save);
     }
     pthread_mutex_unlock(&saver->lock);
+    pthread_mutex_unlock(&saver->place_lock);
     return save != NULL;
 }
 
@@ -439,6 +441,7 @@ void saver_get_state(const struct saver *saver, struct saver_state *state) {
 void saver_init(struct saver *saver, const struct saver_surroundings *around) {
     *saver = (struct saver){.around = *around, .last_ok = true, .last_duration_s = -1};
     pthread_mutex_init(&saver->lock, NULL);
+    pthread_mutex_init(&saver->place_lock, NULL);
     pthread_cond_init(&saver->idle, NULL);
 }
 
@@ -448,5 +451,6 @@ void saver_destroy(struct saver *saver) {
         pthread_cond_wait(&saver->idle, &saver->lock);
     pthread_mutex_unlock(&saver->lock);
     pthread_mutex_destroy(&saver->lock);
+    pthread_mutex_destroy(&saver->place_lock);
     pthread_cond_destroy(&saver->idle);
 }

@@ -9,7 +9,8 @@
  * Except for the last one each save is the sink of a walk (replication/snapshot_walk.h), which has
  * a thread of its own. A save that was cancelled is none any more at once; its thread cleans up
  * after it. Threads: beginnings and cancels in exclusive sections; the sink's thread reports the
- * end; the tick is worker 0's. What they share is under the lock. */
+ * end; the tick is worker 0's. What they share is under the lock, which workers take while commands
+ * wait: nothing that may wait for the disk happens under it. */
 #ifndef SLOTWISE_SERVER_SAVER_H
 #define SLOTWISE_SERVER_SAVER_H
 
@@ -44,6 +45,8 @@ struct saver_state {
 struct saver {
     struct saver_surroundings around;
     pthread_mutex_t lock;
+    /* A file is given its place, or its save is cancelled: one or the other. Before lock. */
+    pthread_mutex_t place_lock;
     pthread_cond_t idle;
     unsigned threads;  /* beginnings and saves, cancelled ones included, that have not ended */
     bool beginning;    /* a thread is about to begin one */

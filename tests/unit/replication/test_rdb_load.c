@@ -267,6 +267,25 @@ Test(rdb_load, a_save_that_cannot_be_finished_leaves_the_old_file) {
     cr_assert_eq(rmdir("dump"), 0);
 }
 
+/* To free a large file takes the kernel long: not while others wait for the rename. */
+Test(rdb_load, what_a_save_replaces_is_freed_when_it_settles) {
+    static struct rdb_save save;
+    struct stat replaced;
+    put(0, "k", "v", NEVER);
+    save_file();
+    struct rdb_save_options options = save_options();
+    cr_assert_eq(rdb_save_begin(&save, keyspace, &options), 0);
+    cr_assert_eq(rdb_save_close(&save), 0);
+    cr_assert_eq(rdb_save_rename(&save), 0);
+    cr_assert_eq(fstat(save.replaced_fd, &replaced), 0);
+    cr_assert_eq(replaced.st_nlink, 0);
+    cr_assert_eq(rdb_save_settle(&save), 0);
+    cr_assert_eq(save.replaced_fd, -1);
+    cr_assert_eq(unlink("dump.rdb"), 0);
+    cr_assert_eq(rdb_save_begin(&save, keyspace, &options), 0);
+    cr_assert_eq(rdb_save_finish(&save), 0, "there need not have been one");
+}
+
 /* --- Collections ------------------------------------------------------------------------------ */
 
 static void put_hash(const char *name, unsigned fields, int64_t expiry_ms) {
