@@ -4,9 +4,11 @@ repl-apply: the replica stands still (SIGSTOP) while the primary takes so many p
 goes on while nobody writes, and is timed until it has applied them. Somebody reads meanwhile at a fixed rate: from the primary while
 that takes the writes, from the replica while it applies them.
 
-repl-log: the same load on a server with a backlog, which nobody reads any more, and on one without, in turn.
+repl-log: the same load on a server with a backlog, which nobody reads any more, and on one without, in turn. What the workers pay is
+shown beside the sum: the backlog is compressed by a thread of low priority, when it gets to it.
 """
 
+import contextlib
 import os
 import signal
 import statistics
@@ -32,6 +34,7 @@ READ_P99 = Metric("read_p99", "reads' p99", "us", digits=0, ratio=False)
 WITHOUT = Metric("without_ns", "CPU/write without", "ns", digits=0)
 WITH = Metric("with_ns", "with a backlog", "ns", digits=0)
 PRICE = Metric("price_ns", "median difference", "ns", digits=0, ratio=False)
+WORKERS = Metric("workers_ns", "of it the workers'", "ns", digits=0, ratio=False)
 FAULTS = Metric("faults", "page faults/1,000 writes", digits=2, ratio=False)
 
 
@@ -164,11 +167,24 @@ def minor_faults(pid):
         return int(file.read().rsplit(")", 1)[1].split()[FIELD_MINOR_FAULTS])
 
 
+def compressor_seconds(pid):
+    """What the thread that compresses the backlog has used of a processor; 0 where there is none."""
+    used_ns = 0
+    for task in os.scandir("/proc/%d/task" % pid):
+        with contextlib.suppress(OSError):  # it has ended
+            with open(os.path.join(task.path, "comm"), encoding="ascii") as name, \
+                    open(os.path.join(task.path, "schedstat"), encoding="ascii") as used:
+                used_ns += int(used.read().split()[0]) if name.read().strip() == "sw-backlog" else 0
+    return used_ns / 1e9
+
+
 def cost_ns(context, server, writes, seed):
-    faults, cpu_s = minor_faults(server.pid), cpu_seconds(server.pid)
+    """CPU per write, that of the thread that compresses, and page faults per 1,000 writes."""
+    faults, cpu_s, compressor_s = minor_faults(server.pid), cpu_seconds(server.pid), compressor_seconds(server.pid)
     client.run(context.client, server, ops=["set"], pipeline=64, requests=writes, keyspace=context.keys, seed=seed,
                connections=context.options.connections)
-    return (cpu_seconds(server.pid) - cpu_s) / writes * 1e9, (minor_faults(server.pid) - faults) / writes * 1000
+    return ((cpu_seconds(server.pid) - cpu_s) / writes * 1e9, (compressor_seconds(server.pid) - compressor_s) / writes * 1e9,
+            (minor_faults(server.pid) - faults) / writes * 1000)
 
 
 def log(context):
@@ -180,7 +196,7 @@ def log(context):
                   "without; the difference is the median of those of the pairs" % (
                       rounds, number(writes), number(context.keys), backlog))
     for workers, specs in workers_of(context):
-        case = suite.case("workers: " + workers, [WITHOUT, WITH, PRICE, FAULTS])
+        case = suite.case("workers: " + workers, [WITHOUT, WITH, PRICE, WORKERS, FAULTS])
         for spec in specs:
             servers = context.start_all([spec.with_arguments(spec.name, "--repl-backlog-size", backlog)] * 2, suite)
             if len(servers) < 2:
@@ -191,12 +207,13 @@ def log(context):
             begin_backlog(logs)
             for _ in range(2 if context.options.quick else 10):
                 cost_ns(context, logs, writes, 0)  # the backlog is full, and its memory there
-            differences = []
+            differences, of_workers = [], []
             for turn in range(rounds):
                 cost = {server: cost_ns(context, server, writes, turn + 1) for server in rotated(servers, turn)}
-                case.add(spec.name, without_ns=cost[without][0], with_ns=cost[logs][0], faults=cost[logs][1])
+                case.add(spec.name, without_ns=cost[without][0], with_ns=cost[logs][0], faults=cost[logs][2])
                 differences.append(cost[logs][0] - cost[without][0])
-            case.add(spec.name, price_ns=statistics.median(differences))
+                of_workers.append(differences[-1] - cost[logs][1])
+            case.add(spec.name, price_ns=statistics.median(differences), workers_ns=statistics.median(of_workers))
             context.log("repl-log: %s, workers %s" % (spec.name, workers))
             stop_all()
     return suite

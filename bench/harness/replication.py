@@ -318,6 +318,38 @@ def giant(context):
     return each(context, suite, context.specs, one)
 
 
+def large_hash(context):
+    fields = 10_000_000 if context.seconds >= 1 else 100_000
+    suite = Suite("repl-hash", "full syncs of a hash of %d fields, to which clients write all the time" % fields,
+                  "target: no stall; 10,000 HSETs/s, latencies from when each was due; without and during syncs in turn")
+    case = suite.case("HSET", [plain(metric) for metric in (THROUGHPUT, CPU, P99, P999)] + [
+        Metric("max", "longest", "us", digits=0, ratio=False), FULL, Metric("took", "joined in", "s", ratio=False), EQUAL], heading="full sync")
+    write = {"ops": ["hset:1:HSET hash __key__ __value__"], "value_bytes": 32, "keyspace": fields, "connections": 20, "rate": 10_000}
+
+    def one(spec):
+        with context.start(spec.with_arguments(spec.name, *COMMON, "--repl-backlog-size", "64mb")) as primary:
+            context.load(primary, fields, ops=["hset:1:HSET hash __key__ __value__"], value_bytes=32, pipeline=16)
+            for _ in range(context.rounds):
+                report = client.run(context.client, primary, seconds=3, warmup=context.warmup, **write)
+                case.add_report("%s, without" % spec.name, report)
+                case.add("%s, without" % spec.name, max=report["latency_us"]["max"])
+                before = syncs(primary)[0]
+                load = client.Background(context.client, primary, seconds=600, warmup=context.warmup, **write)
+                time.sleep(context.warmup + 0.2)
+                began = time.monotonic()
+                with follow(context, spec, primary) as replica:
+                    wait_until(lambda: info(replica, "replication")["master_link_status"] == "up", "link")
+                    took = time.monotonic() - began
+                    load.process.send_signal(signal.SIGTERM)
+                    report = load.finish()
+                    during = "%s, during" % spec.name
+                    case.add_report(during, report)
+                    case.add(during, max=report["latency_us"]["max"], full=syncs(primary)[0] - before, took=took,
+                             equal=is_equal(primary, replica))
+
+    return each(context, suite, context.specs, one)
+
+
 def stopped(context):
     suite = Suite("repl-stopped", "clients of the primary while its replica runs and while it is stopped (SIGSTOP)",
                   "target: no change; 64-byte SETs, rounds in turn")
@@ -498,4 +530,4 @@ def killed(context):
 
 
 SUITES = {"repl-wire": wire, "repl-once": once, "repl-random": incompressible, "repl-steady": connections, "repl-giant": giant,
-          "repl-stopped": stopped, "repl-workers": workers, "repl-abort": abort, "repl-wait": waiting, "repl-kill": killed}
+          "repl-hash": large_hash, "repl-stopped": stopped, "repl-workers": workers, "repl-abort": abort, "repl-wait": waiting, "repl-kill": killed}
