@@ -1,4 +1,4 @@
-/* Linear hashing for watch.c: see watch_index.h. */
+/* Linear hashing: see watch_index.h. */
 #include "engine/watch_index.h"
 
 #include "engine/assert.h"

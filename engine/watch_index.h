@@ -1,6 +1,6 @@
-/* Private to watch.c: a hash table of intrusive nodes that grows and shrinks by one bucket at a
- * time (linear hashing), so that no single call moves more than a bucket. Run by whoever holds the
- * token of the slot that the table belongs to.
+/* Watch index: a hash table of intrusive nodes that grows and shrinks by one bucket at a time
+ * (linear hashing), so that no single call moves more than a bucket. Run by whoever holds what
+ * protects the table: the token of its slot (watch.c), or a lock (server/links/own_expiry.c).
  *
  * Invariant: with 2^k the highest power of two up to `buckets`, a node is in the bucket that its
  * hash modulo 2^(k+1) names, or modulo 2^k where that one is not there yet. Buckets are kept in

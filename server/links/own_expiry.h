@@ -14,19 +14,16 @@
 #include <pthread.h>
 
 #include "engine/keyspace.h"
-
-#define OWN_EXPIRY_BUCKETS 4096
-
-struct own_key;
+#include "engine/watch_index.h"
 
 struct own_expiry {
     struct change_listener listener;
     struct keyspace *keyspace;
     bool writable; /* clients may write, and do so to a replica; exclusive */
     pthread_mutex_t lock;
-    struct own_key *buckets[OWN_EXPIRY_BUCKETS]; /* by hash; under the lock */
-    unsigned next;                               /* bucket to be looked at; worker 0 */
-    _Atomic uint64_t count;
+    struct watch_index keys; /* by hash; under the lock */
+    size_t next;             /* bucket to be looked at; worker 0 */
+    _Atomic uint64_t count;  /* that of keys, for who does not have the lock; written under it */
 };
 
 /* Before the workers start. */
