@@ -17,8 +17,7 @@
 #include "server/clients/replica_conn.h"
 #include "server/dispatch/dispatch.h"
 
-#define KEYS_TOGETHER 32           /* of a list, prefetched in one go */
-#define FLUSH_BYTES   (256 * 1024) /* replies beyond this are sent in the middle of a batch */
+#define FLUSH_BYTES (256 * 1024) /* replies beyond this are sent in the middle of a batch */
 
 struct batch_entry *batch_next(struct loop *loop, struct conn *conn) {
     struct batch *batch = &loop->batch;
@@ -51,10 +50,10 @@ void batch_add(struct loop *loop, struct batch_entry *entry, bool foreign_argume
     }
 }
 
-/* The further keys of commands with a list of them, some at a time: as batch_prefetch. */
-static void prefetch_keys(const struct keyspace *keyspace, unsigned database,
-                          const struct key *keys, unsigned n) {
-    const table_root *roots[KEYS_TOGETHER];
+/* As batch_prefetch. */
+void batch_prefetch_keys(const struct keyspace *keyspace, unsigned database, const struct key *keys,
+                         unsigned n) {
+    const table_root *roots[BATCH_KEYS_TOGETHER];
     uint64_t further = 0;
     for (unsigned i = 0; i < n; i++) {
         roots[i] = keyspace_root(keyspace, database, keys[i].slot);
@@ -73,13 +72,14 @@ static void prefetch_keys(const struct keyspace *keyspace, unsigned database,
     }
 }
 
+/* The further keys of commands with a list of them. */
 static void prefetch_lists(const struct batch *batch, const struct keyspace *keyspace) {
     for (unsigned i = 0; i < batch->count; i++) {
         const struct call *call = &batch->entries[i].call;
-        for (uint32_t j = 1; call->keys && j < call->key_count; j += KEYS_TOGETHER) {
+        for (uint32_t j = 1; call->keys && j < call->key_count; j += BATCH_KEYS_TOGETHER) {
             unsigned n = call->key_count - j;
-            prefetch_keys(keyspace, call->session->database, call->keys + j,
-                          n < KEYS_TOGETHER ? n : KEYS_TOGETHER);
+            batch_prefetch_keys(keyspace, call->session->database, call->keys + j,
+                                n < BATCH_KEYS_TOGETHER ? n : BATCH_KEYS_TOGETHER);
         }
     }
 }

@@ -43,8 +43,8 @@ static void protocol_error(struct conn *conn, const char *text) {
  * last eight bytes as they came. Before a name in a multibulk request stand at least
  * "*1\r\n$1\r\n", so that these bytes can always be read, and with the length they say which name
  * of up to eight bytes it was. */
-static const struct command *lookup(struct loop *loop, const struct argument *argv, int argc,
-                                    bool was_inline) {
+__attribute__((always_inline)) static inline const struct command *
+lookup(struct loop *loop, const struct argument *argv, int argc, bool was_inline) {
     const struct command *container;
     size_t length = argv[0].length;
     if (UNLIKELY(was_inline || length > 8 || length == 0))
@@ -58,6 +58,10 @@ static const struct command *lookup(struct loop *loop, const struct argument *ar
     if (command && !command->parent && !command->subcommands)
         *remembered = (struct remembered_name){name, length, command};
     return command;
+}
+
+const struct command *input_command(struct loop *loop, const struct argument *argv, int argc) {
+    return lookup(loop, argv, argc, false);
 }
 
 /* The keys of a command with a list of them are hashed once, here, as far as the arena has room. */
@@ -181,6 +185,18 @@ static void command_parsed(struct conn *conn, struct batch_entry *entry,
     }
 }
 
+static inline void begin_turn(struct conn *conn) {
+    if (conn->turn != conn->loop->turn) {
+        conn->turn = conn->loop->turn;
+        conn->spent = 0;
+    }
+}
+
+bool input_turn_is_over(struct conn *conn) {
+    begin_turn(conn);
+    return conn->spent >= TURN_BUDGET;
+}
+
 enum parse_end { PARSE_END_ALL, PARSE_END_INCOMPLETE, PARSE_END_STOPPED, PARSE_END_BUDGET };
 
 /* Parses [data, data + length) into the batch, which may run meanwhile. *done: bytes that became
@@ -189,10 +205,7 @@ enum parse_end { PARSE_END_ALL, PARSE_END_INCOMPLETE, PARSE_END_STOPPED, PARSE_E
 static enum parse_end parse_all(struct conn *conn, const char *data, size_t length, size_t *done,
                                 size_t *missing) {
     struct loop *loop = conn->loop;
-    if (conn->turn != loop->turn) {
-        conn->turn = loop->turn;
-        conn->spent = 0;
-    }
+    begin_turn(conn);
     size_t at = 0;
     *missing = 0;
     for (*done = 0; at < length; *done = at) {

@@ -11,4 +11,9 @@ void input_parse(struct conn *conn, const char *data, size_t length);
 /* The same for what was kept. */
 void input_parse_kept(struct conn *conn);
 
+/* It has had its share of this turn. */
+bool input_turn_is_over(struct conn *conn);
+/* The row of a command that came as a multibulk request; NULL: unknown. On the loop's thread. */
+const struct command *input_command(struct loop *loop, const struct argument *argv, int argc);
+
 #endif

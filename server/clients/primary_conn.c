@@ -5,7 +5,9 @@
  * EXEC has run, and goes on to our own replicas then, so these get whole transactions only.
  *
  * Frames are decoded as their commands are run, a turn's share at a time: a few of them may hold
- * hundreds of times their size. What has come and is not decoded is kept as it is. */
+ * hundreds of times their size. What has come and is not decoded is kept as it is. Where there are
+ * several workers and more has come than little, pieces of some frames together are applied on all
+ * of them (apply.h). */
 #include "server/clients/primary_conn.h"
 
 #include <stdlib.h>
@@ -13,11 +15,14 @@
 
 #include "engine/assert.h"
 #include "engine/clock.h"
+#include "engine/exclusive.h"
 #include "replication/frame.h"
 #include "server/base/log.h"
 #include "server/base/text.h"
+#include "server/clients/apply.h"
 #include "server/clients/batch.h"
 #include "server/clients/conn_events.h"
+#include "server/clients/input.h"
 #include "server/clients/server.h"
 #include "server/config/config.h"
 #include "server/dispatch/call.h"
@@ -35,6 +40,9 @@ static struct {
     struct frame_decoder *decoder; /* NULL: the stream comes as it is */
     struct text kept;              /* frames that wait to be decoded, but for kept_used bytes */
     size_t kept_used;
+    struct apply *apply; /* NULL: none was needed yet, or there is one worker */
+    struct text plain;   /* decoded and not given, but for plain_used bytes */
+    size_t plain_used;
 } primary;
 
 /* --- What is applied -------------------------------------------------------------------------- */
@@ -98,10 +106,7 @@ static bool is_fatal(void) {
            config->propagation_error_behavior != CONFIG_PROPAGATION_IGNORE;
 }
 
-static void tell_error(struct conn *conn, struct reply_mark mark) {
-    char text[ERROR_SHOWN_MAX];
-    const struct command *command = conn->session.last_command;
-    first_error(&conn->reply, mark, text, sizeof text);
+static void tell_error(const char *text, const struct command *command) {
     log_write(LOG_LEVEL_WARNING,
               "== CRITICAL == This replica is sending an error to its master: '-%s' after "
               "processing the command '%s'",
@@ -130,8 +135,10 @@ static enum dispatch_result run(struct conn *conn, struct batch_entry *entry, in
     if (result == DISPATCH_PARKED || conn != primary.conn)
         return result;
     if (UNLIKELY(conn->reply.errors != mark.errors)) {
+        char text[ERROR_SHOWN_MAX];
         execution_give_back(execution); /* no token is held over a system call */
-        tell_error(conn, mark);
+        first_error(&conn->reply, mark, text, sizeof text);
+        tell_error(text, conn->session.last_command);
     }
     reply_rewind(&conn->reply, mark);
     if (UNLIKELY(result == DISPATCH_CLOSE))
@@ -158,7 +165,8 @@ static void forget(void) {
     primary.conn = NULL;
     text_free(&primary.queued);
     text_free(&primary.kept);
-    primary.kept_used = 0;
+    text_free(&primary.plain);
+    primary.kept_used = primary.plain_used = 0;
     frame_decoder_destroy(primary.decoder);
     primary.decoder = NULL;
 }
@@ -171,10 +179,18 @@ static void ending(struct conn *conn) {
         replica_lost(&primary.server->replica, conn->session.database, !primary.broken);
 }
 
-/* Decodes while what comes out is taken at once. Returns how many bytes that has used up. */
+/* --- Frames ----------------------------------------------------------------------------------- */
+
+static size_t plain_left(void) {
+    return primary.plain.length - primary.plain_used;
+}
+
+/* Decodes up to a piece of the stream into primary.plain or, where nobody applies pieces, runs what
+ * comes out where it is. Returns how many bytes that has used up. */
 static size_t decode(struct conn *conn, const char *data, size_t length) {
     size_t used = 0;
-    while (used < length && conn == primary.conn && conn->state == CONN_IDLE) {
+    while (used < length && conn == primary.conn && conn->state == CONN_IDLE &&
+           primary.plain.length < APPLY_MAX_BYTES) {
         struct frame frame;
         size_t consumed;
         if (conn->in_batch) { /* its entries lie where the next frame may go */
@@ -182,23 +198,93 @@ static size_t decode(struct conn *conn, const char *data, size_t length) {
             continue;
         }
         int result = frame_decode(primary.decoder, data + used, length - used, &consumed, &frame);
+        if (result < 0 && primary.plain.length > 0)
+            return used; /* what came before is applied first; it will say so again */
         if (result < 0) {
             broken(conn, frame_error_text(result));
             conn_close(conn);
             return length;
         }
         used += consumed;
-        if (result > 0)
+        if (result > 0 && primary.apply)
+            text_append(&primary.plain, frame.plain, frame.length);
+        else if (result > 0)
             conn_take_input(conn, frame.plain, frame.length);
     }
     return used;
+}
+
+static void count_piece(const char *data, size_t length) {
+    COUNTER_ADD(primary.server->replica.stream_bytes, length);
+    replication_feed_raw(&primary.server->replication, data, length);
+}
+
+/* Applies a piece of what is decoded on all workers if it is worth that. Returns how much is to be
+ * run one after the other before the next. */
+static size_t give_piece(struct conn *conn) {
+    struct server *server = primary.server;
+    if (!primary.apply || plain_left() < APPLY_MIN_BYTES || conn_query_bytes(conn) > 0)
+        return plain_left();
+    exclusive_point(); /* in a section the connection may be dropped */
+    if (conn != primary.conn || conn->state != CONN_IDLE)
+        return 0;
+    struct apply_result result = apply_run(
+        primary.apply, conn, primary.plain.data + primary.plain_used, plain_left(), count_piece);
+    primary.plain_used += result.used;
+    conn->spent += result.used;
+    COUNTER_ADD(server->replica.shared_commands, result.commands);
+    if (result.used > 0)
+        atomic_store_explicit(&server->replica.received_offset,
+                              atomic_load(&server->replication.history.offset) + plain_left(),
+                              memory_order_relaxed);
+    if (UNLIKELY(result.error != NULL))
+        tell_error(result.error, result.failed);
+    return result.alone;
+}
+
+/* Runs what is in primary.plain, as far as the turn's share goes. */
+static void give(struct conn *conn) {
+    while (conn == primary.conn && conn->state == CONN_IDLE && plain_left() > 0) {
+        if (conn->in_batch) { /* what is in the batch comes before */
+            batch_run(conn->loop);
+            continue;
+        }
+        if (input_turn_is_over(conn)) {
+            conn_become(conn, CONN_READY);
+            return;
+        }
+        size_t length = give_piece(conn);
+        if (length == 0)
+            continue;
+        const char *data = primary.plain.data + primary.plain_used;
+        primary.plain_used += length;
+        conn_take_input(conn, data, length);
+    }
+}
+
+/* Decodes and runs by turns, while what comes out is taken. Returns how many bytes that has used
+ * up. */
+static size_t advance(struct conn *conn, const char *data, size_t length) {
+    size_t used = 0;
+    for (;;) {
+        give(conn);
+        if (conn != primary.conn || conn->state != CONN_IDLE || used == length)
+            return used;
+        if (conn->in_batch) { /* its entries lie in primary.plain */
+            batch_run(conn->loop);
+            continue;
+        }
+        text_clear(&primary.plain);
+        primary.plain_used = 0;
+        used += decode(conn, data + used, length - used);
+    }
 }
 
 static void receive_frames(struct conn *conn, const char *data, size_t length) {
     struct text *kept = &primary.kept;
     if (conn != primary.conn)
         return;
-    size_t used = kept->length > 0 ? 0 : decode(conn, data, length);
+    size_t used = kept->length > 0 || plain_left() > 0 ? 0 : advance(conn, data, length);
     if (used == length || conn != primary.conn)
         return;
     if (primary.kept_used > kept->length / 2) { /* what is moved is less than what has gone */
@@ -215,11 +301,11 @@ static void receive_frames(struct conn *conn, const char *data, size_t length) {
 static void decode_kept(struct conn *conn) {
     struct text kept = primary.kept;
     size_t used = primary.kept_used;
-    if (conn != primary.conn || kept.length == 0)
+    if (conn != primary.conn)
         return;
     primary.kept = (struct text){0};
     primary.kept_used = 0;
-    used += decode(conn, kept.data + used, kept.length - used);
+    used += advance(conn, kept.data ? kept.data + used : NULL, kept.length - used);
     if (conn == primary.conn && used < kept.length) {
         primary.kept = kept;
         primary.kept_used = used;
@@ -245,6 +331,8 @@ static void open_connection(void *context, int fd, unsigned database, bool frame
     conn->owner = frames ? &owner_of_frames : &owner;
     if (frames)
         primary.decoder = frame_decoder_create(atomic_load(&server->replication.history.offset));
+    if (frames && !primary.apply)
+        primary.apply = apply_create(server);
     conn->session.applies = true;
     conn->session.authenticated = true;
     conn->session.database = database;

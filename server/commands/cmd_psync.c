@@ -143,8 +143,10 @@ static bool take_over(struct call *call, const char *id, enum call_result *resul
     return true;
 }
 
-static enum call_result synchronize(struct call *call, const char *id, int64_t offset) {
+/* id NULL: SYNC. */
+static enum call_result synchronize(struct call *call, const char *id) {
     struct session *session = call->session;
+    int64_t offset = -1;
     if (is_attached(session))
         return CALL_DONE;
     const struct psync_obstacles obstacles = {
@@ -157,6 +159,12 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
     const char *refusal = psync_refusal(&obstacles);
     if (refusal) {
         reply_error(call->reply, refusal[0] == '-' ? refusal + 1 : refusal);
+        return CALL_DONE;
+    }
+    if (id && !argument_integer(call, 2, &offset)) {
+        log_write(LOG_LEVEL_WARNING,
+                  "Replica client id #%llu asks for synchronization but with a wrong offset",
+                  (unsigned long long)session->id);
         return CALL_DONE;
     }
     if (session->subscriptions) /* subscribers stay with their worker, and messages are no stream */
@@ -174,7 +182,6 @@ static enum call_result synchronize(struct call *call, const char *id, int64_t o
 
 enum call_result cmd_psync(struct call *call) {
     char id[HISTORY_ID_LENGTH + 1] = "";
-    int64_t offset;
     const struct argument *asked = &call->argv[1];
     enum call_result result;
     if (is_attached(call->session))
@@ -183,13 +190,11 @@ enum call_result cmd_psync(struct call *call) {
         memcpy(id, asked->data, asked->length);
     if (call->argc > 3 && argument_is(&call->argv[3], "failover") && !take_over(call, id, &result))
         return result;
-    if (!argument_integer(call, 2, &offset))
-        return CALL_DONE;
-    return synchronize(call, id, offset);
+    return synchronize(call, id);
 }
 
 enum call_result cmd_sync(struct call *call) {
-    return synchronize(call, NULL, -1);
+    return synchronize(call, NULL);
 }
 
 /* --- WAIT ------------------------------------------------------------------------------------- */

@@ -204,7 +204,8 @@ static void write_saves(struct text *text, const struct info *info) {
     info_number(text, "current_save_keys_processed", save.keys_done);
     info_number(text, "current_save_keys_total", save.keys);
     info_number(text, "rdb_changes_since_last_save", save.changes);
-    info_number(text, "rdb_bgsave_in_progress", save.saving);
+    info_number(text, "rdb_bgsave_in_progress",
+                save.saving || atomic_load(&info->server->primary.round_sinks) > 0);
     info_number(text, "rdb_last_save_time", (uint64_t)atomic_load(&persistence->last_save_s));
     info_word(text, "rdb_last_bgsave_status", save.last_ok ? "ok" : "err");
     info_signed(text, "rdb_last_bgsave_time_sec", save.last_duration_s);

@@ -42,6 +42,7 @@ static void write_link(struct text *text, const struct server *server) {
     info_number(text, "master_sync_in_progress", link == REPLICATION_LINK_TRANSFER);
     info_number(text, "slave_read_repl_offset", received > offset ? received : offset);
     info_number(text, "slave_repl_offset", offset);
+    info_number(text, "slave_parallel_commands", atomic_load(&replica->shared_commands));
     if (link == REPLICATION_LINK_TRANSFER)
         write_transfer(text, &replica->progress);
     if (!up)

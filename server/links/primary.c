@@ -269,9 +269,8 @@ static void look_after_waits(struct primary *primary) {
     pthread_mutex_unlock(&primary->lock);
     /* Not during a pause: who waits for replicas to be in step would never see it. */
     if (ask && primary->on && !primary_is_replica(primary) && !primary->acknowledge_asked &&
-        primary->links && !atomic_load(&primary->around.keyspace->door.view.paused)) {
+        primary->links && !atomic_load(&primary->around.keyspace->door.view.paused))
         ask_for_acknowledgements(primary);
-    }
 }
 
 /* --- What the role brings (struct replication_serving) ---------------------------------------- */
@@ -592,7 +591,8 @@ static void every_second(struct primary *primary, uint64_t now_ms) {
     for (struct replica_link *link = primary->links; link; link = link->next) {
         uint64_t silent_ms = silent_ms_of(link, now_ms);
         enum replica_link_state state = replica_link_state(link);
-        link->newline = state == LINK_WAITING || (state == LINK_SNAPSHOT && !link->length_told);
+        link->newline =
+            state < LINK_ONLINE && !link->length_told && now_ms - link->waiting_since_ms >= 1000;
         if (is_stuck(link, now_ms, (uint64_t)config->repl_timeout * 1000)) {
             log_write(LOG_LEVEL_WARNING, "Disconnecting timedout replica (full sync): %s",
                       link->name);

@@ -271,6 +271,7 @@ void replica_reset_statistics(struct replica *replica) {
     atomic_store(&replica->progress.all_bytes, 0);
     atomic_store(&replica->stream_bytes, 0);
     atomic_store(&replica->stream_errors, 0);
+    atomic_store(&replica->shared_commands, 0);
 }
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -278,6 +279,8 @@ void replica_reset_statistics(struct replica *replica) {
 void replica_configure(struct replica *replica, const struct config *config) {
     bool has_primary = replication_is_replica(replica->replication);
     replica->serves_stale = config->replica_serve_stale_data;
+    if (replica->sync)
+        sync_set_timeout(replica->sync, (int64_t)config->repl_timeout * 1000);
     service_set(replica->environment.service, SERVICE_READ_ONLY,
                 has_primary && config->replica_read_only);
     service_set(replica->environment.service, SERVICE_NO_LIMIT,

@@ -53,7 +53,8 @@ struct replica {
     _Atomic uint64_t received_offset; /* with what has come and is not applied. Worker 0 */
     /* Of the applied stream: its bytes, and the commands that failed. Written by worker 0. */
     _Atomic uint64_t stream_bytes, stream_errors;
-    bool serves_stale; /* of the configuration; exclusive */
+    _Atomic uint64_t shared_commands; /* of its commands, those applied by all workers together */
+    bool serves_stale;                /* of the configuration; exclusive */
     struct view_state *view;
     uint64_t tried_ms, acknowledged_ms; /* worker 0, or exclusive */
 };

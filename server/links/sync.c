@@ -269,6 +269,7 @@ struct sync *sync_start(const struct sync_request *request,
     sync->request.file = copy_text(request->file);
     sync->environment = *environment;
     sync->message.run = ended;
+    sync->timeout_ms = request->timeout_ms;
     sync->fd = -1;
     sync->resolving = true;
     history_init(&unknown);
@@ -291,6 +292,10 @@ void sync_cancel(struct sync *sync) {
     if (!sync->posted) /* else its message comes, and it is joined then */
         pthread_detach(sync->thread);
     pthread_mutex_unlock(&sync->lock);
+}
+
+void sync_set_timeout(struct sync *sync, int64_t timeout_ms) {
+    atomic_store(&sync->timeout_ms, timeout_ms);
 }
 
 void sync_stop(struct sync *sync) {

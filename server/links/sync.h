@@ -17,6 +17,8 @@ struct sync *sync_start(const struct sync_request *request,
 /* ended will not be called any more; the attempt changes nothing from here on. Not while it loads.
  * In an exclusive section, or on the thread of the mailbox. */
 void sync_cancel(struct sync *sync);
+/* Another time to wait for a byte, also for one that it waits for now. As sync_cancel. */
+void sync_set_timeout(struct sync *sync, int64_t timeout_ms);
 /* The process ends: as sync_cancel, and waits until the loading has stopped. No worker runs. */
 void sync_stop(struct sync *sync);
 

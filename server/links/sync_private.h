@@ -12,11 +12,12 @@ struct sync {
     struct sync_environment environment;
     pthread_t thread;
     pthread_mutex_t lock;
-    int fd;                /* written by the thread under lock; -1: none */
-    bool cancelled;        /* under lock */
-    bool posted;           /* under lock */
-    bool resolving;        /* under lock: the name of the host */
-    _Atomic bool stopping; /* the process ends */
+    int fd;                     /* written by the thread under lock; -1: none */
+    bool cancelled;             /* under lock */
+    bool posted;                /* under lock */
+    bool resolving;             /* under lock: the name of the host */
+    _Atomic bool stopping;      /* the process ends */
+    _Atomic int64_t timeout_ms; /* without a byte; written by whoever started it */
     enum sync_result result;
     /* Of the data set that comes, or of the stream that goes on. */
     char id[HISTORY_ID_LENGTH + 1];

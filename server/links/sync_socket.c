@@ -18,7 +18,8 @@
 #include "server/base/text.h"
 #include "server/links/sync_private.h"
 
-#define CONNECT_LOOK_MS 50 /* how soon a cancellation is noticed while connecting */
+#define CONNECT_LOOK_MS 50   /* how soon a cancellation is noticed while connecting */
+#define RECEIVE_LOOK_MS 1000 /* how soon another timeout is noticed while nothing comes */
 
 bool sync_is_cancelled(struct sync *sync) {
     pthread_mutex_lock(&sync->lock);
@@ -74,13 +75,25 @@ static bool failed(struct sync *sync, int error) {
     return false;
 }
 
+/* The last call has brought nothing so far, and may yet. */
+static bool goes_on(struct sync *sync, int error, uint64_t since_us) {
+    uint64_t waited_ms = (clock_monotonic_us() - since_us) / 1000;
+    if (error != EINTR &&
+        (error != EAGAIN || waited_ms >= (uint64_t)atomic_load(&sync->timeout_ms)))
+        return false;
+    return !sync_is_cancelled(sync);
+}
+
 ssize_t sync_read(struct sync *sync, void *data, size_t length) {
+    uint64_t since_us = clock_monotonic_us();
     ssize_t n;
-    do
+    int error;
+    do {
         n = recv(sync->fd, data, length, 0);
-    while (n < 0 && errno == EINTR && !sync_is_cancelled(sync));
+        error = errno;
+    } while (n < 0 && goes_on(sync, error, since_us));
     if (n < 0)
-        failed(sync, errno);
+        failed(sync, error);
     else if (n > 0)
         sync_note_io(sync);
     if (n == 0) {
@@ -171,12 +184,13 @@ static void bind_source(const struct sync *sync, int fd, int family) {
 
 static void set_options(struct sync *sync, int fd) {
     int one = 1;
+    const struct timeval look = {.tv_sec = RECEIVE_LOOK_MS / 1000};
     struct timeval timeout = {.tv_sec = sync->request.timeout_ms / 1000,
                               .tv_usec = sync->request.timeout_ms % 1000 * 1000};
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof look);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
 }
 

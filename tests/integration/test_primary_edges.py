@@ -3,6 +3,7 @@
 import random
 import shutil
 import signal
+import socket
 import time
 
 import pytest
@@ -171,6 +172,21 @@ def test_a_replica_that_makes_us_reply_is_disconnected(start):
 
 
 @pytest.mark.slotwise
+def test_the_first_that_psync_gets_is_its_reply(start):
+    primary = start(NO_DELAY)
+    with RawClient(*primary.address()) as replica:
+        replica.send(b"*3\r\n$5\r\nPSYNC\r\n$13\r\nreplicationid\r\n$2\r\n-1\r\n")
+        assert replica.socket.recv(12, socket.MSG_WAITALL) == b"+FULLRESYNC "
+
+
+def test_psync_with_an_offset_that_is_none(start):
+    server = start()
+    with RawClient(*server.address()) as client:
+        assert client.call("PSYNC", "replicationid", "offset") == ReplyError("ERR value is not an integer or out of range")
+        assert client.call("PING") == "PONG"
+    wait_until(lambda: " asks for synchronization but with a wrong offset" in server.log())
+
+
 def test_psync_behind_what_has_not_been_read_is_refused(start):
     primary = start(NO_DELAY, threads=1)
     with client_of(primary) as client, RawClient(port=primary.port) as replica:
