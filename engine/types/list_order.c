@@ -122,8 +122,8 @@ static void entry_get(const uint8_t *entry, struct element *element) {
         listpack_get(entry, element);
         return;
     }
-    const struct blob *blob = blob_of(entry);
-    *element = (struct element){.data = blob->data, .length = blob->length};
+    struct blob *blob = blob_of(entry);
+    *element = (struct element){.data = blob->data, .length = blob->length, .blob = blob};
 }
 
 /* index: the count: the end of the entries. */

@@ -138,6 +138,7 @@ void listpack_get(const uint8_t *entry, struct element *element) {
     uint8_t first = entry[0];
     element->data = NULL;
     element->length = 0;
+    element->blob = NULL;
     if (first < STRING_6BIT) {
         element->integer = first;
     } else if (first < INTEGER_13BIT) {

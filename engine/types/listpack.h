@@ -22,12 +22,15 @@
 #define LISTPACK_INTEGER_ROOM 21 /* of the text of an integer */
 #define LISTPACK_ENTRY_EXTRA  10 /* an entry of n bytes takes at most so many more */
 
+struct blob;
+
 /* An element as it lies somewhere: bytes, valid as long as what they lie in does not change, or an
  * integer. */
 struct element {
     const char *data; /* NULL: integer */
     size_t length;
     int64_t integer;
+    struct blob *blob; /* data is all of this one; NULL: it lies elsewhere */
 };
 
 /* The bytes of an element; an integer is written into room. */

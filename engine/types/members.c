@@ -189,8 +189,8 @@ static inline struct blob *stored_blob(const uint8_t *bytes) {
 static inline struct element stored_element(const uint8_t *bytes, uint8_t size) {
     if (LIKELY(!(size & SIZE_OUTSIDE)))
         return (struct element){.data = (const char *)bytes, .length = size};
-    const struct blob *blob = stored_blob(bytes);
-    return (struct element){.data = blob->data, .length = blob->length};
+    struct blob *blob = stored_blob(bytes);
+    return (struct element){.data = blob->data, .length = blob->length, .blob = blob};
 }
 
 static inline struct element stored_member(const struct stored *stored) {

@@ -216,8 +216,10 @@ bool score_cursor_previous(struct score_cursor *cursor) {
 double score_cursor_get(const struct score_cursor *cursor, struct element *member) {
     const struct tree_leaf *leaf = cursor->path.leaf;
     if (member) {
+        bool outside = score_leaf_lengths(leaf)[cursor->index] == SCORE_OUTSIDE;
         member->data = score_member_get(leaf, cursor->index, cursor->member, &member->length);
         member->integer = 0;
+        member->blob = outside ? blob_at(cursor->member) : NULL;
     }
     return score_of_code(score_leaf_code(leaf, cursor->index));
 }

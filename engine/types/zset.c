@@ -495,7 +495,7 @@ static bool check_element(void *context, const struct element *member, const str
         ASSERT(body_score(checking->body, text, length, &indexed));
         ASSERT(memcmp(&indexed, &score, sizeof score) == 0);
     } else if (checking->count > 0) {
-        struct element previous = {checking->previous, checking->previous_length, 0};
+        struct element previous = {.data = checking->previous, .length = checking->previous_length};
         ASSERT(checking->previous_score < score ||
                (checking->previous_score == score && compare_element(&previous, text, length) < 0));
     }

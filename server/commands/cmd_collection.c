@@ -35,7 +35,9 @@ enum collection_found collection_write(struct call *call, int index, enum object
 }
 
 void reply_element(struct reply *reply, const struct element *element) {
-    if (element->data)
+    if (UNLIKELY(element->blob != NULL))
+        reply_bulk_blob(reply, element->blob);
+    else if (element->data)
         reply_bulk(reply, element->data, element->length);
     else
         reply_bulk_integer(reply, element->integer);

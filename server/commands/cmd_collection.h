@@ -77,7 +77,8 @@ collection_remove(struct call *call, enum object_type type, enum change_event ev
     return CALL_DONE;
 }
 
-/* An element as a bulk string. */
+/* An element as a bulk string. A large one is lent, not copied: under the token, as everything that
+ * lies in a body. */
 void reply_element(struct reply *reply, const struct element *element);
 
 /* The rest of SCAN's options for HSCAN, SSCAN and ZSCAN: argv[2] is the cursor. */
