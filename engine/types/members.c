@@ -447,16 +447,16 @@ static void leaf_check(const struct tree_leaf *leaf) {
     }
 }
 
-#define MEMBERS_KIND                                                                               \
+#define MEMBERS_KIND(outside)                                                                      \
     {                                                                                              \
-        .first = leaf_first, .compare = leaf_compare, .is_large = leaf_is_large,                   \
+        .first = leaf_first, .compare = leaf_compare, .is_large = leaf_is_large,   \
         .split = leaf_split, .is_small = leaf_is_small, .merge = leaf_merge,                       \
-        .acquire = leaf_acquire, .release = leaf_release, .outside_bytes = leaf_outside_bytes,     \
+        .acquire = leaf_acquire, .release = leaf_release, .outside_bytes = (outside),              \
         .check = leaf_check                                                                        \
     }
-const struct tree_kind members_without_values = MEMBERS_KIND;
-const struct tree_kind members_with_values = MEMBERS_KIND;
-const struct tree_kind members_with_scores = MEMBERS_KIND;
+const struct tree_kind members_without_values = MEMBERS_KIND(leaf_outside_bytes);
+const struct tree_kind members_with_values = MEMBERS_KIND(leaf_outside_bytes);
+const struct tree_kind members_with_scores = MEMBERS_KIND(NULL);
 
 static enum shape tree_shape(const struct tree *members) {
     if (members->kind == &members_with_values)
@@ -484,6 +484,16 @@ bool members_find(const struct tree *members, const char *data, size_t length,
     if (value)
         *value = stored_value(&stored);
     return true;
+}
+
+struct blob *members_blob(const struct tree *members, const char *data, size_t length) {
+    struct member member = {data, length};
+    struct tree_path path;
+    struct stored stored;
+    unsigned index;
+    bool there = find(members, member_hash(data, length), &member, &path, &index, &stored);
+    ASSERT(there && stored.member_size & SIZE_OUTSIDE);
+    return stored_blob(stored.member);
 }
 
 /* The first member with this fingerprint, which most likely is the sought one; or, if there is none

@@ -13,11 +13,14 @@
 #define MEMBERS_LEAF_BYTES_MAX 4096 /* a leaf of two or more with more than this is split too */
 #define MEMBERS_INLINE_MAX     127
 
+/* Members with scores: the blobs of long members are counted elsewhere (zset.h). */
 extern const struct tree_kind members_without_values, members_with_values, members_with_scores;
 
 /* value may be NULL; points into the tree. Members with scores: 8 bytes, not aligned. */
 bool members_find(const struct tree *members, const char *member, size_t length,
                   struct element *value);
+/* The blob of a member that is there and has more than MEMBERS_INLINE_MAX bytes. */
+struct blob *members_blob(const struct tree *members, const char *member, size_t length);
 /* true: it is new; else its value is replaced. */
 bool members_put(struct tree *members, const char *member, size_t length, const char *value,
                  size_t value_length);

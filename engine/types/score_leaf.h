@@ -25,7 +25,7 @@
 #define SCORE_LEAF_MAX       32
 #define SCORE_LEAF_MAX_BYTES 2000
 
-#define SCORE_INLINE_MAX 128
+#define SCORE_INLINE_MAX 127
 #define SCORE_OUTSIDE    255
 
 extern const struct tree_kind score_order;
@@ -155,6 +155,12 @@ static inline const char *score_leaf_member(const struct tree_leaf *leaf, unsign
                                             size_t *length) {
     return score_member_get(leaf, index,
                             score_leaf_members(leaf) + score_members_before(leaf, index), length);
+}
+
+/* Of a member that lies outside. */
+static inline struct blob *score_leaf_blob(const struct tree_leaf *leaf, unsigned index) {
+    ASSERT(score_leaf_lengths(leaf)[index] == SCORE_OUTSIDE);
+    return blob_at(score_leaf_members(leaf) + score_members_before(leaf, index));
 }
 
 static inline int score_compare_members(const char *a, size_t a_length, const char *b,

@@ -41,12 +41,14 @@ static inline void find_leaf(const struct tree *order, uint64_t code,
         __builtin_prefetch((const char *)path->leaf + at);
 }
 
-void score_order_add(struct tree *order, double score, const char *member, size_t length) {
+void score_order_add(struct tree *order, double score, const char *member, size_t length,
+                     struct blob *blob) {
     struct score_sought sought = {member, length};
     struct score_item item = {score_code(score), NULL, member, (uint8_t)length};
     if (UNLIKELY(length > SCORE_INLINE_MAX)) {
-        item.blob = blob_make(length, length);
-        memcpy(item.blob->data, member, length);
+        item.blob = blob ? blob_lend(blob) : blob_make(length, length);
+        if (!blob)
+            memcpy(item.blob->data, member, length);
         item.length = SCORE_OUTSIDE;
     }
     struct tree_path path;
@@ -132,8 +134,13 @@ void score_order_move(struct tree *order, double old_score, double new_score, co
     unsigned index = find_present(order, old_score, &sought, &path);
     if (move_in_place(order, &path, index, new_score))
         return;
+    struct blob *blob = NULL;
+    if (UNLIKELY(length > SCORE_INLINE_MAX))
+        blob = blob_lend(score_leaf_blob(path.leaf, index));
     remove_items(order, &path, index, 1);
-    score_order_add(order, new_score, member, length);
+    score_order_add(order, new_score, member, length, blob);
+    if (blob)
+        blob_return(blob);
 }
 
 /* --- Positions -------------------------------------------------------------------------------- */

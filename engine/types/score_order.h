@@ -11,8 +11,10 @@
 
 /* --- Changing --------------------------------------------------------------------------------- */
 
-/* The member is not in the order. */
-void score_order_add(struct tree *order, double score, const char *member, size_t length);
+/* The member is not in the order. Of more than SCORE_INLINE_MAX bytes it is to lie in a blob: in
+ * this one, which is lent, if there is one, else in a new one. */
+void score_order_add(struct tree *order, double score, const char *member, size_t length,
+                     struct blob *blob);
 /* The member is there with this score. */
 void score_order_remove(struct tree *order, double score, const char *member, size_t length);
 /* The member, which is there with the old score, gets the new one. */

@@ -1,7 +1,8 @@
 /* See zset.h.
  *
- * Invariant of a large one: both trees have the same members with the same scores; what one command
- * does to the one it does to the other before anybody else sees them. */
+ * Invariant of a large one: both trees have the same members with the same scores, and long members
+ * in the same blobs; what one command does to the one it does to the other before anybody else sees
+ * them. */
 #include "engine/types/zset.h"
 
 #include <math.h>
@@ -16,6 +17,8 @@
 #include "engine/types/score_order.h"
 
 #define SCORE_TEXT_MAX 128
+
+_Static_assert(SCORE_INLINE_MAX == MEMBERS_INLINE_MAX, "a long member is in one blob for both");
 
 /* --- Packed: members and scores by turns ------------------------------------------------------ */
 
@@ -288,7 +291,10 @@ static void count_elements(struct collection_edit *edit) {
 static void body_add(struct collection *body, const char *member, size_t length, double score) {
     bool is_new = members_put(&body->members, member, length, (const char *)&score, sizeof score);
     ASSERT(is_new);
-    score_order_add(&body->order, score, member, length);
+    score_order_add(&body->order, score, member, length,
+                    UNLIKELY(length > MEMBERS_INLINE_MAX)
+                        ? members_blob(&body->members, member, length)
+                        : NULL);
 }
 
 static bool body_add_visited(void *context, const struct element *member,
@@ -494,6 +500,8 @@ static bool check_element(void *context, const struct element *member, const str
         double indexed;
         ASSERT(body_score(checking->body, text, length, &indexed));
         ASSERT(memcmp(&indexed, &score, sizeof score) == 0);
+        ASSERT(length <= MEMBERS_INLINE_MAX ||
+               members_blob(&checking->body->members, text, length) == member->blob);
     } else if (checking->count > 0) {
         struct element previous = {.data = checking->previous, .length = checking->previous_length};
         ASSERT(checking->previous_score < score ||

@@ -191,7 +191,7 @@ static void step(struct tree *order, struct model *model, unsigned kind, unsigne
     if (!model->present[number]) {
         if ((unsigned)random() % 10 >= growth)
             return;
-        score_order_add(order, entry.score, entry.member, entry.length);
+        score_order_add(order, entry.score, entry.member, entry.length, NULL);
         model_add(model, number, entry.score);
     } else if ((unsigned)random() % 10 < growth) {
         score_order_move(order, model->score[number], entry.score, entry.member, entry.length);
@@ -262,7 +262,7 @@ Test(score_order, before_a_member) {
     tree_init(&order, &score_order);
     for (unsigned number = 0; number < UNIVERSE; number += 2) {
         struct entry entry = entry_of(number, 3);
-        score_order_add(&order, 3, entry.member, entry.length);
+        score_order_add(&order, 3, entry.member, entry.length, NULL);
         model_add(model, number, 3);
     }
     for (unsigned number = 0; number < UNIVERSE; number++) {
@@ -286,7 +286,7 @@ static double overhead(bool ascending) {
     for (unsigned i = 0; i < MANY; i++) {
         unsigned number = ascending ? i : i * 7919 % MANY;
         int length = snprintf(text, sizeof text, "member:%09u", number);
-        score_order_add(&order, 1.7e9 + number, text, (size_t)length);
+        score_order_add(&order, 1.7e9 + number, text, (size_t)length, NULL);
     }
     tree_check(&order);
     double bytes = (double)order.bytes / MANY - 16;
