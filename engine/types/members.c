@@ -449,7 +449,7 @@ static void leaf_check(const struct tree_leaf *leaf) {
 
 #define MEMBERS_KIND(outside)                                                                      \
     {                                                                                              \
-        .first = leaf_first, .compare = leaf_compare, .is_large = leaf_is_large,   \
+        .key_words = 1, .first = leaf_first, .compare = leaf_compare, .is_large = leaf_is_large,   \
         .split = leaf_split, .is_small = leaf_is_small, .merge = leaf_merge,                       \
         .acquire = leaf_acquire, .release = leaf_release, .outside_bytes = (outside),              \
         .check = leaf_check                                                                        \
@@ -556,6 +556,7 @@ static void splice(struct tree *members, struct tree_path *path, unsigned index,
         build_copy(&builder, old, index + skipped, count, behind, old->bytes);
     struct tree_leaf *leaf = build_end(&builder);
     leaf_acquire(leaf);
+    path->keeps_first = index > 0;
     tree_put(members, path, leaf);
 }
 
@@ -579,10 +580,7 @@ static void replace_value(struct tree *members, struct tree_path *path, unsigned
                           size_t value_length) {
     if (LIKELY(value_length == old->value_size && value_length <= MEMBERS_INLINE_MAX)) {
         size_t place = (size_t)(old->value - path->leaf->data);
-        size_t outside = leaf_outside_bytes(path->leaf);
-        struct tree_leaf *leaf = tree_writable(members, path);
-        memcpy(leaf->data + place, value, value_length);
-        tree_update(members, path, leaf->count, outside);
+        memcpy(tree_writable(members, path)->data + place, value, value_length);
         return;
     }
     struct blob *blob = NULL;

@@ -242,6 +242,7 @@ static void leaf_check(const struct tree_leaf *leaf) {
 }
 
 const struct tree_kind score_order = {
+    .key_words = 2,
     .first = leaf_first,
     .compare = leaf_compare,
     .is_large = leaf_is_large,

@@ -13,6 +13,7 @@
 static void add_item(struct tree *order, struct tree_path *path, unsigned index,
                      const struct score_item *item) {
     struct tree_leaf *leaf = path->leaf;
+    path->keeps_first = index > 0;
     if (leaf && score_leaf_fits(leaf, item->code) &&
         leaf->bytes + score_leaf_width(leaf) + 1u + score_item_bytes(item) <= leaf->capacity) {
         unsigned old_count = leaf->count;
@@ -67,6 +68,7 @@ static void remove_items(struct tree *order, struct tree_path *path, unsigned fi
     struct tree_leaf *leaf = path->leaf;
     size_t gone = score_members_before(leaf, first + count) - score_members_before(leaf, first) +
                   count * (score_leaf_width(leaf) + 1u);
+    path->keeps_first = first > 0;
     if (count == leaf->count || leaf->bytes - gone + SLACK_MAX < leaf->capacity) {
         tree_put(order, path, score_leaf_without(leaf, first, count));
         return;
@@ -118,12 +120,9 @@ static bool move_in_place(struct tree *order, struct tree_path *path, unsigned i
         score_code_order(score_leaf_code(leaf, index - 1)) >= here ||
         score_code_order(score_leaf_code(leaf, index + 1)) <= here)
         return false;
-    unsigned count = leaf->count;
-    size_t outside = score_leaf_outside_bytes(leaf);
     struct tree_leaf *own = tree_writable(order, path);
     score_code_store(own->data + SCORE_HEADER_BYTES + index * score_leaf_width(own), code,
                      score_leaf_width(own), own->data[SCORE_AT_ZEROS]);
-    tree_update(order, path, count, outside);
     return true;
 }
 

@@ -1,37 +1,22 @@
-/* See tree.h.
+/* See tree.h; finding is in tree_find.c.
  *
- * Algorithm. Finding goes down by the first keys or the counts of children. Changing goes down the
- * same way once more (the path), copies what is shared, changes the leaf and sets right on the way
- * up what the inner nodes know. Inner nodes that are full are split on the way down before a child
- * is put in, so that a split never has to go further up; those that have few children are joined
- * with one beside them on the way up.
+ * Algorithm. Changing follows the path that finding took, copies what is shared, changes the leaf
+ * and sets right on the way up what the inner nodes know. Inner nodes that are full are split on
+ * the way down before a child is put in, so that a split never has to go further up; those that
+ * have few children are joined with one beside them on the way up.
  *
  * Ordering. references: who finds that a node has one reference has the only one (only the token's
  * holder makes more). Its acquire load pairs with the release of the one who let go last, so that
  * what that thread has read is behind. Progress: nothing waits. Reclamation: by references alone; a
  * node is freed by who lets go of it last. */
-#include "engine/types/tree.h"
-
-#include <string.h>
-
 #include "engine/assert.h"
 #include "engine/memory.h"
+#include "engine/types/tree_inner.h"
 
 #define CHILDREN_FIRST 4                     /* an inner node begins with room for so many */
+#define CHILDREN_MORE  8                     /* and later gets room for so many more */
 #define CHILDREN_FEW   (TREE_FANOUT / 4)     /* fewer are joined with a node beside */
 #define CHILDREN_MOST  (TREE_FANOUT * 3 / 4) /* but not to more than this */
-
-struct tree_child {
-    struct tree_key first; /* not used without keys */
-    uint64_t count;
-    void *node;
-};
-
-struct tree_inner {
-    _Atomic uint32_t references;
-    uint16_t children, capacity;
-    struct tree_child child[];
-};
 
 /* --- Nodes ------------------------------------------------------------------------------------ */
 
@@ -58,17 +43,24 @@ static size_t leaf_bytes(const struct tree *tree, const struct tree_leaf *leaf) 
     return memory_object_bytes(leaf_size(leaf)) + outside;
 }
 
-static size_t inner_size(unsigned capacity) {
-    return sizeof(struct tree_inner) + capacity * sizeof(struct tree_child);
-}
-
-static struct tree_inner *inner_make(struct tree *tree, unsigned capacity) {
-    struct tree_inner *inner = memory_alloc_object(inner_size(capacity));
+/* height: of the node. */
+static struct tree_inner *inner_make(struct tree *tree, unsigned capacity, unsigned height) {
+    unsigned key_words = tree->kind->key_words;
+    size_t size = inner_size_of(capacity, key_words, height == 1);
+    struct tree_inner *inner = memory_alloc_object(size);
     atomic_init(&inner->references, 1);
     inner->children = 0;
-    inner->capacity = (uint16_t)capacity;
-    tree->bytes += memory_object_bytes(inner_size(capacity));
+    inner->capacity = (uint8_t)capacity;
+    inner->key_words = (uint8_t)key_words;
+    inner->is_lowest = height == 1;
+    tree->bytes += memory_object_bytes(size);
     return inner;
+}
+
+/* Room for so many children, as a new node gets it. */
+static unsigned capacity_for(unsigned children) {
+    unsigned capacity = (children + CHILDREN_MORE - 1) / CHILDREN_MORE * CHILDREN_MORE;
+    return children <= CHILDREN_FIRST ? CHILDREN_FIRST : capacity;
 }
 
 static _Atomic uint32_t *references_of(void *node, bool is_leaf) {
@@ -97,13 +89,13 @@ static void release_node(const struct tree_kind *kind, void *node, unsigned heig
     }
     struct tree_inner *inner = node;
     for (unsigned i = 0; i < inner->children; i++)
-        release_node(kind, inner->child[i].node, height - 1);
-    memory_free_object(inner, inner_size(inner->capacity));
+        release_node(kind, inner_nodes(inner)[i], height - 1);
+    memory_free_object(inner, inner_size(inner));
 }
 
 /* The inner node alone is no longer this tree's. */
 static void forget_inner(struct tree *tree, const struct tree_inner *inner) {
-    tree->bytes -= memory_object_bytes(inner_size(inner->capacity));
+    tree->bytes -= memory_object_bytes(inner_size(inner));
 }
 
 void tree_clear(struct tree *tree) {
@@ -118,184 +110,22 @@ void tree_share(struct tree *copy, const struct tree *tree) {
         acquire_node(tree->root, tree->height == 0);
 }
 
-/* --- Finding ---------------------------------------------------------------------------------- */
-
-static const struct tree_leaf *leftmost(const void *node, unsigned height) {
-    for (; height > 0; height--)
-        node = ((const struct tree_inner *)node)->child[0].node;
-    return node;
-}
-
-static int compare_keys(struct tree_key a, struct tree_key b) {
-    if (a.major != b.major)
-        return a.major < b.major ? -1 : 1;
-    return a.minor == b.minor ? 0 : a.minor < b.minor ? -1 : 1;
-}
-
-#define PROBES_AHEAD 8
-
-/* What a search among the children looks at first, all at once: a node is 2 KB, and in a large tree
- * its lines are far away. */
-static inline void prefetch_children(const struct tree_inner *inner) {
-    for (unsigned i = 1; i < PROBES_AHEAD; i++)
-        __builtin_prefetch(&inner->child[inner->children * i / PROBES_AHEAD]);
-}
-
-/* The last child that does not begin behind the sought element, else the first one. */
-static unsigned choose_child(const struct tree_kind *kind, const struct tree_inner *inner,
-                             unsigned height, struct tree_key key, const void *sought) {
-    unsigned low = 1, high = inner->children;
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        int order = compare_keys(key, inner->child[middle].first);
-        if (UNLIKELY(order == 0) && kind->compare)
-            order = kind->compare(sought, leftmost(inner->child[middle].node, height - 1));
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low - 1;
-}
-
-void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
-               struct tree_path *path) {
-    void *node = tree->root;
-    for (unsigned depth = 0; depth < tree->height; depth++) {
-        struct tree_inner *inner = node;
-        prefetch_children(inner);
-        unsigned i = choose_child(tree->kind, inner, tree->height - depth, key, sought);
-        path->node[depth] = inner;
-        path->index[depth] = (uint8_t)i;
-        node = inner->child[i].node;
-    }
-    path->leaf = node;
-}
-
-#define LINE_BYTES 64
-
-/* A leaf has what is read of it first in its first two lines. */
-static void fetch_node(const void *node, unsigned height) {
-    __builtin_prefetch(node);
-    if (height == 0)
-        __builtin_prefetch((const char *)node + LINE_BYTES);
-}
-
-void tree_probe_begin(const struct tree *tree, struct tree_key key, struct tree_probe *probe) {
-    *probe = (struct tree_probe){.node = tree->root, .key = key, .height = tree->height};
-    if (probe->node)
-        fetch_node(probe->node, probe->height);
-}
-
-/* As choose_child, a comparison at a time. */
-bool tree_probe_step(struct tree_probe *probe) {
-    if (probe->height == 0)
-        return false;
-    const struct tree_inner *inner = probe->node;
-    if (probe->high == 0) {
-        probe->low = 1;
-        probe->high = inner->children;
-    } else {
-        unsigned middle = (probe->low + probe->high) / 2;
-        if (compare_keys(probe->key, inner->child[middle].first) < 0)
-            probe->high = middle;
-        else
-            probe->low = middle + 1;
-    }
-    if (probe->low < probe->high) {
-        __builtin_prefetch(&inner->child[(probe->low + probe->high) / 2]);
-        return true;
-    }
-    probe->node = inner->child[probe->low - 1].node;
-    probe->height--;
-    probe->high = 0;
-    fetch_node(probe->node, probe->height);
-    return true;
-}
-
-unsigned tree_at(const struct tree *tree, uint64_t position, struct tree_path *path) {
-    ASSERT(position < tree->count);
-    void *node = tree->root;
-    for (unsigned depth = 0; depth < tree->height; depth++) {
-        struct tree_inner *inner = node;
-        unsigned i = 0;
-        for (; position >= inner->child[i].count; i++)
-            position -= inner->child[i].count;
-        path->node[depth] = inner;
-        path->index[depth] = (uint8_t)i;
-        node = inner->child[i].node;
-    }
-    path->leaf = node;
-    return (unsigned)position;
-}
-
-uint64_t tree_before(const struct tree *tree, const struct tree_path *path) {
-    uint64_t before = 0;
-    for (unsigned depth = 0; depth < tree->height; depth++)
-        for (unsigned i = 0; i < path->index[depth]; i++)
-            before += path->node[depth]->child[i].count;
-    return before;
-}
-
-/* From the path's node at this depth down, always to the first or last child. */
-static void descend(const struct tree *tree, struct tree_path *path, unsigned depth, void *node,
-                    bool last) {
-    for (; depth < tree->height; depth++) {
-        struct tree_inner *inner = node;
-        ASSERT(depth < TREE_DEPTH_MAX);
-        path->node[depth] = inner;
-        path->index[depth] = last ? (uint8_t)(inner->children - 1) : 0;
-        node = inner->child[path->index[depth]].node;
-    }
-    path->leaf = node;
-}
-
-void tree_first(const struct tree *tree, struct tree_path *path) {
-    descend(tree, path, 0, tree->root, false);
-}
-
-void tree_last(const struct tree *tree, struct tree_path *path) {
-    descend(tree, path, 0, tree->root, true);
-}
-
-bool tree_next(const struct tree *tree, struct tree_path *path) {
-    unsigned depth = tree->height;
-    while (depth > 0 && path->index[depth - 1] + 1u == path->node[depth - 1]->children)
-        depth--;
-    if (depth == 0)
-        return false;
-    unsigned i = ++path->index[depth - 1];
-    descend(tree, path, depth, path->node[depth - 1]->child[i].node, false);
-    return true;
-}
-
-bool tree_previous(const struct tree *tree, struct tree_path *path) {
-    unsigned depth = tree->height;
-    while (depth > 0 && path->index[depth - 1] == 0)
-        depth--;
-    if (depth == 0)
-        return false;
-    unsigned i = --path->index[depth - 1];
-    descend(tree, path, depth, path->node[depth - 1]->child[i].node, true);
-    return true;
-}
-
 /* --- What is shared is copied ----------------------------------------------------------------- */
 
 /* Where the tree has the path's node of this depth, or its leaf (depth: the height). */
 static void **place_of(struct tree *tree, const struct tree_path *path, unsigned depth) {
-    return depth == 0 ? &tree->root : &path->node[depth - 1]->child[path->index[depth - 1]].node;
+    return depth == 0 ? &tree->root : &inner_nodes(path->node[depth - 1])[path->index[depth - 1]];
 }
 
 /* height: of the node itself. Both have the same children then. */
 static struct tree_inner *copy_inner(struct tree *tree, const struct tree_inner *inner,
                                      unsigned height) {
-    struct tree_inner *copy = inner_make(tree, inner->capacity);
+    struct tree_inner *copy = inner_make(tree, inner->capacity, height);
     forget_inner(tree, inner);
     copy->children = inner->children;
-    memcpy(copy->child, inner->child, inner->children * sizeof inner->child[0]);
+    inner_move(copy, 0, inner, 0, inner->children);
     for (unsigned i = 0; i < copy->children; i++)
-        acquire_node(copy->child[i].node, height == 1);
+        acquire_node(inner_nodes(copy)[i], height == 1);
     return copy;
 }
 
@@ -338,7 +168,7 @@ struct tree_leaf *tree_writable(struct tree *tree, struct tree_path *path) {
  * as it is the first. */
 static void set_first(struct tree_path *path, unsigned depth, struct tree_key key) {
     for (;; depth--) {
-        path->node[depth]->child[path->index[depth]].first = key;
+        inner_set_first(path->node[depth], path->index[depth], key);
         if (depth == 0 || path->index[depth] != 0)
             return;
     }
@@ -348,13 +178,16 @@ static void add_count(struct tree *tree, struct tree_path *path, unsigned depths
     if (delta == 0)
         return; /* nothing is written */
     tree->count += (uint64_t)delta;
-    for (unsigned depth = 0; depth < depths; depth++)
-        path->node[depth]->child[path->index[depth]].count += (uint64_t)delta;
+    for (unsigned depth = 0; depth < depths; depth++) {
+        struct tree_inner *inner = path->node[depth];
+        unsigned i = path->index[depth];
+        inner_set_count(inner, i, inner_count(inner, i) + (uint64_t)delta);
+    }
 }
 
 static void leaf_changed(struct tree *tree, struct tree_path *path, int64_t delta) {
     add_count(tree, path, tree->height, delta);
-    if (tree->height > 0 && tree->kind->first)
+    if (tree->height > 0 && tree->kind->first && !path->keeps_first)
         set_first(path, tree->height - 1, tree->kind->first(path->leaf));
 }
 
@@ -368,39 +201,44 @@ static struct tree_child child_for_leaf(const struct tree *tree, struct tree_lea
 static uint64_t sum_counts(const struct tree_inner *inner) {
     uint64_t sum = 0;
     for (unsigned i = 0; i < inner->children; i++)
-        sum += inner->child[i].count;
+        sum += inner_count(inner, i);
     return sum;
 }
 
 /* --- More children ---------------------------------------------------------------------------- */
 
+/* The path's node at this depth, which is nobody else's, gets room for so many children. */
+static struct tree_inner *resize_inner(struct tree *tree, struct tree_path *path, unsigned depth,
+                                       unsigned capacity) {
+    struct tree_inner *inner = path->node[depth];
+    struct tree_inner *other = inner_make(tree, capacity, tree->height - depth);
+    other->children = inner->children;
+    inner_move(other, 0, inner, 0, inner->children);
+    forget_inner(tree, inner);
+    *place_of(tree, path, depth) = path->node[depth] = other;
+    memory_free_object(inner, inner_size(inner));
+    return other;
+}
+
 /* Puts a child into the path's node at this depth, which is nobody else's and not full. */
 static void insert_child(struct tree *tree, struct tree_path *path, unsigned depth, unsigned at,
                          struct tree_child child) {
     struct tree_inner *inner = path->node[depth];
-    if (inner->children == inner->capacity) {
-        struct tree_inner *wider = inner_make(tree, inner->capacity * 2u);
-        wider->children = inner->children;
-        memcpy(wider->child, inner->child, inner->children * sizeof inner->child[0]);
-        forget_inner(tree, inner);
-        *place_of(tree, path, depth) = path->node[depth] = wider;
-        memory_free_object(inner, inner_size(inner->capacity));
-        inner = wider;
-    }
-    memmove(&inner->child[at + 1], &inner->child[at],
-            (inner->children - at) * sizeof inner->child[0]);
-    inner->child[at] = child;
+    if (inner->children == inner->capacity)
+        inner = resize_inner(tree, path, depth, capacity_for(inner->children + 1u));
+    inner_move(inner, at + 1, inner, at, inner->children - at);
+    inner_set(inner, at, child);
     inner->children++;
 }
 
 /* A new root above the old one; the path is longer by it. */
 static void grow_root(struct tree *tree, struct tree_path *path) {
     ASSERT(tree->height < TREE_DEPTH_MAX);
-    struct tree_inner *root = inner_make(tree, CHILDREN_FIRST);
+    struct tree_inner *root = inner_make(tree, CHILDREN_FIRST, tree->height + 1);
     struct tree_child child = {.count = tree->count, .node = tree->root};
     if (tree->kind->first)
-        child.first = tree->kind->first(leftmost(tree->root, tree->height));
-    root->child[0] = child;
+        child.first = tree->kind->first(tree_leftmost(tree->root, tree->height));
+    inner_set(root, 0, child);
     root->children = 1;
     memmove(&path->node[1], &path->node[0], tree->height * sizeof path->node[0]);
     memmove(&path->index[1], &path->index[0], tree->height * sizeof path->index[0]);
@@ -412,14 +250,16 @@ static void grow_root(struct tree *tree, struct tree_path *path) {
 
 /* The path's node at this depth, which is full, becomes two; the one above is not full. */
 static void split_inner(struct tree *tree, struct tree_path *path, unsigned depth) {
-    struct tree_inner *left = path->node[depth], *right = inner_make(tree, TREE_FANOUT / 2);
-    unsigned kept = left->children - TREE_FANOUT / 2;
-    memcpy(right->child, &left->child[kept], (TREE_FANOUT / 2) * sizeof left->child[0]);
-    right->children = TREE_FANOUT / 2;
-    left->children = (uint16_t)kept;
+    struct tree_inner *left = path->node[depth];
+    unsigned moved = TREE_FANOUT / 2, kept = left->children - moved;
+    struct tree_inner *right = inner_make(tree, capacity_for(moved + 1), tree->height - depth);
+    inner_move(right, 0, left, kept, moved);
+    right->children = (uint8_t)moved;
+    left->children = (uint8_t)kept;
+    left = resize_inner(tree, path, depth, capacity_for(kept + 1));
     unsigned at = path->index[depth - 1];
-    path->node[depth - 1]->child[at].count = sum_counts(left);
-    struct tree_child child = {right->child[0].first, sum_counts(right), right};
+    inner_set_count(path->node[depth - 1], at, sum_counts(left));
+    struct tree_child child = {inner_first(right, 0), sum_counts(right), right};
     insert_child(tree, path, depth - 1, at + 1, child);
     if (path->index[depth] >= kept) {
         path->node[depth] = right;
@@ -461,10 +301,9 @@ static void split_leaf(struct tree *tree, struct tree_path *path) {
 static void remove_child(struct tree_path *path, unsigned depth, unsigned at) {
     struct tree_inner *inner = path->node[depth];
     inner->children--;
-    memmove(&inner->child[at], &inner->child[at + 1],
-            (inner->children - at) * sizeof inner->child[0]);
+    inner_move(inner, at, inner, at + 1, inner->children - at);
     if (at == 0 && depth > 0 && inner->children > 0)
-        set_first(path, depth - 1, inner->child[0].first);
+        set_first(path, depth - 1, inner_first(inner, 0));
 }
 
 /* Moves the children of the path's node at this depth and of one beside it into one node, if they
@@ -474,27 +313,23 @@ static void join_inner(struct tree *tree, struct tree_path *path, unsigned depth
     if (above->children < 2)
         return;
     unsigned at = path->index[depth - 1], left_at = at > 0 ? at - 1 : 0;
-    struct tree_child *left = &above->child[left_at], *right = &above->child[left_at + 1];
     unsigned height = tree->height - depth;
-    struct tree_inner *from = right->node, *old = left->node;
-    unsigned sum = from->children + (unsigned)old->children;
+    struct tree_inner *left = inner_nodes(above)[left_at], *right = inner_nodes(above)[left_at + 1];
+    unsigned sum = left->children + (unsigned)right->children;
     if (sum > CHILDREN_MOST)
         return;
-    unsigned capacity = CHILDREN_FIRST;
-    while (capacity < sum)
-        capacity *= 2;
-    struct tree_inner *joined = inner_make(tree, capacity);
-    memcpy(joined->child, old->child, old->children * sizeof old->child[0]);
-    memcpy(&joined->child[old->children], from->child, from->children * sizeof from->child[0]);
-    joined->children = (uint16_t)sum;
+    struct tree_inner *joined = inner_make(tree, capacity_for(sum), height);
+    inner_move(joined, 0, left, 0, left->children);
+    inner_move(joined, left->children, right, 0, right->children);
+    joined->children = (uint8_t)sum;
     for (unsigned i = 0; i < sum; i++)
-        acquire_node(joined->child[i].node, height == 1);
-    forget_inner(tree, old);
-    forget_inner(tree, from);
-    release_node(tree->kind, old, height);
-    release_node(tree->kind, from, height);
-    left->node = joined;
-    left->count += right->count;
+        acquire_node(inner_nodes(joined)[i], height == 1);
+    forget_inner(tree, left);
+    forget_inner(tree, right);
+    release_node(tree->kind, left, height);
+    release_node(tree->kind, right, height);
+    inner_nodes(above)[left_at] = joined;
+    inner_set_count(above, left_at, inner_count(above, left_at) + inner_count(above, left_at + 1));
     remove_child(path, depth - 1, left_at + 1);
 }
 
@@ -505,7 +340,7 @@ static void shrink(struct tree *tree, struct tree_path *path, unsigned depth) {
         struct tree_inner *inner = path->node[depth];
         if (inner->children == 0) {
             forget_inner(tree, inner);
-            memory_free_object(inner, inner_size(inner->capacity));
+            memory_free_object(inner, inner_size(inner));
             remove_child(path, depth - 1, path->index[depth - 1]);
         } else if (inner->children < CHILDREN_FEW) {
             join_inner(tree, path, depth);
@@ -515,7 +350,7 @@ static void shrink(struct tree *tree, struct tree_path *path, unsigned depth) {
         struct tree_inner *root = tree->root;
         if (root->children > 1)
             return;
-        void *child = root->children ? root->child[0].node : NULL;
+        void *child = root->children ? inner_nodes(root)[0] : NULL;
         if (child)
             acquire_node(child, tree->height == 1);
         forget_inner(tree, root);
@@ -551,16 +386,16 @@ static void join_leaf(struct tree *tree, struct tree_path *path) {
         unsigned left_at = path->index[last] - (side ? 1u : 0u);
         if ((side == 1 && path->index[last] == 0) || left_at + 1 >= inner->children)
             continue;
-        struct tree_leaf *left = inner->child[left_at].node,
-                         *right = inner->child[left_at + 1].node;
+        struct tree_leaf *left = inner_nodes(inner)[left_at],
+                         *right = inner_nodes(inner)[left_at + 1];
         struct tree_leaf *both = tree->kind->merge(left, right);
         if (!both)
             continue;
         ASSERT(both->count == left->count + right->count);
         tree->bytes += leaf_bytes(tree, both);
         tree->bytes -= leaf_bytes(tree, left);
-        inner->child[left_at].node = both;
-        inner->child[left_at].count = both->count;
+        inner_nodes(inner)[left_at] = both;
+        inner_set_count(inner, left_at, both->count);
         release_node(tree->kind, left, 0);
         /* The right one goes; what the counts above say is still true. */
         path->leaf = right;
@@ -633,7 +468,7 @@ void tree_append(struct tree *tree, struct tree_leaf *leaf) {
         tree->bytes += leaf_bytes(tree, leaf);
         return;
     }
-    tree_last(tree, &path);
+    tree_descend(tree, &path, 0, tree->root, true);
     unshare_path(tree, &path);
     insert_leaf_behind(tree, &path, leaf);
 }
@@ -654,20 +489,21 @@ static struct checked check_node(const struct tree *tree, const void *node, unsi
         return (struct checked){leaf->count, leaf_bytes(tree, leaf)};
     }
     const struct tree_inner *inner = node;
-    struct checked sum = {0, memory_object_bytes(inner_size(inner->capacity))};
+    struct checked sum = {0, memory_object_bytes(inner_size(inner))};
     ASSERT(inner->children > 0 && inner->children <= inner->capacity);
     ASSERT(inner->capacity <= TREE_FANOUT && atomic_load(&inner->references) > 0);
+    ASSERT(inner->is_lowest == (height == 1) && inner->key_words == tree->kind->key_words);
     for (unsigned i = 0; i < inner->children; i++) {
-        const struct tree_child *child = &inner->child[i];
-        struct checked below = check_node(tree, child->node, height - 1);
-        ASSERT(below.count == child->count);
+        const struct tree_child child = inner_get(inner, i);
+        struct checked below = check_node(tree, child.node, height - 1);
+        ASSERT(below.count == child.count);
         sum.count += below.count;
         sum.bytes += below.bytes;
         if (!tree->kind->first)
             continue;
-        struct tree_key first = tree->kind->first(leftmost(child->node, height - 1));
-        ASSERT(compare_keys(first, child->first) == 0);
-        ASSERT(i == 0 || compare_keys(inner->child[i - 1].first, first) <= 0);
+        struct tree_key first = tree->kind->first(tree_leftmost(child.node, height - 1));
+        ASSERT(tree_compare_keys(first, child.first) == 0);
+        ASSERT(i == 0 || tree_compare_keys(inner_first(inner, i - 1), first) <= 0);
     }
     return sum;
 }

@@ -25,7 +25,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TREE_FANOUT         64
 #define TREE_DEPTH_MAX      12
 #define TREE_LEAF_BYTES_MAX 65535
 
@@ -44,7 +43,9 @@ struct tree_leaf {
 };
 
 struct tree_kind {
-    /* The key of the leaf's first element. NULL: positions only. */
+    /* How much of a key is used: 0: positions only; 1: minor is always 0; 2. */
+    unsigned key_words;
+    /* The key of the leaf's first element. NULL if key_words is 0. */
     struct tree_key (*first)(const struct tree_leaf *leaf);
     /* Of a sought element and the leaf's first one, whose keys are equal: below 0 if it comes
      * before. NULL: it does not; elements of equal keys are in one leaf then. */
@@ -85,6 +86,9 @@ struct tree_path {
     uint64_t before;                         /* elements in front of the leaf */
     struct tree_inner *node[TREE_DEPTH_MAX]; /* from the root down */
     uint8_t index[TREE_DEPTH_MAX];
+    /* false when it was found. Who changes the leaf may say that its first element has the same key
+     * afterwards, which then is not computed anew. */
+    bool keeps_first;
 };
 
 static inline void tree_init(struct tree *tree, const struct tree_kind *kind) {
@@ -115,9 +119,10 @@ void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
  * the one before has fetched. By keys alone: nothing depends on what is found. */
 struct tree_probe {
     const void *node; /* the leaf when there are no more steps; NULL: the tree is empty */
+    const struct tree_kind *kind;
     struct tree_key key;
     unsigned height;    /* of the node */
-    unsigned low, high; /* children that come into question; high 0: the node is new */
+    void *const *child; /* where the node has the next one; NULL: not yet known */
 };
 void tree_probe_begin(const struct tree *tree, struct tree_key key, struct tree_probe *probe);
 bool tree_probe_step(struct tree_probe *probe); /* false: there are no more */
@@ -134,7 +139,8 @@ bool tree_previous(const struct tree *tree, struct tree_path *path);
 /* --- Changing --------------------------------------------------------------------------------- */
 
 /* The path's leaf and all above are nobody else's afterwards: the leaf, which may be another one
- * now, may be changed in place; tree_update must follow. */
+ * now, may be changed in place; tree_update must follow, unless the leaf has the same count, first
+ * key and size and as many bytes outside as before. */
 struct tree_leaf *tree_writable(struct tree *tree, struct tree_path *path);
 /* The leaf, writable, was changed in place: counts, bytes and keys follow, too large a leaf is
  * split, too small a one merged, an empty one taken out. old_count and old_bytes: the leaf's count,

@@ -90,6 +90,7 @@ static void check(const struct tree_leaf *leaf) {
 }
 
 static const struct tree_kind kind = {
+    .key_words = 2,
     .first = first_key,
     .compare = compare,
     .is_large = is_large,
@@ -157,6 +158,7 @@ static void tree_toggle(struct tree *tree, struct item item, bool in_place) {
     while (at < count && compare_items(items[at], item) < 0)
         at++;
     bool there = at < count && compare_items(items[at], item) == 0;
+    path.keeps_first = at > 0;
     if (there) {
         memmove(&items[at], &items[at + 1], (count - at - 1) * sizeof item);
         count--;
@@ -206,6 +208,21 @@ static void compare_with_model(const struct tree *tree, const struct model *mode
     }
 }
 
+/* A probe of many steps ends where a search by key alone does: at the last leaf that does not begin
+ * behind the key. */
+static void compare_probes(const struct tree *tree) {
+    for (unsigned i = 0; i < 50; i++) {
+        struct tree_key key = {random_below(520), random_below(5)};
+        struct tree_probe probe;
+        struct tree_path path;
+        tree_probe_begin(tree, key, &probe);
+        while (tree_probe_step(&probe))
+            continue;
+        tree_find(tree, key, &(struct item){UINT32_MAX, 0}, &path);
+        cr_assert_eq(probe.node, path.leaf);
+    }
+}
+
 /* Grows, and shrinks, and grows; now and then it is shared, and what was shared stays. */
 #define SHARED 4
 
@@ -234,6 +251,7 @@ Test(tree, is_what_its_model_is_and_shared_ones_stay) {
             tree_share(&shared[i], &tree);
             models[i] = model;
             compare_with_model(&tree, &model);
+            compare_probes(&tree);
         }
     }
     compare_with_model(&tree, &model);
