@@ -498,23 +498,28 @@ struct blob *members_blob(const struct tree *members, const char *data, size_t l
 
 /* The first member with this fingerprint, which most likely is the sought one; or, if there is none
  * and one is to be put, all of the leaf. */
-static void fetch_member(const struct tree_leaf *leaf, uint64_t hash, bool changes) {
+static void fetch_member(const struct tree_leaf *leaf, uint64_t hash,
+                         struct members_sought *sought) {
     uint64_t matches = match_bytes(leaf_fingerprints(leaf), leaf->count, hash_fingerprint(hash));
     size_t begin = 0, end = 0;
     if (matches) {
-        begin = place_of(leaf, (unsigned)__builtin_ctzll(matches));
+        unsigned index = (unsigned)__builtin_ctzll(matches);
+        begin = place_of(leaf, index);
         end = begin + LINE_BYTES;
-    } else if (changes) {
+        if (leaf_shape(leaf) == SHAPE_SCORES)
+            sought->score = stored_at(leaf, index, begin).value;
+    } else if (sought->changes) {
         end = leaf->bytes;
     }
     for (size_t at = begin; at < end; at += LINE_BYTES / 2)
         __builtin_prefetch(leaf->data + at);
 }
 
-void members_fetch(const struct members_sought *sought, unsigned n) {
+void members_fetch(struct members_sought *sought, unsigned n) {
     struct tree_probe probes[MEMBERS_AHEAD];
     ASSERT(n <= MEMBERS_AHEAD);
     for (unsigned i = 0; i < n; i++) {
+        sought[i].score = NULL;
         uint64_t hash = member_hash(sought[i].data, sought[i].length);
         tree_probe_begin(sought[i].members, (struct tree_key){.major = hash}, &probes[i]);
     }
@@ -525,7 +530,7 @@ void members_fetch(const struct members_sought *sought, unsigned n) {
     }
     for (unsigned i = 0; i < n; i++)
         if (probes[i].node)
-            fetch_member(probes[i].node, probes[i].key.major, sought[i].changes);
+            fetch_member(probes[i].node, probes[i].key.major, &sought[i]);
 }
 
 /* Puts a leaf in the place of the path's one, in which `skipped` members from index on give way to

@@ -43,8 +43,11 @@ struct members_sought {
     const char *data;
     size_t length;
     bool changes; /* it may be put: then the whole leaf is needed */
+    /* Of members with scores, set by members_fetch: where the score of what most likely is this
+     * member lies. NULL: there is none such. */
+    const uint8_t *score;
 };
-void members_fetch(const struct members_sought *sought, unsigned n);
+void members_fetch(struct members_sought *sought, unsigned n);
 /* The member at a position below the tree's count. value may be NULL. */
 void members_at(const struct tree *members, uint64_t position, struct element *member,
                 struct element *value);

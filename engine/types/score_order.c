@@ -34,12 +34,17 @@ static inline struct tree_key key_of(uint64_t code, const struct score_sought *s
                              sought->data ? score_member_prefix(sought->data, sought->length) : 0};
 }
 
+static inline void fetch_leaf(const struct tree_leaf *leaf) {
+    for (unsigned at = 0; at < PREFETCHED_BYTES; at += 64)
+        __builtin_prefetch((const char *)leaf + at);
+}
+
 /* As tree_find; what will be looked at of the leaf is on its way. */
 static inline void find_leaf(const struct tree *order, uint64_t code,
                              const struct score_sought *sought, struct tree_path *path) {
     tree_find(order, key_of(code, sought), sought, path);
-    for (unsigned at = 0; path->leaf && at < PREFETCHED_BYTES; at += 64)
-        __builtin_prefetch((const char *)path->leaf + at);
+    if (path->leaf)
+        fetch_leaf(path->leaf);
 }
 
 void score_order_add(struct tree *order, double score, const char *member, size_t length,
@@ -182,6 +187,23 @@ uint64_t score_order_before(const struct tree *order, const char *member, size_t
             high = middle;
     }
     return low;
+}
+
+void score_order_fetch(const struct score_place *places, unsigned n) {
+    struct tree_probe probes[SCORE_PLACES_MAX];
+    ASSERT(n <= SCORE_PLACES_MAX);
+    for (unsigned i = 0; i < n; i++) {
+        const struct score_sought sought = {places[i].member, places[i].length};
+        tree_probe_begin(places[i].order, key_of(score_code(places[i].score), &sought), &probes[i]);
+    }
+    for (bool more = true; more;) {
+        more = false;
+        for (unsigned i = 0; i < n; i++)
+            more |= tree_probe_step(&probes[i]);
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (probes[i].node)
+            fetch_leaf(probes[i].node);
 }
 
 /* --- Walking ---------------------------------------------------------------------------------- */

@@ -35,6 +35,18 @@ uint64_t score_order_below(const struct tree *order, double score, bool equal);
 uint64_t score_order_before(const struct tree *order, const char *member, size_t length,
                             bool equal);
 
+/* Where a member of this score is or would be. */
+struct score_place {
+    const struct tree *order;
+    double score;
+    const char *member;
+    size_t length;
+};
+/* These are about to be looked for: fetched together, so that the waits for memory overlap. n is at
+ * most SCORE_PLACES_MAX. Nothing depends on it. */
+#define SCORE_PLACES_MAX 16
+void score_order_fetch(const struct score_place *places, unsigned n);
+
 /* --- Walking ---------------------------------------------------------------------------------- */
 
 /* An element. Valid until the tree changes. */

@@ -12,7 +12,8 @@
 #include "engine/clock.h"
 #include "engine/epoch.h"
 #include "engine/memory.h"
-#include "engine/types/members.h"
+#include "engine/types/collection_ahead.h"
+#include "server/base/numbers.h"
 #include "server/clients/pubsub.h"
 #include "server/clients/replica_conn.h"
 #include "server/dispatch/dispatch.h"
@@ -141,38 +142,53 @@ static inline int next_slot(const struct batch *batch, unsigned i) {
     return next->conn->state == CONN_IDLE ? dispatch_shared_slot(&next->call) : -1;
 }
 
-/* The tree that a command whose argument is a member will look into, NULL: none. Under the token.
+/* What a command whose argument is a member will look into, NULL: nothing large. Under the token.
  */
-static const struct tree *tree_of(const struct keyspace *keyspace, const struct call *call) {
+static const struct collection *body_of(const struct keyspace *keyspace, const struct call *call) {
     const struct object *object = keyspace_find_raw(keyspace, call->session->database, &call->key);
     if (!object || object_type(object) < OBJECT_SET || object_type(object) > OBJECT_HASH ||
         !object_needs_token(object))
         return NULL;
-    const struct tree *members = &collection_body(object)->members;
-    return members->bytes >= MEMBERS_AHEAD_MIN ? members : NULL;
+    const struct collection *body = collection_body(object);
+    return collection_ahead_is_worth(body) ? body : NULL;
+}
+
+/* What this command will look for in that body. */
+static struct collection_ahead ahead_of(const struct call *call, const struct collection *body) {
+    uint32_t flags = call->command->flags;
+    int index = flags & COMMAND_MEMBER ? 2 : call->argc - 1;
+    bool writes = call->command->access == ACCESS_WRITE;
+    struct collection_ahead ahead = {.body = body,
+                                     .member = call->argv[index].data,
+                                     .length = call->argv[index].length,
+                                     .changes = writes};
+    if (body->order.count > 0) {
+        ahead.by_score = writes || flags & COMMAND_RANK;
+        ahead.by_new_score =
+            flags & COMMAND_SCORE && call->argc == 4 &&
+            number_parse_double(call->argv[2].data, call->argv[2].length, &ahead.new_score);
+    }
+    return ahead;
 }
 
 /* Members of large collections, for the commands from this one on that will run under the token
  * that is held: only under it may anybody look into a tree. Returns the first that was left out. */
 static unsigned prefetch_members(const struct loop *loop, unsigned first) {
     const struct batch *batch = &loop->batch;
-    struct members_sought sought[MEMBERS_AHEAD];
+    struct collection_ahead ahead[COLLECTION_AHEAD_MAX];
     unsigned n = 0, i = first;
-    for (; i < batch->count && n < MEMBERS_AHEAD; i++) {
+    for (; i < batch->count && n < COLLECTION_AHEAD_MAX; i++) {
         const struct call *call = &batch->entries[i].call;
         if (dispatch_shared_slot(call) != loop->execution.held_slot)
             break;
         if (!(call->command->flags & (COMMAND_MEMBER | COMMAND_MEMBER_LAST)) || call->argc < 3)
             continue;
-        int index = call->command->flags & COMMAND_MEMBER ? 2 : call->argc - 1;
-        const struct tree *members = tree_of(loop->execution.keyspace, call);
-        if (members)
-            sought[n++] =
-                (struct members_sought){members, call->argv[index].data, call->argv[index].length,
-                                        call->command->access == ACCESS_WRITE};
+        const struct collection *body = body_of(loop->execution.keyspace, call);
+        if (body)
+            ahead[n++] = ahead_of(call, body);
     }
     if (n > 1)
-        members_fetch(sought, n);
+        collection_ahead_fetch(ahead, n);
     return i;
 }
 

@@ -70,6 +70,8 @@ enum call_result {
 #define COMMAND_REFUSED_AS_WRITE       (1u << 28) /* PING tells that writes are refused */
 #define COMMAND_MEMBER                 (1u << 29) /* argv[2] is a member of what is at its key */
 #define COMMAND_MEMBER_LAST            (1u << 30) /* the last argument is one */
+#define COMMAND_RANK                   (1u << 23) /* which is looked for by its score too */
+#define COMMAND_SCORE                  (1u << 31) /* which gets the score in the argument before */
 #define COMMAND_ALWAYS_TOUCH           (1u << 26) /* notes the access whatever CLIENT NO-TOUCH says */
 
 /* Where keys are: at places that are counted, behind their number (ZUNION numkeys key ...), or

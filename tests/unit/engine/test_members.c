@@ -370,8 +370,10 @@ Test(members, fetching_is_harmless) {
             members_put(&members, text[0], text_of(count, text[0]), "value", 5);
             unsigned n = count % (MEMBERS_AHEAD + 1);
             for (unsigned i = 0; i < n; i++)
-                sought[i] = (struct members_sought){i % 5 == 4 ? &empty : &members, text[i],
-                                                    text_of(count - n + 2 * i, text[i]), i % 2};
+                sought[i] = (struct members_sought){.members = i % 5 == 4 ? &empty : &members,
+                                                    .data = text[i],
+                                                    .length = text_of(count - n + 2 * i, text[i]),
+                                                    .changes = i % 2};
             members_fetch(sought, n);
         }
         tree_check(&members);
