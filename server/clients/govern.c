@@ -10,6 +10,7 @@
 #define CONTENDED_PERMILLE 200 /* mean waiting above which one less is tried */
 #define ALONE_PERMILLE     60  /* mean waiting up to which each has a core of its own */
 #define GAIN_PERMILLE      200 /* that the second must bring; the n-th: the n-th part */
+#define KEPT_PERMILLE      900 /* of the rate with fewer: below it a core of its own is no reason */
 #define BUSY_SAMPLES       3
 #define IDLE_SAMPLES       10
 #define CONTENDED_SAMPLES  20
@@ -67,8 +68,10 @@ static void judge(struct govern *govern, const struct govern_sample *sample) {
     unsigned fewer = grown ? govern->before : govern->awake;
     uint64_t with_fewer = grown ? govern->rate_before : rate;
     uint64_t with_more = grown ? rate : govern->rate_before;
-    bool alone = grown && govern->waiting_sum <=
-                              (uint64_t)MEASURING_SAMPLES * govern->awake * ALONE_PERMILLE;
+    bool alone =
+        grown &&
+        govern->waiting_sum <= (uint64_t)MEASURING_SAMPLES * govern->awake * ALONE_PERMILLE &&
+        with_more * 1000 >= with_fewer * KEPT_PERMILLE;
     bool more = alone || with_more * 1000 >= with_fewer * (1000 + GAIN_PERMILLE / fewer);
     govern->awake = more ? fewer + 1 : fewer;
     struct govern_memory *kind = govern->kind;

@@ -8,9 +8,11 @@
  *
  * A worker more is worth having if it finds a core of its own, or if more commands get done with it
  * though it shares one: on a small machine it may only take the core from the clients, which makes
- * each of them wait longer and does nothing more. Whether it does cannot be known beforehand, so it
- * is tried. What was found holds for loads of that kind (number of clients, depth of pipelines) for
- * a time that doubles with each trial that ends alike, so that trials cost next to nothing.
+ * each of them wait longer and does nothing more. Nor is it worth a core where less gets done with
+ * it: workers whose clients all write to one large key hand its slot to and fro. Whether it does
+ * cannot be known beforehand, so it is tried. What was found holds for loads of that kind (number
+ * of clients, depth of pipelines) for a time that doubles with each trial that ends alike, so that
+ * trials cost next to nothing.
  *
  * Run by worker 0 (balance.c); a unit test drives it with a model of machines. */
 #ifndef SLOTWISE_SERVER_GOVERN_H

@@ -12,6 +12,7 @@ struct model {
     unsigned per_core;        /* commands in a second that a core can do */
     unsigned client_permille; /* of a core, for each per_core commands in a second */
     unsigned clients, depth;
+    unsigned one_key_permille; /* of what one worker does is left to several; 0: they add up */
     bool waiting_unknown;
     struct govern govern;
     struct govern_sample sample;
@@ -29,6 +30,8 @@ static unsigned step(struct model *model) {
     unsigned rate = awake * 1000;
     if (model->offered && (uint64_t)model->offered * 1000 / model->per_core < rate)
         rate = (unsigned)((uint64_t)model->offered * 1000 / model->per_core);
+    if (model->one_key_permille && awake > 1)
+        rate = model->one_key_permille;
     unsigned wanted = awake * 1000 + rate * model->client_permille / 1000;
     unsigned waiting = 0;
     unsigned possible = model->cores * 1000 * 1000 / (1000 + model->client_permille);
@@ -38,7 +41,7 @@ static unsigned step(struct model *model) {
     }
     struct govern_sample *sample = &model->sample;
     sample->now_ms += 100;
-    sample->load_permille = rate;
+    sample->load_permille = model->one_key_permille ? awake * 1000 : rate;
     sample->waiting_permille = model->waiting_unknown ? 0 : waiting;
     sample->clients = model->clients;
     uint64_t commands = (uint64_t)rate * model->per_core / 10000;
@@ -120,6 +123,22 @@ Test(govern, a_fixed_rate_keeps_the_worker_that_has_a_core) {
     model_init(&model, 4);
     cr_assert_eq(run_for(&model, 5), 2);
     cr_assert_eq(run_for(&model, 60), 2);
+}
+
+/* All clients write to one large key: a second worker has a core, and both do less than one did. */
+Test(govern, workers_that_are_in_each_others_way_are_fewer) {
+    struct model model = {.cores = 8,
+                          .per_core = 300000,
+                          .client_permille = 200,
+                          .clients = 50,
+                          .depth = 64,
+                          .one_key_permille = 700};
+    model_init(&model, 4);
+    step(&model); /* the first sample has none before it that tells a rate */
+    model.govern.busy = 0;
+    run_for(&model, 60);
+    cr_assert_eq(model.govern.awake, 1);
+    cr_assert(samples_with_more(&model, 600) < 600 * 10 / 50);
 }
 
 Test(govern, one_client_wakes_nobody) {
