@@ -111,6 +111,10 @@ static inline void slot_release(struct slot *slot) {
 static inline bool slot_is_serving(const struct slot *slot) {
     return atomic_load_explicit(&slot->word, memory_order_relaxed) & SLOT_SERVING;
 }
+/* Under the token: whether somebody waits for a key of it to appear. */
+static inline bool slot_is_waited_for(const struct slot *slot) {
+    return atomic_load_explicit(&slot->word, memory_order_relaxed) & SLOT_BLOCKED;
+}
 /* Under the token, or in an exclusive section; SERVING, WATCHED and BLOCKED only. */
 void slot_set_bits(struct slot *slot, uint64_t bits);
 void slot_clear_bits(struct slot *slot, uint64_t bits);

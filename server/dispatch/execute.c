@@ -239,8 +239,7 @@ bool execution_take_served(struct execution *execution, struct wait *wait, size_
 static bool is_waited_in(const struct execution *execution, size_t n) {
     const struct slot *slots = execution->keyspace->slots;
     for (size_t i = 0; i < n; i++)
-        if (UNLIKELY(atomic_load_explicit(&slots[execution->slots[i]].word, memory_order_relaxed) &
-                     SLOT_BLOCKED))
+        if (UNLIKELY(slot_is_waited_for(&slots[execution->slots[i]])))
             return true;
     return false;
 }
@@ -345,7 +344,9 @@ enum dispatch_result execution_hold(struct execution *execution, struct wait *wa
             return DISPATCH_PARKED;
         execution->held_since_ticks = execution->last_ticks;
     }
-    if (UNLIKELY(is_waited_in(execution, n)) && call->command->access == ACCESS_WRITE) {
+    bool is_waited =
+        LIKELY(own_slot >= 0) ? slot_is_waited_for(&slots[own_slot]) : is_waited_in(execution, n);
+    if (UNLIKELY(is_waited) && call->command->access == ACCESS_WRITE) {
         execution->held_slot = -1; /* as if it had just been taken */
         if (!execution_take_targets(execution, wait, &n))
             return DISPATCH_PARKED;

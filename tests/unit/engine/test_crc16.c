@@ -29,7 +29,7 @@ Test(crc16, the_published_check_value) {
     cr_assert_eq(crc16("", 0), 0);
 }
 
-Test(crc16, slices_agree_with_the_definition_for_each_length_and_alignment) {
+Test(crc16, all_ways_agree_with_the_definition_for_each_length_and_alignment) {
     uint8_t data[300];
     uint32_t x = 1;
     for (size_t i = 0; i < sizeof data; i++)
@@ -39,6 +39,7 @@ Test(crc16, slices_agree_with_the_definition_for_each_length_and_alignment) {
             uint16_t expected = crc16_by_bits(data + offset, length);
             cr_assert_eq(crc16((const char *)data + offset, length), expected);
             cr_assert_eq(crc16_bytewise((const char *)data + offset, length), expected);
+            cr_assert_eq(crc16_sliced((const char *)data + offset, length), expected);
         }
 }
 
