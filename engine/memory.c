@@ -162,6 +162,7 @@ void memory_set_background_thread(bool on) {
 }
 
 void memory_give_back(void) {
+    slab_give_back();
     char name[32];
     snprintf(name, sizeof name, "arena.%d.purge", MALLCTL_ARENAS_ALL);
     mallctl(name, NULL, NULL, NULL, 0);

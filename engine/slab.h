@@ -16,5 +16,8 @@ void slab_free(void *piece, size_t size_bytes); /* the size that was asked for *
 size_t slab_class_bytes(size_t size_bytes);     /* what it takes */
 /* Gives back what the calling thread keeps for its next allocations. */
 void slab_thread_flush(void);
+/* Gives memory in which every piece is free back to the system. May take milliseconds; delays
+ * nobody else. */
+void slab_give_back(void);
 
 #endif

@@ -185,14 +185,7 @@ enum call_result cmd_memory_help(struct call *call) {
 }
 
 enum call_result cmd_memory_purge(struct call *call) {
-#if defined(SLOTWISE_JEMALLOC)
-    char purge[32];
-    snprintf(purge, sizeof purge, "arena.%d.purge", MALLCTL_ARENAS_ALL);
-    if (mallctl(purge, NULL, NULL, NULL, 0) != 0) {
-        reply_error(call->reply, "ERR Error purging dirty pages");
-        return CALL_DONE;
-    }
-#endif
+    memory_give_back();
     reply_ok(call->reply);
     return CALL_DONE;
 }

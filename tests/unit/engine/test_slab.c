@@ -1,12 +1,17 @@
-/* Slabs: sizes, no piece twice, pages that go back, pieces that change threads, wrong frees. */
+/* Slabs: sizes, no piece twice, memory that goes back, which pages are filled, pieces that change
+ * threads, wrong frees. */
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
+#include "engine/memory.h"
 #include "engine/slab.h"
 
 TestSuite(slab, .timeout = 60);
@@ -38,8 +43,10 @@ static void fill(char *piece, size_t size, size_t number) {
     memset(piece, (int)(number * 31 + size), size);
 }
 static void check(const char *piece, size_t size, size_t number) {
+    size_t wrong = 0;
     for (size_t i = 0; i < size; i++)
-        cr_assert_eq(piece[i], (char)(number * 31 + size));
+        wrong += piece[i] != (char)(number * 31 + size);
+    cr_assert_eq(wrong, 0);
 }
 
 Test(slab, pieces_do_not_overlap) {
@@ -63,6 +70,144 @@ Test(slab, pieces_do_not_overlap) {
             check(pieces[i], sizes[i], i);
             slab_free(pieces[i], sizes[i]);
         }
+    slab_thread_flush();
+}
+
+#define PAGE_BYTES ((size_t)64 * 1024)
+static uintptr_t page_of(const void *piece) {
+    return (uintptr_t)piece & ~(PAGE_BYTES - 1);
+}
+
+Test(slab, a_page_is_hardly_more_than_its_pieces) {
+    size_t size = 1056, n = PAGE_BYTES / size;
+    char *pieces[PAGE_BYTES / 1056];
+    for (size_t i = 0; i < n; i++)
+        pieces[i] = slab_alloc(size);
+    for (size_t i = 0; i < n; i++) {
+        cr_assert_eq(page_of(pieces[i]), page_of(pieces[0]), "%zu", i);
+        slab_free(pieces[i], size);
+    }
+    slab_thread_flush();
+}
+
+Test(slab, a_size_that_fits_cache_lines_lies_in_few_of_them) {
+    for (size_t size = 16; size <= 1024; size *= 2) {
+        char *piece = slab_alloc(size);
+        cr_assert_eq((uintptr_t)piece % (size < 64 ? size : 64), 0);
+        slab_free(piece, size);
+    }
+    slab_thread_flush();
+}
+
+#define LARGE_BYTES 1024
+#define LARGE_COUNT 16384
+static char *large[LARGE_COUNT];
+
+static void large_make(void) {
+    for (size_t i = 0; i < LARGE_COUNT; i++)
+        if (!large[i]) {
+            large[i] = slab_alloc(LARGE_BYTES);
+            fill(large[i], LARGE_BYTES, i);
+        }
+}
+
+/* All but each n-th. */
+static void large_free_but(size_t n) {
+    for (size_t i = 0; i < LARGE_COUNT; i++) {
+        if (!large[i] || i % n == 0)
+            continue;
+        check(large[i], LARGE_BYTES, i);
+        slab_free(large[i], LARGE_BYTES);
+        large[i] = NULL;
+    }
+    slab_thread_flush();
+}
+
+/* Of these places, how many have memory behind them. */
+static size_t resident(char *const *places, size_t n) {
+    size_t system_page = (size_t)sysconf(_SC_PAGESIZE), count = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char state = 0;
+        void *start = (void *)((uintptr_t)places[i] & ~(system_page - 1));
+        count += mincore(start, 1, &state) == 0 && (state & 1);
+    }
+    return count;
+}
+
+/* Empty chunks are the allocator's, so that it shall give its memory back, too. */
+static void all_is_given_back(char *const places[LARGE_COUNT]) {
+    memory_give_back();
+#ifdef SLOTWISE_JEMALLOC
+    cr_assert_eq(resident(places, LARGE_COUNT), 0);
+#else
+    (void)places;
+#endif
+}
+
+Test(slab, memory_between_used_pieces_goes_back) {
+    static char *places[LARGE_COUNT];
+    large_make();
+    memcpy(places, large, sizeof large);
+    large_free_but(32);
+    cr_assert_eq(resident(places, LARGE_COUNT), LARGE_COUNT);
+    slab_give_back();
+    size_t left = resident(places, LARGE_COUNT);
+    cr_assert_lt(left, LARGE_COUNT / 3, "%zu", left); /* two system pages for each piece at most */
+    slab_give_back();
+    cr_assert_eq(resident(places, LARGE_COUNT), left);
+    for (size_t i = 0; i < LARGE_COUNT; i += 32)
+        check(large[i], LARGE_BYTES, i);
+    large_make(); /* in the same places */
+    cr_assert_eq(resident(large, LARGE_COUNT), LARGE_COUNT);
+    large_free_but(SIZE_MAX);
+    slab_free(large[0], LARGE_BYTES);
+    slab_thread_flush();
+    all_is_given_back(places);
+}
+
+static void *free_large(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < LARGE_COUNT; i++)
+        slab_free(large[i], LARGE_BYTES);
+    return NULL;
+}
+
+Test(slab, what_a_thread_had_that_has_ended_goes_back) {
+    static char *places[LARGE_COUNT];
+    large_make();
+    memcpy(places, large, sizeof large);
+    pthread_t thread;
+    pthread_create(&thread, NULL, free_large, NULL);
+    pthread_join(thread, NULL);
+    slab_thread_flush();
+    all_is_given_back(places);
+}
+
+/* Else pages that are nearly empty would never become so. */
+Test(slab, pages_that_are_half_used_are_filled_first) {
+    large_make();
+    size_t half = 0, sparse = LARGE_COUNT / 2; /* in pages that are far from each other */
+    uintptr_t half_page = page_of(large[half + 100]), sparse_page = page_of(large[sparse + 100]);
+    for (size_t i = 0, in_half = 0, in_sparse = 0; i < LARGE_COUNT; i++) {
+        bool free_it = page_of(large[i]) == half_page
+                           ? in_half++ % 3 == 0
+                           : page_of(large[i]) == sparse_page && in_sparse++ % 10 != 0;
+        if (free_it) {
+            slab_free(large[i], LARGE_BYTES);
+            large[i] = NULL;
+        }
+    }
+    slab_thread_flush();
+    char *pieces[16];
+    for (int i = 0; i < 16; i++) {
+        pieces[i] = slab_alloc(LARGE_BYTES);
+        cr_assert_eq(page_of(pieces[i]), half_page, "%d", i);
+    }
+    for (int i = 0; i < 16; i++)
+        slab_free(pieces[i], LARGE_BYTES);
+    for (size_t i = 0; i < LARGE_COUNT; i++)
+        if (large[i])
+            slab_free(large[i], LARGE_BYTES);
     slab_thread_flush();
 }
 
