@@ -1,6 +1,7 @@
 /* See claims.h. */
 #include "cluster/claims.h"
 
+#include "cluster/lease_grant.h"
 #include "cluster/ownership.h"
 #include "cluster/packets.h"
 #include "cluster/roles.h"
@@ -9,6 +10,7 @@
 /* What changes hands in one claim. */
 struct outcome {
     struct cluster_node *ours; /* ourselves, or our primary; NULL: unknown */
+    bool takes_over;           /* the claimant had no slots: it takes them over from somebody */
     unsigned claimed, taken_from_ours;
     uint16_t *lost; /* slots of ours with keys */
     unsigned lost_count;
@@ -40,6 +42,8 @@ static void take_slot(struct cluster *cluster, struct cluster_node *claimant, ui
     if (owner && owner == outcome->ours)
         outcome->taken_from_ours++;
     ownership_set(cluster, slot, claimant);
+    if (owner && (outcome->takes_over || owner->slot_count == 0))
+        lease_grant_note_successor(cluster, claimant, owner);
     cluster_later(cluster, LATER_SAVE | LATER_HEALTH);
 }
 
@@ -57,10 +61,25 @@ static bool follow_grand_primary(struct cluster *cluster) {
     return true;
 }
 
+/* Whose primary has become a replica while its slots were nobody's for us, or the next one's
+ * already, hears of it by no claim. */
+void claims_turn(struct cluster *cluster) {
+    const struct cluster_node *primary = cluster->myself->primary;
+    const struct cluster_node *next = primary ? primary->primary : NULL;
+    if (!next || next == cluster->myself || !node_is_primary(next))
+        cluster->chained_ms = 0;
+    else if (cluster->chained_ms == 0)
+        cluster->chained_ms = cluster_now(cluster);
+    else if (cluster_age(cluster_now(cluster), cluster->chained_ms) >
+             cluster->config.node_timeout_ms)
+        follow_grand_primary(cluster);
+}
+
 void claims_take(struct cluster *cluster, struct cluster_node *claimant, uint64_t config_epoch,
                  const uint8_t *slots) {
     struct cluster_node *me = cluster->myself;
-    struct outcome outcome = {.ours = node_is_primary(me) ? me : me->primary};
+    struct outcome outcome = {.ours = node_is_primary(me) ? me : me->primary,
+                              .takes_over = claimant->slot_count == 0};
     if (claimant == me) {
         cluster_log(cluster, CLUSTER_LOG_NOTICE, "Discarding UPDATE message about myself.");
         return;

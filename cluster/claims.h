@@ -11,5 +11,7 @@ void claims_take(struct cluster *cluster, struct cluster_node *claimant, uint64_
 /* Tells the sender if it claims a slot that by our knowledge has a newer owner. */
 void claims_correct(struct cluster *cluster, struct cluster_node *sender, uint64_t config_epoch,
                     const uint8_t *slots);
+/* Ten times a second, of a replica: it does not stay one of a replica for long. */
+void claims_turn(struct cluster *cluster);
 
 #endif

@@ -27,6 +27,8 @@ struct cluster;
 struct cluster_node; /* state.h */
 struct slot_map;     /* slot_map.h */
 
+#define CLUSTER_LEASE_FREE UINT64_MAX
+
 struct slot_range {
     uint16_t first, last;
 };
@@ -66,7 +68,7 @@ struct cluster_config {
     unsigned replica_validity_factor;
     unsigned migration_barrier;
     bool allow_replica_migration, require_full_coverage, replica_no_failover;
-    bool fast_failover; /* a primary that ends tells everybody */
+    bool fast_failover; /* a primary that ends tells everybody; leases (lease.h) */
     bool allow_reads_when_down, allow_pubsubshard_when_down;
     uint64_t replica_ping_period_ms;   /* repl-ping-replica-period, for the age of data */
     uint64_t link_sendbuf_limit_bytes; /* 0: none */
@@ -122,6 +124,10 @@ struct cluster_callbacks {
      * position() tells an offset that does not grow any more once `paused` is told by
      * cluster_on_paused. */
     void (*pause)(void *context, uint64_t for_ms);
+    /* Replies to writes may be sent until then, by now_ms, read after the write.
+     * CLUSTER_LEASE_FREE: at any time. ends: those to writes before this are not to be sent at all;
+     * no map that was published last admits any. */
+    void (*lease)(void *context, uint64_t until_ms, bool ends);
     /* Deletes all keys of a slot, which has another owner now. */
     void (*drop_slot_keys)(void *context, unsigned slot);
     bool (*slot_has_keys)(void *context, unsigned slot);

@@ -1,6 +1,7 @@
 /* See detector.h. */
 #include "cluster/detector.h"
 
+#include "cluster/lease_grant.h"
 #include "cluster/nodes.h"
 #include "cluster/packets.h"
 
@@ -66,6 +67,7 @@ void detector_take_report(struct cluster *cluster, struct cluster_node *node,
 static void take_end(struct cluster *cluster, struct cluster_node *node) {
     set_failed(cluster, node);
     node->has_ended = true;
+    lease_grant_note_end(node);
     if (cluster->myself->primary != node)
         return;
     cluster->election = (struct cluster_election){0};

@@ -3,13 +3,18 @@
 
 #include "cluster/handover.h"
 #include "cluster/health.h"
+#include "cluster/lease.h"
 #include "cluster/ownership.h"
 #include "cluster/packets.h"
 #include "cluster/persist.h"
+#include "cluster/prevote.h"
 #include "cluster/roles.h"
 
 #define FIXED_DELAY_MS   500 /* for the news of the failure to spread */
 #define RANDOM_DELAY_MS  500
+#define FAST_DELAY_MS    50 /* the same, where who asks too early asks once more */
+#define FAST_RANDOM_MS   50
+#define ONCE_MORE_MS     500
 #define RANK_DELAY_MS    1000
 #define LAST_DATA_MS     500 /* for the last data of a primary that has ended to come */
 #define LINK_END_MS      100 /* the same: for it to be gone, and our link with it */
@@ -35,7 +40,8 @@ static bool is_wanted(const struct cluster *cluster) {
     const struct cluster_node *primary = cluster->myself->primary;
     if (node_is_primary(cluster->myself) || !primary || primary->slot_count == 0)
         return false;
-    return is_manual(cluster) || (node_is_failed(primary) && !cluster->config.replica_no_failover);
+    return is_manual(cluster) || cluster->election.early ||
+           (node_is_failed(primary) && !cluster->config.replica_no_failover);
 }
 
 /* The primary was down for a node timeout before it had failed, which nobody can be blamed for. */
@@ -121,6 +127,15 @@ static bool waits_for_inheritance(const struct cluster *cluster, bool *inherits)
     return !*inherits && age_ms < LAST_DATA_MS;
 }
 
+/* For the news to spread, and so that two seldom ask at once; each replica with newer data first.
+ */
+static uint64_t delay_ms(const struct cluster *cluster, unsigned rank) {
+    uint64_t random = cluster_random(cluster);
+    uint64_t delay_ms = cluster->config.fast_failover ? FAST_DELAY_MS + random % FAST_RANDOM_MS
+                                                      : FIXED_DELAY_MS + random % RANDOM_DELAY_MS;
+    return delay_ms + (uint64_t)rank * RANK_DELAY_MS;
+}
+
 static void schedule(struct cluster *cluster, bool inherits) {
     struct cluster_election *election = &cluster->election;
     uint64_t now_ms = cluster_now(cluster);
@@ -130,8 +145,7 @@ static void schedule(struct cluster *cluster, bool inherits) {
         cluster_later(cluster, LATER_ELECTION);
     } else if (cluster->manual.until_ms == 0) {
         election->rank = rank_of(cluster);
-        election->at_ms += FIXED_DELAY_MS + cluster_random(cluster) % RANDOM_DELAY_MS +
-                           (uint64_t)election->rank * RANK_DELAY_MS;
+        election->at_ms += delay_ms(cluster, election->rank);
     } else {
         cluster_later(cluster, LATER_ELECTION);
     }
@@ -169,6 +183,13 @@ static void ask(struct cluster *cluster) {
                 (unsigned long long)election->epoch);
 }
 
+static void send_request(struct cluster *cluster) {
+    const struct cluster_election *election = &cluster->election;
+    /* An end that was told may have been told to us before the others. */
+    packets_ask_for_votes(cluster, election->epoch,
+                          cluster->manual.until_ms != 0 || election->inherits, election->early);
+}
+
 void election_persisted(struct cluster *cluster, enum cluster_persist_result result) {
     struct cluster_election *election = &cluster->election;
     if (!election->asked || election->sent || cluster->ended_ticket < election->ticket)
@@ -180,10 +201,21 @@ void election_persisted(struct cluster *cluster, enum cluster_persist_result res
         return;
     }
     election->sent = true;
-    /* An end that was told may have been told to us before the others. */
-    packets_ask_for_votes(cluster, election->epoch,
-                          cluster->manual.until_ms != 0 || election->inherits);
+    election->sent_ms = cluster_now(cluster);
+    send_request(cluster);
     cluster_later(cluster, LATER_HEALTH);
+}
+
+/* Asked once more, who has voted does not vote twice; who had not heard yet that our primary has
+ * failed does now. */
+static void wait_for_votes(struct cluster *cluster) {
+    struct cluster_election *election = &cluster->election;
+    log_obstacle(cluster, OBSTACLE_VOTES);
+    if (!election->sent || election->early || election->repeated ||
+        cluster_age(cluster_now(cluster), election->sent_ms) < ONCE_MORE_MS)
+        return;
+    election->repeated = true;
+    send_request(cluster);
 }
 
 void election_take_vote(struct cluster *cluster, struct cluster_node *voter, uint64_t epoch) {
@@ -196,10 +228,11 @@ void election_take_vote(struct cluster *cluster, struct cluster_node *voter, uin
     cluster_later(cluster, LATER_ELECTION);
 }
 
-void election_take_over(struct cluster *cluster) {
+void election_take_over(struct cluster *cluster, bool by_vote) {
     struct cluster_node *me = cluster->myself, *primary = me->primary;
     if (node_is_primary(me) || !primary)
         return;
+    lease_begin(cluster, by_vote);
     roles_promote(cluster);
     for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
         if (cluster->owners[slot] == primary)
@@ -207,6 +240,7 @@ void election_take_over(struct cluster *cluster) {
     health_update(cluster);
     /* The others are told once that can be neither forgotten nor refused (machine.c). */
     cluster->claim_ticket = persist_begin(cluster);
+    cluster->takes_over = true;
     handover_reset(cluster);
 }
 
@@ -219,7 +253,14 @@ static void win(struct cluster *cluster) {
         cluster_log(cluster, CLUSTER_LOG_NOTICE,
                     "configEpoch set to %llu after successful failover", (unsigned long long)epoch);
     }
-    election_take_over(cluster);
+    election_take_over(cluster, true);
+}
+
+/* Its voters will not be silent to the primary for ever. */
+static bool early_is_over(const struct cluster *cluster) {
+    const struct cluster_election *election = &cluster->election;
+    uint64_t since_ms = election->sent ? election->sent_ms : election->at_ms;
+    return election->early && cluster_age(cluster_now(cluster), since_ms) > CLUSTER_EARLY_MS;
 }
 
 void election_turn(struct cluster *cluster) {
@@ -235,6 +276,10 @@ void election_turn(struct cluster *cluster) {
     }
     uint64_t now_ms = cluster_now(cluster);
     uint64_t timeout_ms = vote_timeout_ms(cluster);
+    if (early_is_over(cluster)) {
+        prevote_again(cluster);
+        return;
+    }
     if (cluster_age(now_ms, election->at_ms) > timeout_ms * 2) {
         bool inherits = false;
         if (cluster->manual.until_ms == 0 && waits_for_inheritance(cluster, &inherits))
@@ -254,5 +299,5 @@ void election_turn(struct cluster *cluster) {
     else if (election->votes >= cluster_quorum(cluster))
         win(cluster);
     else
-        log_obstacle(cluster, OBSTACLE_VOTES);
+        wait_for_votes(cluster);
 }

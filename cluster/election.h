@@ -10,7 +10,7 @@ void election_turn(struct cluster *cluster);
 void election_take_vote(struct cluster *cluster, struct cluster_node *voter, uint64_t epoch);
 /* A write has ended: the request goes out, or the election begins anew. */
 void election_persisted(struct cluster *cluster, enum cluster_persist_result result);
-/* Takes our primary's slots under the configuration epoch that we have. */
-void election_take_over(struct cluster *cluster);
+/* Takes our primary's slots under the configuration epoch that we have. by_vote: of a majority. */
+void election_take_over(struct cluster *cluster, bool by_vote);
 
 #endif

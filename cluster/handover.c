@@ -1,9 +1,11 @@
 /* See handover.h. */
 #include "cluster/handover.h"
 
+#include "cluster/lease.h"
 #include "cluster/packets.h"
 
 void handover_reset(struct cluster *cluster) {
+    lease_resume(cluster); /* before anything can be written again */
     if (cluster->manual.pausing)
         cluster->calls.pause(cluster->context, 0);
     cluster->manual = (struct cluster_manual){0};
@@ -30,6 +32,7 @@ void handover_paused(struct cluster *cluster) {
     if (!cluster->manual.pausing || cluster->manual.paused)
         return;
     cluster->manual.paused = true;
+    lease_give_back(cluster);
     if (cluster->manual.replica)
         packets_send_ping(cluster, cluster->manual.replica->link, WIRE_PING);
 }

@@ -5,7 +5,10 @@
 #define REJOIN_DELAY_MIN_MS 500  /* the same after it was in a minority */
 #define REJOIN_DELAY_MAX_MS 5000
 
+/* For who is about to take them over, those of a primary whose lease has run out are not. */
 static bool slots_are_covered(const struct cluster *cluster) {
+    if (cluster->election.early)
+        return false;
     for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
         if (!cluster->owners[slot] || node_is_failed(cluster->owners[slot]))
             return false;
@@ -57,5 +60,5 @@ void health_update(struct cluster *cluster) {
     cluster_log(cluster, ok ? CLUSTER_LOG_NOTICE : CLUSTER_LOG_WARNING, "Cluster state changed: %s",
                 ok ? "ok" : "fail");
     cluster->state_ok = ok;
-    cluster_later(cluster, LATER_MAP);
+    cluster_later(cluster, LATER_MAP | LATER_SOON);
 }

@@ -2,10 +2,12 @@
  * ten times a second, before each wait, and at the ends of what the caller does for it. */
 #include <string.h>
 
+#include "cluster/claims.h"
 #include "cluster/detector.h"
 #include "cluster/election.h"
 #include "cluster/handover.h"
 #include "cluster/health.h"
+#include "cluster/lease.h"
 #include "cluster/links.h"
 #include "cluster/nodes.h"
 #include "cluster/nodes_conf.h"
@@ -13,6 +15,7 @@
 #include "cluster/packets.h"
 #include "cluster/pause_watch.h"
 #include "cluster/persist.h"
+#include "cluster/prevote.h"
 #include "cluster/replica_migration.h"
 #include "cluster/roles.h"
 #include "cluster/slot_map.h"
@@ -23,6 +26,7 @@
 #define PERSIST_RETRY_MS   1000
 #define MAX_ELECTION_TURNS 4
 #define TICK_MS            100
+#define SOON_MS            5
 
 /* --- Beginning, end, configuration ------------------------------------------------------------ */
 
@@ -128,6 +132,7 @@ void cluster_start(struct cluster *cluster, bool is_new) {
     if (node_is_primary(cluster->myself))
         adopt_keys(cluster);
     roles_connect(cluster);
+    lease_start(cluster);
     cluster_later(cluster, LATER_SAVE | LATER_HEALTH | LATER_MAP);
     cluster_before_wait(cluster);
 }
@@ -144,6 +149,7 @@ void cluster_tick(struct cluster *cluster) {
         roles_connect(cluster);
     handover_check_time(cluster);
     if (node_is_replica(cluster->myself)) {
+        claims_turn(cluster);
         pause_watch_turn(cluster);
         handover_turn(cluster);
         election_turn(cluster);
@@ -151,6 +157,7 @@ void cluster_tick(struct cluster *cluster) {
     }
     if (!cluster->state_ok)
         cluster_later(cluster, LATER_HEALTH);
+    cluster_later(cluster, LATER_SOON);
     if (cluster->disk_failed &&
         cluster_age(cluster_now(cluster), cluster->disk_failed_ms) >= PERSIST_RETRY_MS)
         cluster_later(cluster, LATER_SAVE);
@@ -162,7 +169,8 @@ static void tell_claim(struct cluster *cluster) {
     if (cluster->claim_ticket == 0 || cluster->promoting || persist_hides_epoch(cluster))
         return;
     cluster->claim_ticket = 0;
-    cluster_later(cluster, LATER_TELL_ALL);
+    cluster->takes_over = false;
+    cluster_later(cluster, LATER_TELL_ALL | LATER_SOON);
 }
 
 static bool take_later(struct cluster *cluster, unsigned what) {
@@ -202,10 +210,16 @@ void cluster_before_wait(struct cluster *cluster) {
     /* While the server is still a replica, the old map is the true one. */
     if (!cluster->promoting && take_later(cluster, LATER_MAP))
         cluster->calls.publish(cluster->context, slot_map_make(cluster));
+    if (take_later(cluster, LATER_SOON)) {
+        lease_turn(cluster);
+        prevote_turn(cluster);
+    }
 }
 
 unsigned cluster_max_wait_ms(const struct cluster *cluster) {
-    return cluster->later & (LATER_MANUAL | LATER_ELECTION) ? 1 : TICK_MS;
+    if (cluster->later & (LATER_MANUAL | LATER_ELECTION))
+        return 1;
+    return cluster->later & LATER_SOON ? SOON_MS : TICK_MS;
 }
 
 /* --- Ends ------------------------------------------------------------------------------------- */
@@ -221,7 +235,7 @@ void cluster_on_promoted(struct cluster *cluster) {
     if (!cluster->promoting)
         return;
     cluster->promoting = false;
-    cluster_later(cluster, LATER_MAP | LATER_HEALTH);
+    cluster_later(cluster, LATER_MAP | LATER_HEALTH | LATER_SOON);
 }
 
 void cluster_on_paused(struct cluster *cluster) {

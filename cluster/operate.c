@@ -215,7 +215,7 @@ const char *cluster_failover(struct cluster *cluster, enum cluster_failover_mode
     case CLUSTER_FAILOVER_TAKEOVER:
         cluster_log(cluster, CLUSTER_LOG_NOTICE, "Taking over the master (user request).");
         epochs_bump(cluster);
-        election_take_over(cluster);
+        election_take_over(cluster, false);
         break;
     case CLUSTER_FAILOVER_FORCE:
         cluster_log(cluster, CLUSTER_LOG_NOTICE, "Forced failover user request accepted.");
@@ -260,6 +260,7 @@ const char *cluster_reset(struct cluster *cluster, bool hard, bool keys_exist) {
     cluster->election = (struct cluster_election){0};
     cluster->vote = (struct cluster_vote){0};
     cluster->claim_ticket = 0;
+    cluster->takes_over = false;
     if (hard)
         take_new_id(cluster);
     cluster_later(cluster, CHANGED | LATER_MAP);

@@ -3,8 +3,10 @@
 
 #include <string.h>
 
+#include "cluster/capability.h"
 #include "cluster/nodes.h"
 #include "cluster/persist.h"
+#include "cluster/voters.h"
 #include "engine/memory.h"
 
 #define EXTENSIONS_BYTES   8192 /* room for them, twice what is used */
@@ -31,11 +33,15 @@ static void fill_header(const struct cluster *cluster, enum wire_type type,
         .flags = (uint16_t)me->flags,
         .state_ok = cluster->state_ok,
     };
+    unsigned leases = cluster->config.fast_failover ? CAPABILITY_LEASES : 0;
+    capability_write(header->spare, CAPABILITY_MESSAGES | leases, voters_hash(cluster));
     if (me->primary)
         header->primary = me->primary->id;
     if (cluster->config.announce_ip && cluster->config.announce_ip[0])
         memcpy(header->address, me->address, sizeof header->address);
-    memcpy(header->slots, owner->slots, sizeof header->slots);
+    /* By our own epoch that is told so far they might be believed. */
+    if (!(owner == me && cluster->takes_over && persist_hides_epoch(cluster)))
+        memcpy(header->slots, owner->slots, sizeof header->slots);
     if (node_is_primary(me) && cluster->manual.paused)
         header->message_flags[0] |= WIRE_FLAG_PAUSED;
 }
@@ -58,7 +64,8 @@ static void send(struct cluster *cluster, struct cluster_link *link, enum wire_t
                  size_t length) {
     if (!link || !link->open || cluster->has_ended)
         return;
-    cluster->sent[type]++;
+    if (type != WIRE_MODULE) /* which users do not know of */
+        cluster->sent[type]++;
     cluster->calls.send(cluster->context, link, cluster->packet, length);
 }
 
@@ -205,13 +212,16 @@ void packets_broadcast_fail(struct cluster *cluster, const struct node_id *faile
     broadcast(cluster, WIRE_FAIL, wire_finish(&builder));
 }
 
-void packets_ask_for_votes(struct cluster *cluster, uint64_t epoch, bool primary_may_be_up) {
+void packets_ask_for_votes(struct cluster *cluster, uint64_t epoch, bool primary_may_be_up,
+                           bool early) {
     struct wire_header header;
     struct wire_builder builder;
     fill_header(cluster, WIRE_FAILOVER_AUTH_REQUEST, &header);
     header.current_epoch = epoch;
     if (primary_may_be_up)
         header.message_flags[0] |= WIRE_FLAG_FORCE_ACK;
+    if (early)
+        header.message_flags[0] |= WIRE_FLAG_EARLY;
     begin(cluster, &builder, WIRE_HEADER_BYTES, &header);
     broadcast(cluster, WIRE_FAILOVER_AUTH_REQUEST, wire_finish(&builder));
 }
@@ -234,11 +244,25 @@ void packets_send_plain(struct cluster *cluster, struct cluster_link *link, enum
     send(cluster, link, type, wire_finish(&builder));
 }
 
+void packets_send_private(struct cluster *cluster, const struct cluster_node *to,
+                          enum wire_private kind, const void *data, size_t length) {
+    struct wire_header header;
+    struct wire_builder builder;
+    if (!to->link || !to->link->open || !(to->capabilities & CAPABILITY_MESSAGES))
+        return;
+    fill_header(cluster, WIRE_MODULE, &header);
+    begin(cluster, &builder, WIRE_HEADER_BYTES + wire_private_bytes(length), &header);
+    wire_add_private(&builder, kind, data, length);
+    send(cluster, to->link, WIRE_MODULE, wire_finish(&builder));
+}
+
 void packets_send_update(struct cluster *cluster, struct cluster_link *link,
                          const struct cluster_node *owner) {
     uint8_t slots[WIRE_SLOT_BYTES];
     struct wire_header header;
     struct wire_builder builder;
+    if (owner == cluster->myself && persist_hides_epoch(cluster))
+        return;
     for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
         slots[i] = owner->slots[i] & (uint8_t)~cluster->not_claimed[i];
     fill_header(cluster, WIRE_UPDATE, &header);

@@ -15,12 +15,16 @@ enum packets_audience { PACKETS_TO_ALL, PACKETS_TO_SHARD };
 void packets_broadcast_pong(struct cluster *cluster, enum packets_audience audience);
 void packets_broadcast_fail(struct cluster *cluster, const struct node_id *failed);
 /* Asks everybody for a vote in the election of this epoch. */
-void packets_ask_for_votes(struct cluster *cluster, uint64_t epoch, bool primary_may_be_up);
+void packets_ask_for_votes(struct cluster *cluster, uint64_t epoch, bool primary_may_be_up,
+                           bool early);
 /* A vote for that epoch. */
 void packets_send_vote(struct cluster *cluster, struct cluster_link *link, uint64_t epoch);
 /* Packets that are only a header. */
 void packets_send_plain(struct cluster *cluster, struct cluster_link *link, enum wire_type type);
-/* What the owner owns by our knowledge. */
+/* On our link to that node; nothing, if it has not said that it understands them. */
+void packets_send_private(struct cluster *cluster, const struct cluster_node *to,
+                          enum wire_private kind, const void *data, size_t length);
+/* What the owner owns by our knowledge; nothing of ourselves before our epoch is durable. */
 void packets_send_update(struct cluster *cluster, struct cluster_link *link,
                          const struct cluster_node *owner);
 

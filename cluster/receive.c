@@ -4,6 +4,7 @@
  * checked by wire.c, ids, addresses and names are checked where they are taken. */
 #include <string.h>
 
+#include "cluster/capability.h"
 #include "cluster/claims.h"
 #include "cluster/detector.h"
 #include "cluster/election.h"
@@ -11,9 +12,12 @@
 #include "cluster/gossip.h"
 #include "cluster/handover.h"
 #include "cluster/handshake.h"
+#include "cluster/lease.h"
+#include "cluster/lease_voter.h"
 #include "cluster/nodes.h"
 #include "cluster/packets.h"
 #include "cluster/pause_watch.h"
+#include "cluster/prevote.h"
 #include "cluster/roles.h"
 #include "cluster/votes.h"
 
@@ -225,6 +229,26 @@ static void take_update(struct cluster *cluster, const struct wire_packet *packe
     claims_take(cluster, node, packet->update_epoch, packet->update_slots);
 }
 
+static void take_private(struct cluster *cluster, struct cluster_node *sender,
+                         const struct wire_packet *packet) {
+    switch (packet->private_kind) {
+    case WIRE_PRIVATE_LEASE:
+        lease_voter_take_round(cluster, sender, packet);
+        break;
+    case WIRE_PRIVATE_ANSWER:
+        lease_take_answer(cluster, sender, packet);
+        break;
+    case WIRE_PRIVATE_PREVOTE:
+        prevote_take_question(cluster, sender, packet);
+        break;
+    case WIRE_PRIVATE_WOULD:
+        prevote_take_answer(cluster, sender, packet);
+        break;
+    default:
+        break;
+    }
+}
+
 static void take_from_known(struct cluster *cluster, struct cluster_node *sender,
                             const struct wire_packet *packet) {
     const struct wire_header *header = &packet->header;
@@ -245,6 +269,9 @@ static void take_from_known(struct cluster *cluster, struct cluster_node *sender
         if (sender->primary == cluster->myself && node_is_primary(cluster->myself))
             handover_requested(cluster, sender);
         break;
+    case WIRE_MODULE:
+        take_private(cluster, sender, packet);
+        break;
     case WIRE_UPDATE:
         take_update(cluster, packet);
         break;
@@ -263,6 +290,7 @@ static void take_header(struct cluster *cluster, const struct cluster_link *link
         cluster_later(cluster, LATER_SAVE);
     }
     sender->offset = header->offset;
+    sender->capabilities = capability_read(header->spare, &sender->voters);
     if (cluster->myself->primary == sender)
         pause_watch_packet(cluster, link, header);
 }
@@ -294,7 +322,9 @@ static bool take(struct cluster *cluster, struct cluster_link *link,
     }
     struct cluster_node *sender = find_sender(cluster, link, header);
     if (sender) {
-        sender->data_received_ms = cluster_now(cluster);
+        /* Messages of leases come all the time, also when our own link to it is broken. */
+        if (packet->private_kind == WIRE_PRIVATE_NONE)
+            sender->data_received_ms = cluster_now(cluster);
         if (!node_in_handshake(sender))
             take_header(cluster, link, sender, header);
     }
@@ -333,7 +363,7 @@ bool cluster_on_packet(struct cluster *cluster, struct cluster_link *link, const
         nodes_close_link(cluster, link);
         return false;
     }
-    if (packet.header.type < WIRE_TYPES)
+    if (packet.header.type < WIRE_TYPES && packet.private_kind == WIRE_PRIVATE_NONE)
         cluster->received[packet.header.type]++;
     if (!is_dropped(cluster, packet.header.type))
         return take(cluster, link, &packet);

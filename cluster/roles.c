@@ -49,10 +49,11 @@ void roles_follow(struct cluster *cluster, struct cluster_node *primary) {
     nodes_set_shard(cluster, me, &primary->shard);
     cluster->promoting = false;
     cluster->claim_ticket = 0;
+    cluster->takes_over = false;
     cluster->election = (struct cluster_election){0};
     handover_reset(cluster);
     roles_connect(cluster);
-    cluster_later(cluster, ROLE_LATER);
+    cluster_later(cluster, ROLE_LATER | LATER_SOON);
 }
 
 void roles_promote(struct cluster *cluster) {

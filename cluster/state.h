@@ -22,10 +22,27 @@
 #define CLUSTER_MANUAL_MS       5000 /* within which a manual failover has to be done */
 #define CLUSTER_MANUAL_PAUSE_MS 10000
 #define CLUSTER_NEVER_MS        (UINT64_MAX / 4) /* the age of what has never happened */
+#define CLUSTER_LEASE_VOTERS    9                /* no leases where there are more */
+#define CLUSTER_LEASE_MS        400 /* from the sending of what a majority has answered */
+#define CLUSTER_ANSWER_MS       450 /* for which who has answered is bound: more than a lease */
+#define CLUSTER_LEASE_ROUNDS    16  /* that are remembered */
 
 struct cluster_failure_report {
     struct cluster_node *reporter;
     uint64_t at_ms;
+};
+
+/* What the voter's side of a lease remembers of each primary (lease_voter.h). */
+struct cluster_lease_grant {
+    uint64_t incarnation;       /* of its process, whose lease it is */
+    uint64_t closed;            /* rounds up to this are not answered any more */
+    uint64_t answered_ms;       /* 0: never, or it has given its lease back */
+    uint64_t asked_ms;          /* when it last asked, be it answered or not */
+    uint64_t voters;            /* hash of its voters */
+    uint64_t silent_until_ms;   /* not answered before: we have voted for another */
+    uint64_t bound_until_ms;    /* not answered before: whose slots it took may have a lease */
+    uint64_t durable_by_ticket; /* of the write by which its slots are durable here */
+    bool on;                    /* it acknowledges by its lease only */
 };
 
 struct cluster_node {
@@ -47,11 +64,17 @@ struct cluster_node {
     /* Times; 0: never. ping_sent_ms: of the oldest ping without an answer; 0: there is none. */
     uint64_t ping_sent_ms, pong_received_ms, data_received_ms;
     uint64_t failed_ms, voted_ms /* for one of its replicas */, orphaned_ms;
-    bool has_ended;      /* it has failed by its own word, and its offset was its last */
-    bool is_unmet;       /* we have met it, but it may not know us yet; in nodes.conf */
-    uint64_t met_ms;     /* when it was last told to */
-    bool is_plain;       /* it has sent no shard id, and so knows few extensions */
-    uint64_t vote_epoch; /* of our election for which it has voted */
+    bool has_ended;          /* it has failed by its own word, and its offset was its last */
+    bool is_unmet;           /* we have met it, but it may not know us yet; in nodes.conf */
+    uint64_t met_ms;         /* when it was last told to */
+    bool is_plain;           /* it has sent no shard id, and so knows few extensions */
+    uint64_t vote_epoch;     /* of our election for which it has voted */
+    unsigned capabilities;   /* of enum capability, as it last told */
+    uint64_t voters;         /* hash of the voters that it knows, likewise */
+    uint64_t lease_answered; /* our round that it has answered */
+    bool voted_early;        /* what voted_ms is about */
+    uint64_t would_ms;       /* when it said that it would vote for us now */
+    struct cluster_lease_grant grant;
     struct cluster_link *link, *inbound_link;
     struct cluster_failure_report *reports; /* by other nodes */
     unsigned report_count, report_capacity;
@@ -73,6 +96,7 @@ enum cluster_later {
     LATER_SAVE = 8,
     LATER_MAP = 16,
     LATER_TELL_ALL = 32, /* our configuration, by a PONG to everybody */
+    LATER_SOON = 64,     /* another turn in some milliseconds */
 };
 
 enum cluster_obstacle {
@@ -89,8 +113,10 @@ struct cluster_election {
     uint64_t epoch; /* for which it asks */
     unsigned rank, votes;
     bool inherits; /* the primary has ended, and we have all that it had */
-    bool asked;    /* the epoch is chosen; the request goes out once that is durable */
-    bool sent;
+    bool early;    /* before FAIL: the primary's lease has run out */
+    uint64_t sent_ms;
+    bool asked; /* the epoch is chosen; the request goes out once that is durable */
+    bool sent, repeated;
     uint64_t ticket; /* of that write */
     enum cluster_obstacle obstacle;
     uint64_t obstacle_logged_ms;
@@ -106,6 +132,35 @@ struct cluster_manual {
     uint64_t offset;
     uint64_t paused_ms; /* at the replica: when its primary last said that it is paused */
     bool may_start;
+};
+
+enum lease_mode {
+    LEASE_OFF,      /* as with Redis: acknowledges while it seems to be with the majority */
+    LEASE_STARTING, /* after a start: nothing is acknowledged before others have told the news */
+    LEASE_JOINING,  /* a majority is to know of it first; fenced: nothing is acknowledged so far */
+    LEASE_ON,
+    LEASE_LEAVING, /* a majority is to know that it ends; till then as ON */
+};
+
+/* A primary's own lease (lease.h). */
+struct cluster_lease {
+    enum lease_mode mode;
+    bool fenced; /* JOINING: from STARTING */
+    bool given_back;
+    uint64_t incarnation, round, sent_ms[CLUSTER_LEASE_ROUNDS];
+    uint64_t until_ms;                           /* valid before that */
+    uint64_t urgent_until_ms;                    /* rounds follow each other quickly */
+    uint64_t voters;                             /* hash, of the last round */
+    uint64_t since_round, from_round;            /* with these voters; in this mode */
+    struct node_id before[CLUSTER_LEASE_VOTERS]; /* the set that has to agree too */
+    unsigned before_count;
+    uint64_t told_ms; /* to the server */
+    bool told_end;    /* likewise: what was written before is not acknowledged */
+};
+
+/* A replica that looks whether an early election would be won (prevote.h). */
+struct cluster_prevote {
+    uint64_t round, asked_ms, not_before_ms;
 };
 
 /* A vote that is given, but not told before it is durable. */
@@ -139,7 +194,8 @@ struct cluster {
     bool has_ended; /* we have told that we end */
     unsigned size;  /* voters: primaries with slots */
     uint64_t first_health_ms, minority_ms;
-    unsigned later; /* of enum cluster_later */
+    uint64_t chained_ms; /* since when our primary is a replica; 0: it is none */
+    unsigned later;      /* of enum cluster_later */
     uint64_t ticks, gossip_stamps;
     unsigned pfail_count;
 
@@ -148,7 +204,11 @@ struct cluster {
     struct cluster_election election;
     struct cluster_manual manual;
     struct cluster_vote vote;
+    struct cluster_lease lease;
+    struct cluster_prevote prevote;
+    uint64_t started_ms;
     uint64_t claim_ticket; /* of the write after which all are told our epoch and slots; 0: none */
+    bool takes_over;       /* that claim is of slots that were our primary's */
     uint64_t told_epoch;   /* until then this is told as our configuration epoch */
 
     uint64_t last_ticket, ended_ticket; /* of writes; equal: none is under way */

@@ -1,6 +1,8 @@
 /* See votes.h. */
 #include "cluster/votes.h"
 
+#include "cluster/lease_grant.h"
+#include "cluster/lease_voter.h"
 #include "cluster/nodes.h"
 #include "cluster/ownership.h"
 #include "cluster/packets.h"
@@ -33,6 +35,28 @@ static bool epoch_is_free(const struct cluster *cluster, const struct cluster_no
     return true;
 }
 
+/* An early election is over soon, whatever came of it. */
+static uint64_t wait_after_vote_ms(const struct cluster *cluster,
+                                   const struct cluster_node *primary) {
+    return primary->voted_early ? CLUSTER_ANSWER_MS : cluster->config.node_timeout_ms * 2;
+}
+
+/* A voter that has missed whose replica it is now would give away another primary's promise. */
+static bool is_early(const struct cluster *cluster, const struct cluster_node *candidate,
+                     const struct wire_header *request) {
+    return request->message_flags[0] & WIRE_FLAG_EARLY &&
+           id_compare(&request->primary, &candidate->primary->id) == 0 &&
+           lease_voter_may_replace(cluster, candidate->primary, candidate->voters);
+}
+
+bool votes_would(const struct cluster *cluster, const struct cluster_node *candidate) {
+    const struct cluster_node *primary = candidate->primary, *me = cluster->myself;
+    return node_is_primary(me) && me->slot_count > 0 && primary != me && !cluster->disk_failed &&
+           lease_voter_may_replace(cluster, primary, candidate->voters) &&
+           cluster_age(cluster_now(cluster), primary->voted_ms) >=
+               wait_after_vote_ms(cluster, primary);
+}
+
 static bool primary_may_be_replaced(const struct cluster *cluster,
                                     const struct cluster_node *candidate,
                                     const struct wire_header *request) {
@@ -41,10 +65,11 @@ static bool primary_may_be_replaced(const struct cluster *cluster,
         return deny(cluster, candidate, "it is a master node");
     if (!primary)
         return deny(cluster, candidate, "I don't know its master");
-    if (!node_is_failed(primary) && !(request->message_flags[0] & WIRE_FLAG_FORCE_ACK))
+    if (!node_is_failed(primary) && !(request->message_flags[0] & WIRE_FLAG_FORCE_ACK) &&
+        !is_early(cluster, candidate, request))
         return deny(cluster, candidate, "its master is up");
     uint64_t age_ms = cluster_age(cluster_now(cluster), primary->voted_ms);
-    uint64_t wait_ms = cluster->config.node_timeout_ms * 2;
+    uint64_t wait_ms = wait_after_vote_ms(cluster, primary);
     if (age_ms < wait_ms) {
         cluster_log(cluster, CLUSTER_LOG_WARNING,
                     "Failover auth denied to %.40s %s: can't vote about this master before %llu "
@@ -88,6 +113,9 @@ void votes_consider(struct cluster *cluster, struct cluster_node *candidate,
     }
     cluster->last_vote_epoch = cluster->current_epoch;
     candidate->primary->voted_ms = cluster_now(cluster);
+    candidate->primary->voted_early = request->message_flags[0] & WIRE_FLAG_EARLY;
+    if (candidate->primary->voted_early)
+        lease_grant_note_vote(cluster, candidate->primary);
     cluster->vote = (struct cluster_vote){
         .candidate = candidate->id, .epoch = cluster->current_epoch, .waiting = true};
     cluster->vote.ticket = persist_begin(cluster);

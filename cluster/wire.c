@@ -46,6 +46,7 @@ enum gossip_offset {
 #define UPDATE_BYTES           (8 + WIRE_ID_LENGTH + WIRE_SLOT_BYTES)
 
 static const char signature[4] = {'R', 'C', 'm', 'b'};
+static const uint8_t module_id[8] = {'s', 'l', 'o', 't', 'w', 'i', 's', 'e'};
 
 /* --- Numbers ---------------------------------------------------------------------------------- */
 
@@ -158,6 +159,18 @@ static bool decode_publish(struct wire_packet *packet) {
     return length == PUBLISH_HEADER_BYTES + packet->channel_length + packet->message_length;
 }
 
+/* Another module's is a valid packet without meaning for us. */
+static bool decode_module(struct wire_packet *packet, const uint8_t *body, size_t length) {
+    if (length < MODULE_HEADER_BYTES || length - MODULE_HEADER_BYTES != get_32(body + 8))
+        return false;
+    if (memcmp(body, module_id, sizeof module_id) != 0)
+        return true;
+    packet->private_kind = body[12];
+    packet->private_data = body + MODULE_HEADER_BYTES;
+    packet->private_length = length - MODULE_HEADER_BYTES;
+    return true;
+}
+
 static bool decode_body(struct wire_packet *packet) {
     const uint8_t *body = packet->bytes + WIRE_HEADER_BYTES;
     size_t length = packet->length - WIRE_HEADER_BYTES;
@@ -186,7 +199,7 @@ static bool decode_body(struct wire_packet *packet) {
         packet->update_slots = body + 8 + WIRE_ID_LENGTH;
         return true;
     case WIRE_MODULE:
-        return length >= MODULE_HEADER_BYTES && length - MODULE_HEADER_BYTES == get_32(body + 8);
+        return decode_module(packet, body, length);
     default:
         return true;
     }
@@ -328,6 +341,21 @@ void wire_add_publish(struct wire_builder *builder, const void *channel, size_t 
     put_32(bytes + 4, (uint32_t)message_length);
     memcpy(bytes + PUBLISH_HEADER_BYTES, channel, channel_length);
     memcpy(bytes + PUBLISH_HEADER_BYTES + channel_length, message, message_length);
+}
+
+size_t wire_private_bytes(size_t length) {
+    return MODULE_HEADER_BYTES + length;
+}
+
+void wire_add_private(struct wire_builder *builder, enum wire_private kind, const void *data,
+                      size_t length) {
+    uint8_t *bytes = grow(builder, wire_private_bytes(length));
+    ASSERT(bytes);
+    memcpy(bytes, module_id, sizeof module_id);
+    put_32(bytes + 8, (uint32_t)length);
+    bytes[12] = (uint8_t)kind;
+    if (length > 0)
+        memcpy(bytes + MODULE_HEADER_BYTES, data, length);
 }
 
 size_t wire_finish(struct wire_builder *builder) {

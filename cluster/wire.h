@@ -58,15 +58,26 @@ enum wire_node_flag {
 };
 
 /* message_flags[0] */
-#define WIRE_FLAG_PAUSED    1 /* a primary that is paused for a manual failover */
-#define WIRE_FLAG_FORCE_ACK 2 /* vote although the primary is up */
-#define WIRE_FLAG_EXTENDED  4 /* understands, or has, extensions */
+#define WIRE_FLAG_PAUSED    1   /* a primary that is paused for a manual failover */
+#define WIRE_FLAG_FORCE_ACK 2   /* vote although the primary is up */
+#define WIRE_FLAG_EXTENDED  4   /* understands, or has, extensions */
+#define WIRE_FLAG_EARLY     128 /* vote before FAIL, for a primary whose lease has run out */
 
 enum wire_extension_type {
     WIRE_EXTENSION_HOSTNAME,
     WIRE_EXTENSION_HUMAN_NODENAME,
     WIRE_EXTENSION_FORGOTTEN_NODE,
     WIRE_EXTENSION_SHARD_ID,
+};
+
+/* Between nodes that have the capability for it: as a message of a Redis module that nobody else
+ * has, which other servers ignore. */
+enum wire_private {
+    WIRE_PRIVATE_NONE,
+    WIRE_PRIVATE_LEASE,   /* a primary asks, or ends, its lease: lease.h */
+    WIRE_PRIVATE_ANSWER,  /* the answer to it */
+    WIRE_PRIVATE_PREVOTE, /* a replica asks whether it would be voted for: prevote.h */
+    WIRE_PRIVATE_WOULD,   /* the answer, if it would */
 };
 
 struct node_id {
@@ -121,6 +132,9 @@ struct wire_packet {
     const uint8_t *update_slots;            /* the same: WIRE_SLOT_BYTES */
     const uint8_t *channel, *message;       /* PUBLISH, PUBLISHSHARD */
     size_t channel_length, message_length;
+    unsigned private_kind; /* MODULE: of enum wire_private, or one that nobody knows */
+    const uint8_t *private_data;
+    size_t private_length;
 };
 
 /* The length of the packet that begins with these WIRE_PREFIX_BYTES, or a negative result. */
@@ -158,6 +172,10 @@ void wire_add_update(struct wire_builder *builder, uint64_t config_epoch, const 
 size_t wire_publish_bytes(size_t channel_length, size_t message_length);
 void wire_add_publish(struct wire_builder *builder, const void *channel, size_t channel_length,
                       const void *message, size_t message_length);
+/* The bytes that a private message needs behind the header. */
+size_t wire_private_bytes(size_t length);
+void wire_add_private(struct wire_builder *builder, enum wire_private kind, const void *data,
+                      size_t length);
 /* Writes length, count and extensions into the header; returns the packet's length. */
 size_t wire_finish(struct wire_builder *builder);
 

@@ -279,6 +279,8 @@ static void after_block(void *context) {
 }
 
 static void flush_dirty(struct loop *loop) {
+    if (UNLIKELY(loop->held != NULL))
+        conn_release_held(loop);
     while (loop->dirty) {
         struct conn *conn = loop->dirty;
         loop->dirty = conn->next_dirty;

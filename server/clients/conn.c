@@ -14,6 +14,7 @@
 #include "server/clients/server.h"
 #include "server/config/config.h"
 #include "server/dispatch/dispatch.h"
+#include "server/dispatch/lease_gate.h"
 
 /* --- States ----------------------------------------------------------------------------------- */
 
@@ -146,12 +147,59 @@ static bool fill_from_link(struct conn *conn) {
     return !link->at_home || replica_link_fill(link, &conn->reply, conn_unsent_bytes(conn));
 }
 
+/* Nothing more is read from it meanwhile. In the middle of a batch it is flushed again later. */
+static void hold(struct conn *conn) {
+    if (conn->dirty)
+        return;
+    conn->dirty = conn->held = true;
+    conn->next_dirty = conn->loop->held;
+    conn->loop->held = conn;
+    if (conn->state == CONN_IDLE)
+        io_receive_stop(conn->loop->io, &conn->io);
+}
+
+static bool may_acknowledge(struct conn *conn) {
+    switch (lease_gate_look(conn->session.unacknowledged)) {
+    case LEASE_GATE_OPEN:
+        conn->session.unacknowledged = 0;
+        return true;
+    case LEASE_GATE_HELD:
+        hold(conn);
+        return false;
+    case LEASE_GATE_LOST:
+        break;
+    }
+    log_write(LOG_LEVEL_VERBOSE, "Closing a client whose last writes may be lost with the slots.");
+    reply_clear(&conn->reply);
+    conn_close(conn);
+    return false;
+}
+
+void conn_release_held(struct loop *loop) {
+    struct conn *conn = loop->held;
+    uint32_t reign = lease_gate_mark();
+    if (lease_gate_look(reign) == LEASE_GATE_HELD && loop->held_reign == reign && !loop->leaving)
+        return;
+    loop->held_reign = reign;
+    loop->held = NULL;
+    for (struct conn *next; conn; conn = next) {
+        next = conn->next_dirty;
+        conn->dirty = conn->held = false;
+        conn_flush(conn);
+        if (!conn->held && conn->state == CONN_IDLE && !conn->end_of_input)
+            io_receive_start(loop->io, &conn->io);
+        conn_free_if_done(conn);
+    }
+}
+
 void conn_flush(struct conn *conn) {
     if (conn->state >= CONN_CLOSING) {
         reply_clear(&conn->reply);
         return;
     }
     struct loop *loop = conn->loop;
+    if (UNLIKELY(conn->session.unacknowledged != 0) && !may_acknowledge(conn))
+        return;
     if (UNLIKELY(conn->session.replica != NULL) && !fill_from_link(conn)) {
         reply_clear(&conn->reply);
         conn_close(conn);

@@ -76,6 +76,7 @@ struct conn {
     struct conn *next_asked; /* the loop's list of those to be looked after */
     uint8_t state;           /* enum conn_state */
     bool dirty, in_batch;
+    bool held;                  /* dirty, and in the loop's list of those: see lease_gate.h */
     bool asked;                 /* in that list */
     bool end_of_input;          /* the peer will send no more */
     bool source_is_query;       /* the entries in the batch point into the query buffer */
@@ -115,6 +116,8 @@ void conn_close_after_reply(struct conn *conn);
 /* Hands replies to the backend. */
 void conn_flush(struct conn *conn);
 void conn_mark_dirty(struct conn *conn);
+/* Those whose replies were held back, if they are no more. The loop's thread. */
+void conn_release_held(struct loop *loop);
 /* Keeps bytes for later; may close it. */
 void conn_keep_input(struct conn *conn, const char *data, size_t length);
 /* Closes it if it waits for what may never come, and its peer has ended. */

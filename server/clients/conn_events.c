@@ -37,7 +37,7 @@ void conn_go_on(struct conn *conn) {
         return;
     if (conn->end_of_input)
         conn_close_after_reply(conn);
-    else
+    else if (LIKELY(!conn->held))
         io_receive_start(loop->io, &conn->io);
 }
 

@@ -64,8 +64,10 @@ struct loop {
     struct conn *connections; /* all of this thread; by next */
     struct conn *look_next;   /* of them the next to be looked after; NULL: the first */
     unsigned connection_count;
-    struct conn *dirty; /* with unsent replies; by next_dirty */
-    struct conn *asked; /* by next_asked; written by others in exclusive sections (conn.c) */
+    struct conn *dirty;  /* with unsent replies; by next_dirty */
+    struct conn *held;   /* the same, which may not leave yet (lease_gate.h) */
+    uint32_t held_reign; /* in which these were looked at last */
+    struct conn *asked;  /* by next_asked; written by others in exclusive sections (conn.c) */
     struct conn *ready_first, *ready_last; /* with commands left over; by next_ready */
     unsigned ready_count;
     uint64_t turn;        /* number of this turn */

@@ -11,6 +11,8 @@
 #include "server/clients/server.h"
 #include "server/commands/cmd_data.h"
 #include "server/commands/cmd_session.h"
+#include "server/dispatch/lease_gate.h"
+#include "server/dispatch/redirect.h"
 #include "server/dispatch/session.h"
 
 #define ERROR_WAIT_ON_REPLICA                                                                      \
@@ -199,6 +201,13 @@ enum call_result cmd_sync(struct call *call) {
 
 /* --- WAIT ------------------------------------------------------------------------------------- */
 
+/* In a cluster it is as an acknowledgement of the writes that it counts for. */
+static void reply_replicas(struct call *call, unsigned count) {
+    if (count > 0 && redirect_map())
+        lease_gate_note(&call->session->unacknowledged, lease_gate_mark());
+    reply_integer(call->reply, count);
+}
+
 enum call_result cmd_wait(struct call *call) {
     struct session *session = call->session;
     struct primary *primary = &call->server->primary;
@@ -212,7 +221,7 @@ enum call_result cmd_wait(struct call *call) {
             return wait->closes ? CALL_CLOSE : CALL_DONE;
         }
         count = wait->offset == UINT64_MAX ? 0 : primary_acknowledged(primary, wait->offset);
-        reply_integer(call->reply, count);
+        reply_replicas(call, count);
         return CALL_DONE;
     }
     if (replication_is_replica(&call->server->replication)) {
@@ -232,7 +241,7 @@ enum call_result cmd_wait(struct call *call) {
     struct replica_wait *wait =
         primary_wait(primary, session->last_commit, (unsigned)replicas, until_us, &count);
     if (!wait) {
-        reply_integer(call->reply, count);
+        reply_replicas(call, count);
         return CALL_DONE;
     }
     session->unfinished = &wait->unfinished;

@@ -8,6 +8,7 @@
 #include "engine/memory.h"
 #include "server/dispatch/blocked_table.h"
 #include "server/dispatch/call.h"
+#include "server/dispatch/lease_gate.h"
 #include "server/dispatch/session.h"
 
 #define SERVED_ARGUMENTS 16 /* of a command with one key */
@@ -33,6 +34,7 @@ struct blocked {
     /* By who claims or ends it, until it is done. */
     struct reply reply;
     uint64_t commit;
+    uint32_t unacknowledged; /* the mark of who has claimed (lease_gate.h) */
     const char *error;
     bool close;
     struct blocked *next_claimed;
@@ -347,6 +349,7 @@ static struct blocked **serve_key(struct call *call, struct blocked_key *key,
         unlink_ready(call, record, node);
         run_for(call, record, chosen);
         record->commit = change_commit(call->change);
+        record->unacknowledged = call->session->unacknowledged;
         record->next_claimed = NULL;
         *end = record;
         end = &record->next_claimed;
@@ -420,6 +423,7 @@ enum blocked_end blocked_result(struct unfinished *unfinished, struct session *s
     case CLAIMED:
         if (record->commit)
             session->last_commit = record->commit;
+        lease_gate_note(&session->unacknowledged, record->unacknowledged);
         reply_move(reply, &record->reply);
         return BLOCKED_SERVED;
     case UNBLOCKED:

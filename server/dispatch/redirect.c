@@ -10,6 +10,7 @@
 #include "server/base/numbers.h"
 #include "server/dispatch/command_keys.h"
 #include "server/dispatch/command_rows.h"
+#include "server/dispatch/lease_gate.h"
 #include "server/dispatch/session.h"
 
 #define ERROR_CROSS_SLOT "CROSSSLOT Keys in request don't hash to the same slot"
@@ -200,10 +201,13 @@ bool redirect_check(struct execution *execution, const struct slot_map *map, str
         reply_error(call->reply, ERROR_CROSS_SLOT);
         return false;
     }
-    if (LIKELY(map->owner[search.slot] == SLOT_MAP_MINE && map->state_ok && !map->migrating_to &&
-               !map->importing_from))
-        return true;
-    return decide(execution, map, call, search.slot, flags);
+    bool is_plain = map->owner[search.slot] == SLOT_MAP_MINE && map->state_ok &&
+                    !map->migrating_to && !map->importing_from;
+    if (UNLIKELY(!is_plain) && !decide(execution, map, call, search.slot, flags))
+        return false;
+    if (flags & COMMAND_WRITE)
+        lease_gate_note(&session->unacknowledged, lease_gate_mark());
+    return true;
 }
 
 bool redirect_keeps_channels(uint32_t slot) {

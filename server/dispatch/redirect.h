@@ -34,7 +34,8 @@ static inline const struct slot_map *redirect_map(void) {
 struct slot_map *redirect_publish(struct slot_map *map);
 
 /* There is a map. false: the error is replied. flags: of all that will run. Sets execution->map and
- * execution->open_slot. first: the command has not been looked at before (it has not waited). */
+ * execution->open_slot, and the mark of lease_gate.h for what writes keys. first: the command has
+ * not been looked at before (it has not waited). */
 bool redirect_check(struct execution *execution, const struct slot_map *map, struct call *call,
                     uint32_t flags, bool first);
 /* With the token of execution->open_slot, or all stopped: false: the error is replied. */

@@ -78,8 +78,9 @@ struct session {
     struct unfinished *unfinished; /* of the command that waits; NULL: none */
     struct shared_text *name, *library_name, *library_version; /* NULL: none */
     struct replica_link
-        *replica;         /* of the connection of a replica (links/replica_link.h), or NULL */
-    uint64_t last_commit; /* number in the effect log of the last change that it made; 0: none */
+        *replica;            /* of the connection of a replica (links/replica_link.h), or NULL */
+    uint32_t unacknowledged; /* mark of lease_gate.h: a write's reply may be unsent; 0: none is */
+    uint64_t last_commit;    /* number in the effect log of the last change that it made; 0: none */
     const struct command *last_command;
     uint64_t created_ms; /* monotonic */
 };

@@ -21,6 +21,7 @@
 #include "engine/memory.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
+#include "server/dispatch/lease_gate.h"
 #include "server/dispatch/redirect.h"
 #include "server/links/cluster_duties.h"
 #include "server/net/address.h"
@@ -111,6 +112,15 @@ static void pause_writes(void *context, uint64_t for_ms) {
     cluster_duty_pause(context, for_ms);
 }
 
+/* Those whose replies are held look again. */
+static void set_lease(void *context, uint64_t until_ms, bool ends) {
+    struct cluster_bus *bus = context;
+    lease_gate_set(until_ms, ends);
+    if (bus->around.mailbox && (ends || bus->lease_until_ms <= now_ms(bus)))
+        bus->around.resume(bus->around.context);
+    bus->lease_until_ms = until_ms;
+}
+
 static void position(void *context, struct cluster_data_position *position) {
     struct cluster_bus *bus = context;
     const struct replica *replica = bus->around.replica;
@@ -179,6 +189,7 @@ static const struct cluster_callbacks callbacks = {
     .follow = follow,
     .position = position,
     .pause = pause_writes,
+    .lease = set_lease,
     .drop_slot_keys = drop_slot_keys,
     .slot_has_keys = slot_has_keys,
     .drop_all_keys = drop_all_keys,

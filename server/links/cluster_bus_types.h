@@ -27,7 +27,7 @@ struct cluster_bus_surroundings {
     struct mailbox *mailbox; /* of worker 0; set when it starts */
     /* Of worker 0, on which duties run. */
     struct execution *(*execution)(void *context);
-    /* Worker 0: those that a pause held back are looked at again. */
+    /* Any thread: those that a pause or the lease held back are looked at again. */
     void (*resume)(void *context);
     /* Under the lock of the bus: another node has published this. The bytes are copied. */
     void (*message)(void *context, const void *channel, size_t channel_length, const void *message,
@@ -57,6 +57,7 @@ struct cluster_bus {
     bool started, open;    /* under the lock; open: the data are there, so it takes part */
     _Atomic bool stopping; /* by the main thread */
     unsigned role_duties;  /* changes of the role that worker 0 has not made yet; under the lock */
+    uint64_t lease_until_ms;    /* that the machine told last; under the lock */
     uint32_t drop_packet_types; /* of DEBUG; exclusive */
     char *texts[4];             /* those of the cluster's configuration; under the lock */
     char *source_address;       /* under the lock */

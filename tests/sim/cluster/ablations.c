@@ -9,8 +9,12 @@
 #include "cluster/handover.h"
 #include "cluster/handshake.h"
 #include "cluster/health.h"
+#include "cluster/lease.h"
+#include "cluster/lease_grant.h"
+#include "cluster/lease_voter.h"
 #include "cluster/nodes.h"
 #include "cluster/packets.h"
+#include "cluster/prevote.h"
 #include "cluster/roles.h"
 #include "cluster/votes.h"
 #include "tests/sim/cluster/world.h"
@@ -26,8 +30,8 @@ void __wrap_votes_consider(struct cluster *cluster, struct cluster_node *candida
                            const struct wire_header *request) {
     struct node *node = cluster->context;
     struct cluster_node *primary = candidate->primary;
-    bool allowed =
-        primary && (node_is_failed(primary) || request->message_flags[0] & WIRE_FLAG_FORCE_ACK);
+    bool allowed = primary && (node_is_failed(primary) ||
+                               request->message_flags[0] & (WIRE_FLAG_FORCE_ACK | WIRE_FLAG_EARLY));
     unsigned kept = primary ? primary->flags : 0;
     uint64_t vote_before = cluster->last_vote_epoch;
     if (ablation == ABLATION_VOTE_AGAIN)
@@ -74,6 +78,7 @@ void __wrap_roles_promote(struct cluster *cluster) {
     struct cluster_node *me = cluster->myself;
     uint64_t epoch = me->primary ? me->primary->config_epoch : 0;
     ((struct node *)cluster->context)->inherits = cluster->election.inherits;
+    ((struct node *)cluster->context)->early = cluster->election.early;
     __real_roles_promote(cluster);
     if (ablation == ABLATION_EPOCH_NOT_RAISED)
         me->config_epoch = epoch;
@@ -158,4 +163,87 @@ void __wrap_health_update(struct cluster *cluster) {
     __real_health_update(cluster);
     if (ablation == ABLATION_MINORITY_SERVES && was_ok)
         cluster->state_ok = true;
+}
+
+/* --- Leases ----------------------------------------------------------------------------------- */
+
+void __real_lease_take_answer(struct cluster *cluster, struct cluster_node *sender,
+                              const struct wire_packet *packet);
+void __wrap_lease_take_answer(struct cluster *cluster, struct cluster_node *sender,
+                              const struct wire_packet *packet);
+void __wrap_lease_take_answer(struct cluster *cluster, struct cluster_node *sender,
+                              const struct wire_packet *packet) {
+    for (unsigned i = 0; ablation == ABLATION_LEASE_FROM_ANSWER && i < CLUSTER_LEASE_ROUNDS; i++)
+        cluster->lease.sent_ms[i] = cluster_now(cluster);
+    __real_lease_take_answer(cluster, sender, packet);
+}
+
+bool __real_lease_voter_may_replace(const struct cluster *cluster,
+                                    const struct cluster_node *primary, uint64_t voters);
+bool __wrap_lease_voter_may_replace(const struct cluster *cluster,
+                                    const struct cluster_node *primary, uint64_t voters);
+bool __wrap_lease_voter_may_replace(const struct cluster *cluster,
+                                    const struct cluster_node *primary, uint64_t voters) {
+    if (ablation == ABLATION_LEASE_NOT_AWAITED)
+        return true;
+    return __real_lease_voter_may_replace(cluster, primary, voters);
+}
+
+void __real_lease_start(struct cluster *cluster);
+void __wrap_lease_start(struct cluster *cluster);
+void __wrap_lease_start(struct cluster *cluster) {
+    __real_lease_start(cluster);
+    if (ablation == ABLATION_ANSWER_AFTER_START)
+        cluster->started_ms = 1;
+    if (ablation != ABLATION_START_UNFENCED)
+        return;
+    cluster->lease.mode = LEASE_OFF;
+    cluster->lease.told_ms = CLUSTER_LEASE_FREE;
+    cluster->calls.lease(cluster->context, CLUSTER_LEASE_FREE, false);
+}
+
+void __real_lease_grant_note_vote(struct cluster *cluster, struct cluster_node *primary);
+void __wrap_lease_grant_note_vote(struct cluster *cluster, struct cluster_node *primary);
+void __wrap_lease_grant_note_vote(struct cluster *cluster, struct cluster_node *primary) {
+    if (ablation != ABLATION_ANSWER_AFTER_VOTE)
+        __real_lease_grant_note_vote(cluster, primary);
+}
+
+void __real_election_turn(struct cluster *cluster);
+void __wrap_election_turn(struct cluster *cluster);
+void __wrap_election_turn(struct cluster *cluster) {
+    if (ablation == ABLATION_EARLY_FOR_EVER && cluster->election.early && cluster->election.sent)
+        cluster->election.sent_ms = cluster->election.at_ms = cluster_now(cluster);
+    __real_election_turn(cluster);
+}
+
+void __real_lease_begin(struct cluster *cluster, bool by_vote);
+void __wrap_lease_begin(struct cluster *cluster, bool by_vote);
+void __wrap_lease_begin(struct cluster *cluster, bool by_vote) {
+    __real_lease_begin(cluster, by_vote);
+    if (ablation == ABLATION_CLAIM_NOT_CONFIRMED) {
+        cluster->lease.mode = LEASE_OFF;
+        cluster->lease.before_count = 0;
+    }
+}
+
+void __real_lease_grant_note_successor(struct cluster *cluster, struct cluster_node *successor,
+                                       const struct cluster_node *owner);
+void __wrap_lease_grant_note_successor(struct cluster *cluster, struct cluster_node *successor,
+                                       const struct cluster_node *owner);
+void __wrap_lease_grant_note_successor(struct cluster *cluster, struct cluster_node *successor,
+                                       const struct cluster_node *owner) {
+    __real_lease_grant_note_successor(cluster, successor, owner);
+    if (ablation == ABLATION_CONFIRMED_AT_ONCE)
+        successor->grant.bound_until_ms = 0;
+    if (ablation == ABLATION_CONFIRMED_IN_MEMORY)
+        successor->grant.durable_by_ticket = 0;
+}
+
+void __real_lease_turn(struct cluster *cluster);
+void __wrap_lease_turn(struct cluster *cluster);
+void __wrap_lease_turn(struct cluster *cluster) {
+    if (ablation == ABLATION_LEAVES_AT_ONCE && cluster->lease.mode == LEASE_LEAVING)
+        cluster->lease.mode = LEASE_OFF;
+    __real_lease_turn(cluster);
 }

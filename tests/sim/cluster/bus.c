@@ -81,6 +81,13 @@ static void tell_end(struct end *end, uint64_t delay_us) {
     event_after(end->node, EVENT_END, at_us - world->queue.now_us)->end = end;
 }
 
+void bus_reset(struct world *world, const struct node *one, const struct node *other) {
+    for (struct end *end = world->ends; end; end = end->next)
+        if (end->peer && ((end->node == one && end->peer->node == other) ||
+                          (end->node == other && end->peer->node == one)))
+            tell_end(end, 0);
+}
+
 static void send_once(struct end *peer, uint64_t delay_us, const void *bytes, size_t length) {
     struct world *world = peer->node->world;
     uint64_t at_us = world->queue.now_us + delay_us;

@@ -103,6 +103,29 @@ static void check_inheritance(const struct node *node) {
     }
 }
 
+/* Nobody takes over early while the lease of its primary may be valid. */
+static void check_early(const struct node *node) {
+    struct world *world = node->world;
+    const struct node *before = node_by_id(world, &node->primary);
+    if (!node->early)
+        return;
+    world->run->figures[FIGURE_EARLY]++;
+    if (before && before->source < 0 && before->lease_until_ms != CLUSTER_LEASE_FREE &&
+        before->clock_base_ms + world_ms(world) < before->lease_until_ms)
+        FAIL(world, "node %u takes over early while node %u has a lease", node->index,
+             before->index);
+}
+
+void checks_two_primaries(const struct node *one, const struct node *other) {
+    const struct world *world = one->world;
+    bool first_is_older = one->cluster->myself->config_epoch < other->cluster->myself->config_epoch;
+    const struct node *older = first_is_older ? one : other;
+    if (world->operators_take_slots ||
+        (!world->leased && older->lease_until_ms == CLUSTER_LEASE_FREE))
+        return;
+    FAIL(one->world, "nodes %u and %u acknowledge writes to one slot", one->index, other->index);
+}
+
 void checks_promoted(struct node *node) {
     struct world *world = node->world;
     const struct cluster *cluster = node->cluster;
@@ -117,6 +140,7 @@ void checks_promoted(struct node *node) {
              (unsigned long long)cluster->myself->config_epoch, votes_for(node, manual),
              cluster->size);
     check_inheritance(node);
+    check_early(node);
     const struct node *before = node_by_id(world, &node->primary);
     if (manual && cluster->manual.may_start && cluster->manual.offset_known && before &&
         before->source < 0 && !data_includes(node->data, before->data))

@@ -104,21 +104,34 @@ void data_pause(void *context, uint64_t for_ms) {
 
 /* --- Clients ---------------------------------------------------------------------------------- */
 
+/* Replies go out by a clock that is read when they do. */
+bool data_may_acknowledge(const struct node *node) {
+    uint64_t now_ms = node->clock_base_ms + world_ms(node->world);
+    if (node->lease_until_ms == CLUSTER_LEASE_FREE)
+        return true;
+    bool looks = ablation != ABLATION_NO_FRESH_CLOCK;
+    return !looks ? node->lease_until_ms > 1 : now_ms < node->lease_until_ms;
+}
+
 static bool acknowledges(const struct node *node, unsigned slot) {
     bool paused = node->paused_until_us > node->world->queue.now_us;
     bool ends = node->ending && ablation != ABLATION_END_EARLY;
     return node->cluster && !node->stopped && !ends && node->source < 0 && node->map &&
            node->map->state_ok && node->map->owner[slot] == SLOT_MAP_MINE &&
-           (!paused || ablation == ABLATION_PAUSE_LATE);
+           data_may_acknowledge(node) && (!paused || ablation == ABLATION_PAUSE_LATE);
 }
 
 static void write_something(void *context, uint64_t unused) {
     struct world *world = context;
     unsigned slot = (unsigned)sim_random_below(&world->clients, WIRE_SLOTS);
+    const struct node *first = NULL;
     for (unsigned i = 0; i < world->count; i++) {
         struct node *node = &world->nodes[i];
         if (!acknowledges(node, slot))
             continue;
+        if (first)
+            checks_two_primaries(first, node);
+        first = node;
         struct write *write = malloc(sizeof *write);
         ASSERT(write);
         *write = (struct write){.before = node->data,

@@ -24,6 +24,8 @@ enum kind {
     FAULT_DISK,
     FAULT_CLOCK,
     FAULT_END,
+    FAULT_SWITCH,
+    FAULT_SUSPECT,
     FAULT_AGREED,
     FAULT_FORCED,
     FAULT_RAISE,
@@ -53,6 +55,8 @@ static const struct sim_fault_kind kinds[FAULT_KINDS] = {
     [FAULT_DISK] = {"a full or slow disk", 8},
     [FAULT_CLOCK] = {"the unix clock jumps", 4},
     [FAULT_END] = {"SIGTERM, restart", 10},
+    [FAULT_SWITCH] = {"CONFIG SET cluster-fast-failover", 3},
+    [FAULT_SUSPECT] = {"a primary is cut off replicas and voters", 16},
     [FAULT_AGREED] = {"CLUSTER FAILOVER", 12},
     [FAULT_FORCED] = {"CLUSTER FAILOVER FORCE", 6},
     [FAULT_RAISE] = {"CLUSTER BUMPEPOCH and killed", 6},
@@ -351,6 +355,53 @@ static void disturb(struct world *world, struct node *node, const struct sim_fau
     }
 }
 
+/* Its replicas hear that it is gone, and have no way to it; of the voters some have none for a
+ * while, and some are killed and start again. */
+static void suspect(struct world *world, const struct sim_fault *fault) {
+    struct node *primary = some_owner(world, fault->values[0]);
+    struct sim_random random = sim_random_of(fault->values[1], 1);
+    uint64_t for_us = sim_random_between(&random, 300000, 2500000);
+    bool crashes = sim_random_chance(&random, 60), cuts = sim_random_chance(&random, 70);
+    bool slow = sim_random_chance(&random, 50);
+    if (!primary->cluster)
+        return;
+    SAY(world, "node %u is suspected for %llu ms", primary->index,
+        (unsigned long long)for_us / 1000);
+    for (unsigned i = 0; i < world->count; i++) {
+        struct node *node = &world->nodes[i];
+        bool is_replica = node->cluster && node->cluster->myself->primary;
+        uint64_t cut_us = is_replica ? for_us : sim_random_below(&random, 900000);
+        if (node == primary || !node->cluster)
+            continue;
+        if (is_replica || (cuts && sim_random_chance(&random, 70))) {
+            bus_cut(world, primary, node, cut_us);
+            bus_cut(world, node, primary, cut_us);
+            if (is_replica || sim_random_chance(&random, 50))
+                bus_reset(world, primary, node);
+        }
+        if (slow && sim_random_chance(&random, 60)) {
+            node->disk_us = sim_random_between(&random, 1000, 250000);
+            sim_queue_after(&world->queue, for_us + 2000000, end_disk, node, 0);
+        }
+        if (!is_replica && crashes && sim_random_chance(&random, 60)) {
+            struct event *event =
+                event_after(node, EVENT_CRASH, sim_random_below(&random, 1200000));
+            event->ticket = 1;
+            event->length = sim_random_between(&random, 1000, 30000);
+        }
+    }
+    if (sim_random_chance(&random, 30))
+        node_stop(primary, sim_random_below(&random, 1500000));
+}
+
+static void switch_leases(struct world *world, struct node *node) {
+    if (!node->cluster || node->stopped || !world->switches)
+        return;
+    node->config.fast_failover = !node->config.fast_failover;
+    cluster_configure(node->cluster, &node->config);
+    node_settle(node);
+}
+
 static void run_fault(void *context, uint64_t index) {
     struct world *world = context;
     const struct sim_fault *fault = &world->run->plan.faults[index];
@@ -374,6 +425,12 @@ static void run_fault(void *context, uint64_t index) {
         break;
     case FAULT_LOSE_FILE:
         lose_file(node, fault->values[1]);
+        break;
+    case FAULT_SWITCH:
+        switch_leases(world, node);
+        break;
+    case FAULT_SUSPECT:
+        suspect(world, fault);
         break;
     case FAULT_END:
         end_in_order(world, fault);

@@ -177,7 +177,9 @@ static void choose(struct sim_run *run) {
     world.delay_max_us = delays_us[sim_random_below(&random, 4)];
     world.resends = sim_random_chance(&random, 50);
     bool migrates = sim_random_chance(&random, 80);
-    bool fast = sim_random_chance(&random, 80);
+    bool fast = sim_random_chance(&random, 90);
+    world.switches = sim_random_chance(&random, 30);
+    world.leased = fast && !world.switches && primaries <= CLUSTER_LEASE_VOTERS;
     for (unsigned i = 0; i < count; i++) {
         world.nodes[i].config.allow_replica_migration = migrates;
         world.nodes[i].config.fast_failover = fast;
@@ -221,6 +223,17 @@ static const struct sim_ablation ablations[] = {
     {"minority-serves", 400, "a primary that reaches no majority goes on"},
     {"inherit-early", 400, "who takes over from a primary that ends does not wait for its data"},
     {"end-early", 400, "a primary says that it ends, and goes on writing"},
+    {"lease-from-answer", 400, "a lease begins when the answer comes"},
+    {"no-fresh-clock", 400, "a primary that was stopped does not look at the clock"},
+    {"lease-not-awaited", 400, "a voter votes early while it is bound"},
+    {"answer-after-start", 400, "a voter that has forgotten what it answered answers and votes"},
+    {"answer-after-vote", 400, "a voter answers the primary for whose successor it has voted"},
+    {"early-for-ever", 400, "an early election is never given up"},
+    {"claim-not-confirmed", 400, "the winner serves before a majority knows"},
+    {"confirmed-at-once", 400, "a voter answers the successor while it is bound"},
+    {"confirmed-in-memory", 400, "a voter answers the successor, whom it may forget"},
+    {"start-unfenced", 400, "a primary that starts does not wait for its lease"},
+    {"leaves-at-once", 400, "a primary leaves its lease without telling"},
 };
 _Static_assert(sizeof ablations / sizeof *ablations == ABLATIONS - 1, "one for each");
 
@@ -235,6 +248,7 @@ static const char *const figure_names[SIM_FIGURES] = {
     [FIGURE_FAILS] = "FAIL",
     [FIGURE_RESTARTS] = "restarts",
     [FIGURE_INHERITED] = "taken over at an end",
+    [FIGURE_EARLY] = "early",
     [FIGURE_LOST_FILES] = "without nodes.conf",
     [FIGURE_COMMANDS] = "commands at bad times",
     [FIGURE_MENDED] = "times mended",

@@ -164,6 +164,9 @@ static void tell_at_once(struct node *node, uint64_t ticket) {
 static void call_persist(void *context, const char *text, size_t length, uint64_t ticket) {
     struct node *node = context;
     uint64_t disk_us = node->disk_us + sim_random_below(&node->world->servers, node->disk_us);
+    uint64_t at_us = node->world->queue.now_us + disk_us; /* in the order in which it was asked */
+    node->disk_free_us = at_us > node->disk_free_us ? at_us : node->disk_free_us;
+    disk_us = node->disk_free_us - node->world->queue.now_us;
     struct event *event = event_after(node, EVENT_PERSISTED, disk_us);
     event->bytes = malloc(length + 1);
     ASSERT(event->bytes);
@@ -189,6 +192,11 @@ static void call_promote(void *context) {
     node->source = -1;
     node->paused_until_us = 0;
     event_after(node, EVENT_PROMOTED, sim_random_below(&node->world->servers, 3000));
+}
+
+static void call_lease(void *context, uint64_t until_ms, bool ends) {
+    (void)ends;
+    ((struct node *)context)->lease_until_ms = until_ms;
 }
 
 static void call_slot(void *context, unsigned slot) {
@@ -228,6 +236,7 @@ static const struct cluster_callbacks callbacks = {
     .follow = data_follow,
     .position = data_position,
     .pause = data_pause,
+    .lease = call_lease,
     .drop_slot_keys = call_slot,
     .slot_has_keys = call_has_keys,
     .drop_all_keys = call_drop_all,
@@ -263,10 +272,15 @@ void node_start(struct node *node) {
     node->synchronised = node->whole = false;
     node->paused_until_us = 0;
     node->started_us = node->went_on_us = world->queue.now_us;
+    node->lease_until_ms = CLUSTER_LEASE_FREE;
     node->clock_base_ms = sim_random_between(&world->servers, 1000, 10000000);
     node->cluster = cluster_create(&node->config, &callbacks, node);
     if (node->file && cluster_load(node->cluster, node->file, node->file_length, &error) != 0)
         FAIL(world, "node %u cannot start with its file: %s", node->index, error);
+    /* It had met somebody, and was killed before that was on its disk: the others go on calling,
+     * but it listens to nobody whom it does not know. */
+    if (node->file && node->cluster->node_count == 1 && world->count > 1)
+        world->needs_operator = true;
     if (ablation == ABLATION_VOTE_FORGOTTEN)
         node->cluster->last_vote_epoch = 0;
     if (!node->file || id_compare(&node->id, &node->cluster->myself->id) != 0)

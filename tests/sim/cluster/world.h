@@ -41,6 +41,7 @@ enum figure {
     FIGURE_FAILS,
     FIGURE_RESTARTS,
     FIGURE_INHERITED,
+    FIGURE_EARLY,
     FIGURE_LOST_FILES,
     FIGURE_COMMANDS,
     FIGURE_MENDED,
@@ -70,6 +71,17 @@ enum ablation {
     ABLATION_MINORITY_SERVES,
     ABLATION_INHERIT_EARLY,
     ABLATION_END_EARLY,
+    ABLATION_LEASE_FROM_ANSWER,
+    ABLATION_NO_FRESH_CLOCK,
+    ABLATION_LEASE_NOT_AWAITED,
+    ABLATION_ANSWER_AFTER_START,
+    ABLATION_ANSWER_AFTER_VOTE,
+    ABLATION_EARLY_FOR_EVER,
+    ABLATION_CLAIM_NOT_CONFIRMED,
+    ABLATION_CONFIRMED_AT_ONCE,
+    ABLATION_CONFIRMED_IN_MEMORY,
+    ABLATION_START_UNFENCED,
+    ABLATION_LEAVES_AT_ONCE,
     ABLATIONS
 };
 
@@ -133,7 +145,7 @@ struct node {
     struct event *waiting, **waiting_end;
     uint64_t started_us, went_on_us; /* the second: or went on */
     /* Its machine. */
-    uint64_t disk_us, slow_us;
+    uint64_t disk_us, slow_us, disk_free_us;
     bool disk_full, disk_hangs;
     char *file; /* nodes.conf as it is durable; NULL: none */
     size_t file_length;
@@ -157,6 +169,8 @@ struct node {
     unsigned voters;              /* by its own count */
     bool crash_at_vote, operating;
     bool inherits;           /* of an election that is won: without waiting */
+    bool early;              /* the same: before FAIL */
+    uint64_t lease_until_ms; /* by its clock, or CLUSTER_LEASE_ */
     struct write *last_data; /* when it last ended after it had said so */
 };
 
@@ -181,6 +195,8 @@ struct world {
     bool needs_operator;       /* something has happened that nodes cannot mend alone */
     bool operators_take_slots; /* by commands that ask nobody */
     bool forgets;              /* ids that nobody has any more are to be forgotten */
+    bool switches;             /* operators change cluster-fast-failover */
+    bool leased;               /* all acknowledge by leases, and nobody may end that */
     struct write *writes;
     struct vote *votes;
     struct claim *claims;
@@ -204,6 +220,8 @@ static inline uint64_t world_ms(const struct world *world) {
 bool bus_is_cut(const struct world *world, const struct node *from, const struct node *to);
 /* One way, for so long. */
 void bus_cut(struct world *world, const struct node *from, const struct node *to, uint64_t for_us);
+/* Their connections end, and both hear of it. */
+void bus_reset(struct world *world, const struct node *one, const struct node *other);
 void bus_isolate(struct world *world, const struct node *node, uint64_t for_us);
 struct cluster_link *bus_connect(void *context, const char *address, uint16_t bus_port);
 void bus_send(void *context, struct cluster_link *link, const void *bytes, size_t length);
@@ -236,6 +254,7 @@ void data_position(void *context, struct cluster_data_position *position);
 void data_follow(void *context, const char *address, uint16_t port);
 void data_pause(void *context, uint64_t for_ms);
 void data_begin(struct world *world);
+bool data_may_acknowledge(const struct node *node);
 bool data_includes(const struct write *data, const struct write *write);
 void data_destroy(struct world *world);
 
@@ -247,6 +266,8 @@ void checks_vote_sent(struct node *node, const struct node *to, uint64_t epoch);
 void checks_promoted(struct node *node);
 void checks_failed(struct node *node, const struct node_id *failed);
 void checks_acknowledged(struct node *node);
+/* Two acknowledge writes to one slot. */
+void checks_two_primaries(const struct node *one, const struct node *other);
 void checks_state(struct node *node);
 /* NULL: all that are up agree and are well; or what is missing. */
 const char *checks_disagreement(struct world *world);

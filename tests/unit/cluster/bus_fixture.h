@@ -80,6 +80,7 @@ struct machine {
     uint64_t offset, link_down_since_ms;
     uint8_t keys[WIRE_SLOT_BYTES]; /* slots with keys */
     unsigned dropped_slots;
+    uint64_t lease_until_ms;
     bool dropped_all;
     unsigned messages;
     char *log;
@@ -333,6 +334,11 @@ static inline void bus_call_pause(void *context, uint64_t for_ms) {
         machine_event(machine, BUS_PAUSED, 1, 0);
 }
 
+static inline void bus_call_lease(void *context, uint64_t until_ms, bool ends) {
+    (void)ends;
+    ((struct machine *)context)->lease_until_ms = until_ms;
+}
+
 static inline void bus_call_drop_slot(void *context, unsigned slot) {
     struct machine *machine = context;
     machine->keys[slot / 8] &= (uint8_t) ~(1u << slot % 8);
@@ -379,6 +385,7 @@ static const struct cluster_callbacks bus_callbacks = {
     .follow = bus_call_follow,
     .position = bus_call_position,
     .pause = bus_call_pause,
+    .lease = bus_call_lease,
     .drop_slot_keys = bus_call_drop_slot,
     .slot_has_keys = bus_call_has_keys,
     .drop_all_keys = bus_call_drop_all,

@@ -35,6 +35,7 @@ Test(failover, a_dead_primary_is_replaced_at_the_next_epoch, .fini = end) {
     cr_assert_eq(bus->machines[3].promotions, 1);
     cr_assert(bus_logged(bus, 3, "Starting a failover election for epoch 7."));
     cr_assert(bus_logged(bus, 3, "Failover election won: I'm the new master."));
+    bus_run(bus, 3 * TIMEOUT_MS); /* it is replaced before it has failed */
     for (unsigned i = 1; i < 6; i++) {
         struct cluster_node_view winner = bus_view(bus, i, bus_id(bus, 3));
         struct cluster_node_view loser = bus_view(bus, i, old_id);
@@ -223,6 +224,8 @@ Test(failover, no_vote_is_told_that_is_not_durable, .fini = end) {
 Test(failover, no_epoch_is_raised_that_is_not_durable, .fini = end) {
     form(6, 3);
     bus->machines[3].disk_fails = true;
+    cluster_save_config(bus_cluster(bus, 3)); /* it knows */
+    bus_run(bus, 100);
     machine_stop(&bus->machines[0]);
     bus_run(bus, 20000);
     for (unsigned i = 1; i < 6; i++)
