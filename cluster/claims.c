@@ -33,8 +33,9 @@ static void take_slot(struct cluster *cluster, struct cluster_node *claimant, ui
         ownership_set_claimed(cluster, slot, true);
         return;
     }
-    /* A slot that is being imported changes hands by the operator's command only. */
-    if (cluster->importing_from[slot])
+    /* A slot that is being imported changes hands by the operator's command only, one that is being
+     * handed over by the answer of who gets it. */
+    if (cluster->importing_from[slot] || wire_slot_is(cluster->held, slot))
         return;
     if (!ownership_is_unclaimed(cluster, slot) && owner->config_epoch >= config_epoch)
         return;

@@ -1,6 +1,8 @@
 /* See roles.h. */
 #include "cluster/roles.h"
 
+#include <string.h>
+
 #include "cluster/handover.h"
 #include "cluster/nodes.h"
 #include "cluster/ownership.h"
@@ -50,6 +52,7 @@ void roles_follow(struct cluster *cluster, struct cluster_node *primary) {
     cluster->promoting = false;
     cluster->claim_ticket = 0;
     cluster->takes_over = false;
+    memset(cluster->held, 0, sizeof cluster->held);
     cluster->election = (struct cluster_election){0};
     handover_reset(cluster);
     roles_connect(cluster);

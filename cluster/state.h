@@ -189,6 +189,9 @@ struct cluster {
     /* The owner does not claim the slot any more, but nobody else does yet: clients go on to be
      * sent there, other nodes are not told. */
     uint8_t not_claimed[WIRE_SLOT_BYTES];
+    /* Of slots that we are handing over, and do not know whether they have arrived: claims of
+     * others wait for that (slot_takeover.h). */
+    uint8_t held[WIRE_SLOT_BYTES];
 
     bool state_ok, started;
     bool has_ended; /* we have told that we end */

@@ -122,6 +122,16 @@ void deadline_forget(struct deadlines *deadlines, uint32_t slot) {
     groups_replace(slots, slot, NULL);
 }
 
+void deadline_hurry(struct deadlines *deadlines, uint32_t slot) {
+    struct deadline_slots *slots = slots_of(deadlines, slot);
+    if (slots) {
+        atomic_store_explicit(&slots->due_ms[slot % DEADLINE_BLOCK_SLOTS], DEADLINE_UNKNOWN,
+                              memory_order_relaxed);
+        groups_replace(slots, slot, NULL);
+    }
+    deadline_lower_block(deadlines, slot / DEADLINE_BLOCK_SLOTS, 0);
+}
+
 /* --- For active expiry ------------------------------------------------------------------------ */
 
 int64_t deadline_of_slot(const struct deadlines *deadlines, uint32_t slot) {

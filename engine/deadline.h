@@ -88,6 +88,9 @@ static inline void deadline_note(struct deadlines *deadlines, const _Atomic uint
         deadline_lower(&slots->due_ms[i], expiry_ms);
     deadline_lower_block(deadlines, block, expiry_ms); /* last: deadline.c, ordering */
 }
+/* Keys with a TTL have come of which nobody has told: all of the slot's are worth a look at once.
+ */
+void deadline_hurry(struct deadlines *deadlines, uint32_t slot);
 /* The slot has no key with a TTL any more. */
 void deadline_forget(struct deadlines *deadlines, uint32_t slot);
 

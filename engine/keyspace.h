@@ -18,7 +18,7 @@
 #include "engine/view.h"
 #include "engine/watch.h"
 
-#define KEYSPACE_THREADS_MAX 256
+#define KEYSPACE_THREADS_MAX 272
 
 /* Slots with keys and with volatile keys of one database, a bit per slot, changed under the slot's
  * token (or in an exclusive section) by atomic or/and. An occupied bit may outlast the last key, so
@@ -197,6 +197,13 @@ struct keyspace *keyspace_make_successor(const struct keyspace *keyspace);
  * for who watches keys both together are a swap. The successor is empty then; the caller destroys
  * it. A snapshot that was begun since the successor was made must have ended before. */
 void keyspace_adopt(struct change *change, struct keyspace *successor);
+
+/* The tables of these slots (a bit each, SLOT_COUNT / 8 bytes) in database 0 become those of the
+ * keyspace, which has no keys there; the successor goes on with the rest. Exclusive section. A
+ * snapshot that was begun since the successor was made must have ended before. Nothing is logged.
+ * Returns the number of keys. */
+uint64_t keyspace_adopt_slots(struct keyspace *keyspace, struct keyspace *successor,
+                              const uint8_t *slots);
 
 /* For keyspace_adopt: keys that came or went beside the functions above. */
 void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, int64_t keys,

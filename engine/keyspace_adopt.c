@@ -6,7 +6,9 @@
  * by: whoever loads, in exclusive sections. Reclamation: nothing is retired, since nobody else has
  * seen the successor. */
 #include "engine/assert.h"
+#include "engine/deadline.h"
 #include "engine/keyspace.h"
+#include "engine/memory.h"
 #include "engine/snapshot.h"
 
 struct keyspace *keyspace_make_successor(const struct keyspace *keyspace) {
@@ -66,4 +68,58 @@ void keyspace_adopt(struct change *change, struct keyspace *successor) {
     if (keyspace->door.snapshot_id != successor->door.snapshot_id)
         snapshot_forget_stamps(&keyspace->door);
     change_mark(change, keys);
+}
+
+/* --- Some slots ------------------------------------------------------------------------------- */
+
+static void set_bit(_Atomic uint64_t *bits, uint32_t slot, bool set) {
+    uint64_t mask = (uint64_t)1 << (slot & 63);
+    if (set)
+        atomic_fetch_or(&bits[slot / 64], mask);
+    else
+        atomic_fetch_and(&bits[slot / 64], ~mask);
+}
+
+/* What the keys of the slot have been, the keyspace sees for the first time: their deadlines are
+ * found by looking. */
+static void note_adopted(struct keyspace *keyspace, struct keyspace *successor, uint32_t slot,
+                         size_t expiring) {
+    struct slot_bitmaps *bitmaps = atomic_load(&keyspace->bitmaps[0]);
+    set_bit(bitmaps->occupied, slot, true);
+    set_bit(bitmaps->expiring, slot, expiring > 0);
+    if (expiring > 0)
+        deadline_hurry(atomic_load(&keyspace->deadlines[0]), slot);
+    if (atomic_load(&successor->rebuilding[slot / 64]) >> (slot & 63) & 1)
+        set_bit(keyspace->rebuilding, slot, true);
+    set_bit(successor->rebuilding, slot, false);
+    struct slot_bitmaps *before = atomic_load(&successor->bitmaps[0]);
+    set_bit(before->occupied, slot, false);
+    set_bit(before->expiring, slot, false);
+}
+
+uint64_t keyspace_adopt_slots(struct keyspace *keyspace, struct keyspace *successor,
+                              const uint8_t *slots) {
+    int64_t keys = 0, expiring = 0;
+    ASSERT(keyspace->database_map[0] == 0 && successor->database_map[0] == 0);
+    if (!atomic_load(&keyspace->bitmaps[0]))
+        atomic_store(&keyspace->bitmaps[0], memory_calloc(1, sizeof(struct slot_bitmaps)));
+    if (!atomic_load(&keyspace->deadlines[0]))
+        atomic_store(&keyspace->deadlines[0], deadlines_make());
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++) {
+        table_root *from = &successor->slots[slot].table0[successor->side];
+        table_root *to = &keyspace->slots[slot].table0[keyspace->side];
+        if (!(slots[slot / 8] >> (slot % 8) & 1) || table_count(from) == 0)
+            continue;
+        ASSERT(table_count(to) == 0);
+        size_t volatile_keys = table_volatile_count(from);
+        keys += (int64_t)table_count(from);
+        expiring += (int64_t)volatile_keys;
+        note_adopted(keyspace, successor, slot, volatile_keys);
+        atomic_store(to, atomic_exchange(from, NULL));
+    }
+    keyspace_counts_add(keyspace, 0, keys, expiring);
+    keyspace_counts_add(successor, 0, -keys, -expiring);
+    if (keyspace->door.snapshot_id != successor->door.snapshot_id)
+        snapshot_forget_stamps(&keyspace->door);
+    return (uint64_t)keys;
 }

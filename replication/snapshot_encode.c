@@ -2,7 +2,9 @@
 #include "replication/snapshot_encode.h"
 
 #include "engine/assert.h"
+#include "engine/blob.h"
 #include "engine/memory.h"
+#include "engine/types/collection.h"
 
 #define COPIES_ROOM_BYTES ((size_t)80 * 1024) /* at first */
 
@@ -42,6 +44,16 @@ void snapshot_encode(struct snapshot_encoder *encoder, uint32_t database,
         encoder->form->database(&encoder->writer, database);
     encoder->last_database = database;
     encoder->form->object(&encoder->writer, object, attributes);
+}
+
+struct object *snapshot_lend(const struct object *object) {
+    size_t length;
+    const char *key = object_key(object, &length);
+    if (object_type(object) == OBJECT_STRING)
+        blob_lend(object_pointer(object));
+    else
+        collection_lend(collection_body(object));
+    return object_remake(object, key, length, object_expiry(object));
 }
 
 void snapshot_copy(struct snapshot_copies *copies, uint32_t database, const struct object *object,

@@ -55,6 +55,10 @@ struct snapshot_copies {
 static inline bool snapshot_is_copied(const struct object *object) {
     return !object_needs_token(object);
 }
+/* The same key with the same value, for another thread: what is behind a pointer is lent, and who
+ * changes it copies it first (of a collection the parts that change). For what cannot be copied;
+ * under the object's token. Freed by object_free. */
+struct object *snapshot_lend(const struct object *object);
 /* Under the object's token. */
 void snapshot_copy(struct snapshot_copies *copies, uint32_t database, const struct object *object,
                    const struct rdb_key_attributes *attributes);

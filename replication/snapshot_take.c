@@ -6,7 +6,6 @@
 #include "engine/assert.h"
 #include "engine/keyspace.h"
 #include "engine/memory.h"
-#include "engine/types/collection.h"
 #include "engine/value.h"
 
 /* A buffer goes to the queue when it is as full as this; it has room for a bit more. */
@@ -138,23 +137,11 @@ void taker_tell(struct taker *taker) {
 
 /* --- Objects ---------------------------------------------------------------------------------- */
 
-/* The same key with the same value, for a sink's thread: what is behind a pointer is lent, and who
- * changes it copies it first (of a collection the parts that change). */
-static struct object *lend_object(const struct object *object) {
-    size_t length;
-    const char *key = object_key(object, &length);
-    if (object_type(object) == OBJECT_STRING)
-        blob_lend(object_pointer(object));
-    else
-        collection_lend(collection_body(object));
-    return object_remake(object, key, length, object_expiry(object));
-}
-
 static void lend(struct taker *taker, unsigned number, const struct object *object,
                  const struct rdb_key_attributes *attributes) {
     for (unsigned i = 0; i < taker->sinks; i++)
         if (!transfer_has_failed(&taker->transfers[i]))
-            push(taker, i, piece_make_object(number, lend_object(object), attributes));
+            push(taker, i, piece_make_object(number, snapshot_lend(object), attributes));
 }
 
 static void encode(struct taker *taker, unsigned number, const struct object *object,

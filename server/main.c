@@ -369,6 +369,11 @@ static void end_blocked(void *context) {
                         "(master -> replica?)");
 }
 
+static void role_changed(void *context) {
+    struct server *server = context;
+    slot_imports_role_changed(&server->slot_imports);
+}
+
 static void set_up_saving(struct server *server) {
     const struct saver_surroundings around = {
         .walker = &server->walker,
@@ -404,6 +409,7 @@ static void set_up_serving(struct server *server) {
         .service = &server->service,
         .wake = wake_first_worker,
         .end_blocked = end_blocked,
+        .role_changed = role_changed,
         .context = server,
     };
     primary_init(&server->primary, &around);
@@ -450,6 +456,28 @@ static int set_up_cluster(struct server *server) {
     return cluster_bus_create(&around, config_current(), &server->cluster);
 }
 
+static void set_up_slot_migrations(struct server *server) {
+    const struct slot_exports_around source = {
+        .keyspace = server->keyspace,
+        .service = &server->service,
+        .pause = &server->pause,
+        .bus = &server->cluster,
+        .records = &server->slot_records,
+        .thread_number = server_slots_thread_number((unsigned)config_current()->io_threads),
+    };
+    const struct slot_imports_around target = {
+        .keyspace = server->keyspace,
+        .primary = &server->primary,
+        .replication = &server->replication,
+        .walker = &server->walker,
+        .bus = &server->cluster,
+        .records = &server->slot_records,
+    };
+    slot_records_init(&server->slot_records);
+    slot_exports_init(&server->slot_exports, &source);
+    slot_imports_init(&server->slot_imports, &target);
+}
+
 /* All that the workers find when they start. */
 static int set_up_server(struct server *server) {
     const struct config *config = config_current();
@@ -467,6 +495,7 @@ static int set_up_server(struct server *server) {
     set_up_replication(server);
     migrator_init(&server->migrator, server->keyspace, &server->service, &server->pause,
                   server_migrator_thread_number((unsigned)config->io_threads));
+    set_up_slot_migrations(server);
     server->pubsub = pubsub_create(server->loops, &server->loop_count);
     server->notifications = notifications_create(server->pubsub);
     notifications_configure(server->notifications, &server->keyspace->door,
@@ -512,6 +541,7 @@ static void tear_down(struct server *server) {
     for (unsigned i = 0; i < server->loop_count; i++)
         worker_join(workers[i]);
     migrator_stop(&server->migrator);
+    slot_exports_stop(&server->slot_exports);
     primary_stop(&server->primary);
     exclusive_run_blocking(end_snapshots, server);
     saver_destroy(&server->saver);
@@ -536,6 +566,8 @@ static void tear_down(struct server *server) {
     slowlog_destroy(server->slowlog);
     latency_monitor_destroy(&server->latency_monitor);
     background_work_finish();
+    slot_imports_destroy(&server->slot_imports);
+    slot_records_destroy(&server->slot_records);
     background_stop();
     epoch_stop();
     for (unsigned i = 0; i < server->loop_count; i++)

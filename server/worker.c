@@ -259,6 +259,7 @@ static void run_timers(struct worker *worker) {
         }
         replica_tick(&loop->server->replica, loop->now_ms);
         own_expiry_tick(&loop->server->own_expiry, &loop->execution.change);
+        slot_imports_tick(&loop->server->slot_imports, &loop->execution.change);
     }
 }
 

@@ -338,6 +338,8 @@ void conn_free_if_done(struct conn *conn) {
     wait_end(&conn->wait);
     if (conn->session.replica)
         primary_forget(&conn->loop->server->primary, conn->session.replica);
+    if (UNLIKELY(conn->session.imports_slots))
+        slot_imports_session_ended(&conn->loop->server->slot_imports, conn->session.id);
     conn_unlink(conn);
     client_list_remove(&conn->loop->server->clients, conn->session.id);
     atomic_fetch_sub(&conn->loop->server->client_count, 1);

@@ -6,6 +6,7 @@
 
 uint64_t server_dirty(const struct server *server) {
     uint64_t dirty = atomic_load_explicit(&server->migrator.change.dirty, memory_order_relaxed);
+    dirty += atomic_load_explicit(&server->slot_exports.change.dirty, memory_order_relaxed);
     for (unsigned i = 0; i < server->loop_count; i++)
         dirty +=
             atomic_load_explicit(&server->loops[i]->execution.change.dirty, memory_order_relaxed);

@@ -20,6 +20,8 @@
 #include "server/links/own_expiry.h"
 #include "server/links/primary.h"
 #include "server/links/replica.h"
+#include "server/links/slot_export.h"
+#include "server/links/slot_import.h"
 #include "server/persistence/saver.h"
 
 #define SERVER_LISTENERS_MAX 64
@@ -73,14 +75,17 @@ struct server {
     _Atomic uint64_t authentication_failures;
     /* Of the process; sampled by worker 0 (statistics_sample_process). */
     _Atomic uint64_t resident_bytes, allocator_allocated, allocator_active, allocator_resident;
-    unsigned process_samples;       /* worker 0 */
-    _Atomic uint64_t startup_bytes; /* used memory when the workers had started */
-    struct replication replication; /* server/links/replication.h */
-    struct replica replica;         /* server/links/replica.h */
-    struct cluster_bus *cluster;    /* server/links/cluster_bus.h; NULL: not in a cluster */
-    struct snapshot_walker walker;  /* snapshots of the keyspace */
-    struct primary primary;         /* server/links/primary.h */
-    struct migrator migrator;       /* server/links/migration.h */
+    unsigned process_samples;         /* worker 0 */
+    _Atomic uint64_t startup_bytes;   /* used memory when the workers had started */
+    struct replication replication;   /* server/links/replication.h */
+    struct replica replica;           /* server/links/replica.h */
+    struct cluster_bus *cluster;      /* server/links/cluster_bus.h; NULL: not in a cluster */
+    struct snapshot_walker walker;    /* snapshots of the keyspace */
+    struct primary primary;           /* server/links/primary.h */
+    struct migrator migrator;         /* server/links/migration.h */
+    struct slot_records slot_records; /* server/links/slot_records.h */
+    struct slot_exports slot_exports; /* server/links/slot_export.h */
+    struct slot_imports slot_imports; /* server/links/slot_import.h */
     struct service service;
     struct pubsub *pubsub;               /* server/clients/pubsub.h */
     struct notifications *notifications; /* server/clients/notifications.h */
@@ -112,6 +117,10 @@ static inline unsigned server_load_thread_number(unsigned workers) {
 /* That of the migrator's thread: behind those. */
 static inline unsigned server_migrator_thread_number(unsigned workers) {
     return server_load_thread_number(workers) + workers;
+}
+/* That of the thread that moves slots: behind that. */
+static inline unsigned server_slots_thread_number(unsigned workers) {
+    return server_migrator_thread_number(workers) + 1;
 }
 /* Changes of keys so far, of all workers: exact in exclusive sections. */
 uint64_t server_dirty(const struct server *server);

@@ -359,6 +359,7 @@ static const struct subcommand {
     {"set-skip-checksum-validation", 3, 3, debug_skip_checksums, false, NULL},
     {"sleep", 3, 3, debug_sleep, false, NULL},
     {"slot-hold", 4, 4, debug_slot_hold, false, NULL},
+    {"slot-migration-hold", 3, 3, debug_slot_migration_hold, false, NULL},
     {"slot-serving", 4, 4, debug_slot_serving, true, NULL},
     {"time-slices", 3, 3, debug_time_slices, true, NULL},
     {"workers-awake", 3, 3, debug_workers_awake, false, NULL},

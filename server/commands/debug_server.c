@@ -18,6 +18,7 @@
 #include "server/dispatch/call.h"
 #include "server/dispatch/session.h"
 #include "server/links/cluster_bus.h"
+#include "server/links/slot_hold.h"
 
 #define HOLD_MAX_MS 60000
 
@@ -267,4 +268,11 @@ void debug_slot_serving(struct call *call) {
     keyspace_serve_slot(call->keyspace, key.slot, serving != 0);
     slot_release(slot);
     reply_ok(call->reply);
+}
+
+void debug_slot_migration_hold(struct call *call) {
+    if (slot_hold_set(call->argv[2].data, call->argv[2].length))
+        reply_ok(call->reply);
+    else
+        reply_error(call->reply, ERROR_SYNTAX);
 }

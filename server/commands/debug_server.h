@@ -11,6 +11,7 @@ void debug_slot_hold(struct call *call);
 void debug_patience_hold(struct call *call);
 void debug_workers_awake(struct call *call);
 void debug_lookup_delay(struct call *call);
+void debug_slot_migration_hold(struct call *call);
 void debug_drop_cluster_packets(struct call *call); /* all workers are stopped */
 void debug_cluster_link(struct call *call);
 void debug_time_slices(struct call *call); /* all workers are stopped */

@@ -68,6 +68,7 @@ struct session {
     bool kill_requested; /* CLIENT KILL: nothing more of it runs. Set in exclusive sections */
     bool is_local;       /* over a Unix socket or from a loopback address */
     bool applies;        /* the stream of a primary: see dispatch_apply */
+    bool imports_slots;  /* it has told of slots that it hands over (links/slot_import.h) */
     /* Writes who the peer is ("address:port") as text; set by whoever has sessions with peers. */
     void (*peer_text)(const struct session *session, char *text, size_t size);
     struct subscriptions *subscriptions;          /* server/clients/pubsub.h; NULL: none */

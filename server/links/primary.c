@@ -359,11 +359,11 @@ static void role_changed(void *context) {
     if (primary_is_replica(primary) && primary->around.keyspace->door.log)
         primary_merge(primary, SIZE_MAX);
     if (primary->on &&
-        backlog_end_offset(primary->backlog) != atomic_load(&primary_history(primary)->offset)) {
+        backlog_end_offset(primary->backlog) != atomic_load(&primary_history(primary)->offset))
         drop_replicas(primary, false);
-    }
     primary->stream_database = -1;
     primary_set_logging(primary);
+    primary->around.role_changed(primary->around.context);
 }
 
 void primary_init(struct primary *primary, const struct primary_surroundings *around) {

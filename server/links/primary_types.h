@@ -27,6 +27,8 @@ struct primary_surroundings {
     void (*wake)(void *context); /* worker 0; any thread */
     /* Commands that wait for keys end, since this has become a replica; exclusive section. */
     void (*end_blocked)(void *context);
+    /* The role, or the history that the data belong to, is another one now; exclusive section. */
+    void (*role_changed)(void *context);
     void *context;
 };
 

@@ -149,3 +149,65 @@ Test(keyspace_adopt, a_snapshot_begun_meanwhile) {
     cr_assert(snapshot_begin(&keyspace->door, &snapshot));
     snapshot_end(&keyspace->door, true);
 }
+
+/* --- Some slots ------------------------------------------------------------------------------- */
+
+/* Those in which there is no key of the keyspace yet and bit of the number is set. */
+static size_t choose_slots(uint8_t *slots, uint32_t bit) {
+    size_t keys = 0;
+    memset(slots, 0, SLOT_COUNT / 8);
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
+        if ((slot & bit) && keyspace_slot_count(keyspace, slot) == 0) {
+            slots[slot / 8] |= (uint8_t)(1u << slot % 8);
+            keys += keyspace_slot_count(successor, slot);
+        }
+    return keys;
+}
+
+static void begin_successor(int64_t expiry_ms) {
+    successor = keyspace_make_successor(keyspace);
+    exchange();
+    put_many(0, "new", 3000, NEVER);
+    put_many(0, "volatile", 3000, expiry_ms);
+    exchange();
+}
+
+Test(keyspace_adopt, some_slots_move) {
+    uint8_t slots[SLOT_COUNT / 8];
+    begin_successor(FAR_AWAY);
+    size_t wanted = choose_slots(slots, 4), moved = 0;
+    cr_assert_gt(wanted, 500);
+    cr_assert_eq(keyspace_adopt_slots(keyspace, successor, slots), wanted);
+    cr_assert_eq(keyspace_count(keyspace, 0), 2000 + wanted);
+    cr_assert_eq(keyspace_count(successor, 0), 6000 - wanted);
+    for (unsigned i = 0; i < 3000; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "volatile%u", i);
+        struct key key = key_of(name);
+        bool moves = slots[key.slot / 8] >> key.slot % 8 & 1;
+        cr_assert_eq(live(0, name) != NULL, moves);
+        moved += moves;
+    }
+    cr_assert_eq(keyspace_expiring_count(keyspace, 0), moved);
+    check_keyspace();
+    cr_assert_eq(keyspace_adopt_slots(keyspace, successor, slots), 0, "they have moved");
+    exchange();
+    check_keyspace();
+    exchange();
+    keyspace_destroy(successor);
+    put_many(0, "new", 3000, NEVER);
+    check_keyspace();
+}
+
+Test(keyspace_adopt, slots_after_a_snapshot) {
+    uint8_t slots[SLOT_COUNT / 8];
+    unsigned taken = 0;
+    const struct snapshot snapshot = {take, salvage, &taken};
+    begin_successor(NEVER);
+    cr_assert(snapshot_begin(&keyspace->door, &snapshot));
+    snapshot_end(&keyspace->door, true);
+    choose_slots(slots, 1);
+    keyspace_adopt_slots(keyspace, successor, slots);
+    cr_assert_not(snapshot_begin(&keyspace->door, &snapshot), "all must be stamped first");
+    keyspace_destroy(successor);
+}
