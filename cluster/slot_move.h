@@ -5,22 +5,29 @@
  * was acknowledged. The target gathers the data outside of its keyspace, so until it has taken the
  * slots it has nothing to undo, and the source loses nothing by giving up.
  *
- *   QUEUED -> CONNECTING -> COPYING -> CATCHING_UP <-------+
- *                 |            |        |   ^              | changes came meanwhile
- *                 |            |        |   +-- round -----+
- *                 |            |        | little is left, and the target is prepared: it has told
- * the |            |        | epoch E with which it will claim, which is on its disk |            |
- * v |            |      FENCED      the slots serve nobody; the rest goes out, and COMMIT | | |  |
- *                 v            v        v  | COMMIT may have been read
- *                FAILED, CANCELLED: serve  v
- *                as if nothing had      GRANTED   the target decides; it claims the slots only when
- * its been                    |  |     replicas have the data and its disk the claim |
- * +------------------------------+ committed  |  | no answer: ask it, or who     | refused, or not
- * known there |  | has taken its place, again    | (and so never will be) v  +-----> GRANTED v
- *                                    SUCCESS                          TAKING_BACK  an epoch above
- * E, on MOVED, delete copies                        |       disk, told to all
- *                                                                          v
- *                                                                        FAILED
+ *   QUEUED
+ *      |
+ *   CONNECTING ----------------------------+
+ *      | the target accepts the slots      |
+ *   COPYING -------------------------------+
+ *      | all keys once                     | lost, refused, cancelled, flushed, demoted:
+ *   CATCHING_UP <------------+ ------------+
+ *      | little is left, and | too much    |
+ *      | the target prepared | has changed |
+ *   FENCED ------------------+ ------------+---> FAILED, CANCELLED
+ *      | COMMIT may have been read               (serve as if nothing had been)
+ *   GRANTED <---+
+ *      |   |    | no answer: ask it, or who has taken its place
+ *      |   +----+
+ *      |   |
+ *      |   | refused, not known there (and so it never will be), or nobody left to ask
+ *      |   +---> TAKING_BACK (an epoch above E, on the disk, told to all) ---> FAILED
+ *      | committed
+ *   SUCCESS (clients get MOVED, the copies are deleted)
+ *
+ * Prepared: the target's replicas have all that it has, and it has told the epoch E with which it
+ * will claim the slots, which is on its disk. In GRANTED the target decides; it claims the slots
+ * only when its replicas have taken them over as well and the claim is on its disk.
  *
  * From FENCED to its end nobody is served by the source. After COMMIT may have been read it never
  * serves the slots again under its old epoch: a target that was cut off and comes back with a claim

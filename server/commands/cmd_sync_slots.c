@@ -1,12 +1,15 @@
 /* CLUSTER SYNCSLOTS and SYNCSLOTS-DATA: what the source of a migration of slots says to its target,
  * and the target to its replicas (server/links/slot_import.h). Between Slotwise servers only.
  *
- *     SYNCSLOTS ESTABLISH SLOTWISE-1 name source-id "first-last ..."    +OK
- *     SYNCSLOTS-DATA name (key expiry payload)...                       +OK; expiry: Unix ms, 0:
- * none; payload empty: it is gone SYNCSLOTS PREPARE name +PREPARED epoch SYNCSLOTS COMMIT name
- * commands                                    +COMMITTED epoch SYNCSLOTS RESOLVE name +COMMITTED,
- * +PENDING, +UNKNOWN SYNCSLOTS ADOPT name commands epoch, DROP name                    in the
- * stream
+ *     SYNCSLOTS ESTABLISH SLOTWISE-1 name source-id "first-last ..."   +OK
+ *     SYNCSLOTS-DATA name (key expiry payload)...                      +OK
+ *         expiry: Unix time in ms, 0: none; an empty payload: the key is gone
+ *     SYNCSLOTS PREPARE name                                           +PREPARED epoch
+ *     SYNCSLOTS COMMIT name commands                                   +COMMITTED epoch
+ *         -TRYAGAIN: whoever is the primary now knows
+ *     SYNCSLOTS RESOLVE name                              +COMMITTED, +PENDING, +UNKNOWN
+ *     SYNCSLOTS ADOPT name commands epoch                 only in the stream
+ *     SYNCSLOTS DROP name                                 only in the stream
  *
  * Run by: the worker of the source's connection; a replica's worker 0. */
 #include <stdio.h>
@@ -67,6 +70,7 @@ static struct slot_import *import_of(struct call *call, int index) {
 static uint64_t pass_on(struct call *call) {
     _Static_assert(sizeof(struct argument) == sizeof(struct effect_argument),
                    "arguments are logged as they are");
+    atomic_store(&call->server->primary.slots_told, true);
     if (call->session->applies)
         return 0;
     change_append(call->change, 0, (const struct effect_argument *)(const void *)call->argv,
@@ -111,7 +115,7 @@ static enum call_result reply_work(struct call *call, const char *word) {
         (const struct slot_import_work *)(const void *)call->session->unfinished;
     char text[64];
     if (work->error[0]) {
-        reply_error_format(call->reply, "ERR %s", work->error);
+        reply_error_format(call->reply, "%s %s", work->demoted ? "TRYAGAIN" : "ERR", work->error);
         return CALL_DONE;
     }
     snprintf(text, sizeof text, "%s %llu", word, (unsigned long long)work->epoch);

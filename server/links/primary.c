@@ -101,7 +101,7 @@ void primary_sync(struct primary *primary, struct replica_link *link, const char
         (link->capabilities & PSYNC_CAPABILITY_BLOCKS) && config_current()->repl_compression;
     primary->last_second_ms = 0; /* a round may be due at once */
     atomic_store(&link->acknowledged_ms, now_ms);
-    if (!decision.continues) {
+    if (!primary_is_understood(primary, link, offset) || !decision.continues) {
         atomic_fetch_add(&primary->full_syncs, 1);
         if (decision.counts_as_refused)
             atomic_fetch_add(&primary->partial_syncs_refused, 1);

@@ -204,3 +204,11 @@ void primary_resize_backlog(struct primary *primary, uint64_t size_bytes) {
     if (primary->backlog)
         backlog_resize(primary->backlog, (size_t)size_bytes);
 }
+
+bool primary_is_understood(struct primary *primary, const struct replica_link *link,
+                           int64_t offset) {
+    if (atomic_exchange(&primary->slots_told, false) && primary->backlog)
+        primary->slots_end = backlog_end_offset(primary->backlog);
+    return (link->capabilities & (PSYNC_CAPABILITY_FRAMES | PSYNC_CAPABILITY_BLOCKS)) ||
+           (uint64_t)offset > primary->slots_end;
+}

@@ -45,6 +45,11 @@ void primary_load_expired(struct primary *primary, uint64_t offset, unsigned dat
 /* All has been loaded. On that thread, in a section. */
 void primary_resume(struct primary *primary, const char *id, uint64_t offset);
 
+/* Whether the replica understands all that the stream has from this offset (as PSYNC counts) on.
+ * All that was committed is merged. In a section. */
+bool primary_is_understood(struct primary *primary, const struct replica_link *link,
+                           int64_t offset);
+
 /* Runs function(primary) on a thread of its own, for what needs an exclusive section; the one
  * before has done its work. false: no thread. */
 bool primary_start(struct primary *primary, void *(*function)(void *context));

@@ -83,8 +83,13 @@ struct primary {
     pthread_t starter;
     bool starter_runs; /* to be joined */
     bool turning_off;
-    _Atomic bool stopped;   /* the process ends */
-    uint64_t shared_end;    /* end of the stream when its links last got their shares */
+    _Atomic bool stopped; /* the process ends */
+    uint64_t shared_end;  /* end of the stream when its links last got their shares */
+    /* Of commands about slots that are imported (slot_import.h), which stock servers do not know:
+     * the stream may have them up to here. slots_told: some have come since that was noted; any
+     * thread. */
+    uint64_t slots_end;
+    atomic_bool slots_told;
     bool acknowledge_asked; /* REPLCONF GETACK is the last thing in the stream */
     /* By worker 0, read by others. */
     _Atomic uint64_t merged_number, merged_offset, backlog_first_offset;

@@ -259,7 +259,8 @@ static enum slot_move_event do_commit(struct slot_run *run) {
     if (strncmp(line, "+COMMITTED ", 11) == 0)
         return SLOT_MOVE_DONE;
     snprintf(run->message, sizeof run->message, "Target: %.200s", run->sender.error);
-    return line[0] == '-' ? SLOT_MOVE_REFUSED : SLOT_MOVE_LOST;
+    return line[0] == '-' && strncmp(line, "-TRYAGAIN", 9) != 0 ? SLOT_MOVE_REFUSED
+                                                                : SLOT_MOVE_LOST;
 }
 
 /* Whether this node is the primary still; the process's end is as good as a demotion. */

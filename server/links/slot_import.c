@@ -169,14 +169,18 @@ static const char *refusal_of_begin(struct slot_imports *imports, const struct n
                : NULL;
 }
 
+static bool id_is_given(const struct node_id *id) {
+    return id->hex[0] != 0;
+}
+
 static struct slot_import *make(struct slot_imports *imports, const char *name,
                                 const struct node_id *source, const uint8_t *slots) {
     struct slot_import *import = memory_calloc(1, sizeof *import);
-    struct node_id myself;
+    struct node_id target;
     struct cluster_bus *bus = *imports->around.bus;
     struct cluster_node_view view;
     cluster_view_myself(cluster_bus_enter(bus), &view);
-    myself = view.id;
+    target = id_is_given(&view.primary) ? view.primary : view.id;
     cluster_bus_leave(bus, false);
     import->imports = imports;
     memcpy(import->name, name, SLOT_RECORD_NAME);
@@ -186,7 +190,7 @@ static struct slot_import *make(struct slot_imports *imports, const char *name,
     change_init(&import->change, &import->staging->door, VIEW_APPLYING);
     import->full_syncs = atomic_load(&imports->around.primary->full_syncs);
     memcpy(import->history, imports->around.replication->history.id, sizeof import->history);
-    import->record = slot_records_add(imports->around.records, import->name, true, source, &myself,
+    import->record = slot_records_add(imports->around.records, import->name, true, source, &target,
                                       slots, "receiving-snapshot");
     return import;
 }
@@ -406,8 +410,9 @@ static const char *claim(struct slot_import_work *work) {
     return "The cluster config file of the target cannot be updated";
 }
 
-/* The keys have to go again, at the replicas as well. */
-static void undo(struct slot_import *import) {
+/* The keys have to go again, at the replicas as well. false: this node is no primary any more, and
+ * the one that is may have taken the slots with them. */
+static bool undo(struct slot_import *import) {
     struct cluster_bus *bus = *import->imports->around.bus;
     struct cluster_node_view me;
     cluster_view_myself(cluster_bus_enter(bus), &me);
@@ -415,6 +420,7 @@ static void undo(struct slot_import *import) {
         if (wire_slot_is(import->slots, slot))
             cluster_duty_drop_slot(bus, slot);
     cluster_bus_leave(bus, false);
+    return me.flags & WIRE_NODE_PRIMARY;
 }
 
 static void commit(struct slot_import_work *work) {
@@ -428,7 +434,7 @@ static void commit(struct slot_import_work *work) {
         error = claim(work);
     if (error) {
         fail(work, error);
-        undo(import);
+        work->demoted = !undo(import);
     }
     exclusive_run_blocking(serve_slots, import);
     slot_hold(SLOT_HOLD_CLAIMED, imports->around.records, import->record, NULL);

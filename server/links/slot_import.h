@@ -131,6 +131,7 @@ struct slot_import_work {
     bool commits;
     uint64_t number; /* of the effect log, that replicas are to have */
     uint64_t epoch;  /* the result, if there is no error */
+    bool demoted;    /* it is our successor who knows how it ended */
     char error[192]; /* "": none */
 };
 
