@@ -25,8 +25,11 @@ const struct change_event_description change_events[CHANGE_EVENTS] = {
     [CHANGE_GEOSEARCHSTORE] = {"geosearchstore", 'z', false},
     [CHANGE_GEORADIUSSTORE] = {"georadiusstore", 'z', false},
     [CHANGE_HDEL] = {"hdel", 'h', false},
+    [CHANGE_HEXPIRE] = {"hexpire", 'h', false},
+    [CHANGE_HEXPIRED] = {"hexpired", 'h', false},
     [CHANGE_HINCRBY] = {"hincrby", 'h', false},
     [CHANGE_HINCRBYFLOAT] = {"hincrbyfloat", 'h', false},
+    [CHANGE_HPERSIST] = {"hpersist", 'h', false},
     [CHANGE_HSET] = {"hset", 'h', false},
     [CHANGE_INCRBY] = {"incrby", '$', false},
     [CHANGE_INCRBYFLOAT] = {"incrbyfloat", '$', false},
@@ -172,13 +175,17 @@ void change_append(struct change *change, unsigned database,
     change->own_form = true;
 }
 
+void change_append_beside(struct change *change, unsigned database,
+                          const struct effect_argument *arguments, size_t count) {
+    if (change_is_logged(change))
+        push_copy(change, database, arguments, count);
+}
+
 void change_append_deletion(struct change *change, unsigned database, const struct key *key,
                             bool unlink) {
-    if (!change_is_logged(change))
-        return;
     struct effect_argument arguments[2] = {{unlink ? "UNLINK" : "DEL", unlink ? 6 : 3},
                                            {key->data, key->length}};
-    push_copy(change, database, arguments, 2);
+    change_append_beside(change, database, arguments, 2);
 }
 
 uint64_t change_commit_logged(struct change *change) {

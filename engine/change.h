@@ -40,8 +40,11 @@ enum change_event {
     CHANGE_GEOSEARCHSTORE,
     CHANGE_GEORADIUSSTORE,
     CHANGE_HDEL,
+    CHANGE_HEXPIRE,
+    CHANGE_HEXPIRED,
     CHANGE_HINCRBY,
     CHANGE_HINCRBYFLOAT,
+    CHANGE_HPERSIST,
     CHANGE_HSET,
     CHANGE_INCRBY,
     CHANGE_INCRBYFLOAT,
@@ -97,8 +100,8 @@ extern const struct change_event_description change_events[CHANGE_EVENTS];
 /* Events that are no change by themselves: what goes by itself, and the half of a pair that is
  * counted with the other half. */
 #define CHANGES_NOT_COUNTED                                                                        \
-    (1ull << CHANGE_EXPIRED | 1ull << CHANGE_EVICTED | 1ull << CHANGE_MOVE_FROM |                  \
-     1ull << CHANGE_RENAME_FROM)
+    (1ull << CHANGE_EXPIRED | 1ull << CHANGE_EVICTED | 1ull << CHANGE_HEXPIRED |                   \
+     1ull << CHANGE_MOVE_FROM | 1ull << CHANGE_RENAME_FROM)
 /* Events of keys that come without being told as new by keyspace_add: whoever causes them tells it,
  * since it comes before what else there is to tell, and also if the key takes another's place. */
 #define CHANGES_NOT_TOLD_NEW                                                                       \
@@ -171,6 +174,9 @@ static inline uint64_t change_commit(struct change *change) {
 /* An effect of the command, instead of its arguments; copied. No-op without a log. */
 void change_append(struct change *change, unsigned database,
                    const struct effect_argument *arguments, size_t count);
+/* The same for what goes by itself: beside the effects of the command. */
+void change_append_beside(struct change *change, unsigned database,
+                          const struct effect_argument *arguments, size_t count);
 /* DEL or UNLINK of a key by itself (expiry, eviction): beside the effects of the command. */
 void change_append_deletion(struct change *change, unsigned database, const struct key *key,
                             bool unlink);

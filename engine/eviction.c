@@ -239,6 +239,16 @@ static size_t sample_slot(struct evictor *evictor, uint32_t physical, size_t max
     return n > 0 ? n : sample_walking(evictor, root, physical, *slot, max, objects);
 }
 
+/* It may go by the policy (what is volatile need not have a TTL itself), and nobody has used it
+ * since it got this score (0: whatever). */
+static bool may_go(const struct evictor *evictor, const struct object *object, uint64_t score) {
+    if (!object)
+        return false;
+    if (is_volatile(evictor->policy) && object_expiry(object) == OBJECT_NO_EXPIRY)
+        return false;
+    return score == 0 || score_of(evictor, object) >= score;
+}
+
 /* Keys of one database into the pool. */
 static void sample(struct evictor *evictor, uint32_t physical) {
     size_t seen = 0;
@@ -249,19 +259,10 @@ static void sample(struct evictor *evictor, uint32_t physical) {
         if (n == 0)
             return;
         for (size_t i = 0; i < n; i++)
-            pool_offer(evictor, objects[i], physical, slot);
+            if (may_go(evictor, objects[i], 0))
+                pool_offer(evictor, objects[i], physical, slot);
         seen += n;
     }
-}
-
-/* Under the token: it still may go, and nobody has used it since it got this score (0: whatever).
- */
-static bool may_go(const struct evictor *evictor, const struct object *object, uint64_t score) {
-    if (!object)
-        return false;
-    if (is_volatile(evictor->policy) && object_expiry(object) == OBJECT_NO_EXPIRY)
-        return false;
-    return score == 0 || score_of(evictor, object) >= score;
 }
 
 /* Deletes the candidate if it may go. */

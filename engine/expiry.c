@@ -9,6 +9,8 @@
  * and the deadline becomes the earliest of what is left, but not earlier than EXPIRY_REVISIT_MS
  * from now: so a group in which keys expire all the time is looked at a few times a second, and a
  * key may stay for so long beyond its time (to ask for it finds it expired all the same).
+ * A hash whose fields have times to live is looked at with its group, under the token, since what
+ * is earliest in it only its body knows; its fields that are due are removed, a few at a time.
  * A giant slot in which most keys have expired is thinned: a piece of each group, in an order that
  * spreads them evenly over its hash order, and so on round after round. Emptied from one end to the
  * other, it would crowd what is left into ever fewer buckets of a table that shrinks with the
@@ -27,9 +29,13 @@
  * that it deletes, and the slot's groups with its last key, which are found anew after each. */
 #include "engine/expiry.h"
 
+#include <string.h>
+
 #include "engine/assert.h"
 #include "engine/clock.h"
 #include "engine/deadline.h"
+#include "engine/memory.h"
+#include "engine/types/hash_field_expiry.h"
 
 #define EXPIRY_BUCKETS_PER_PIECE 256
 #define EXPIRY_REVISIT_MS        500         /* at effort 1; effort divides it */
@@ -37,6 +43,7 @@
 #define EXPIRY_SPREAD            0x9e3779b1u /* odd: steps of it visit all groups, and evenly */
 #define EXPIRY_HOLD_NS           50000 /* no deletion is begun when the token has been held for so long */
 #define EXPIRY_KEYS_PER_PIECE    (EXPIRY_DELETIONS_MAX - 16) /* it ends with a whole bucket */
+#define EXPIRY_FIELDS_AT_ONCE    16 /* of a hash, between two looks at the time */
 
 /* A group of a slot's keys: those with a hash up to last, from the group's first on. */
 struct group {
@@ -51,17 +58,30 @@ struct group {
     int64_t due_ms; /* when it is worth the next look */
 };
 
+/* An object and the hash of its key. */
+struct found {
+    struct object *object;
+    uint64_t hash;
+};
+
 struct collected {
     size_t count;       /* collected; then: deleted */
     size_t seen, found; /* with a TTL, and expired; more than collected in an overfull bucket */
     int64_t now_ms;
     uint64_t last;       /* of the group; a piece ends with a whole bucket and may go beyond */
     int64_t earliest_ms; /* of those that have not expired */
-    struct {
-        struct object *object;
-        uint64_t hash;
-    } expired[EXPIRY_DELETIONS_MAX];
+    struct found expired[EXPIRY_DELETIONS_MAX];
+    struct found *hashes; /* whose fields have times to live */
+    size_t hash_count, hash_room;
 };
+
+static void collect_hash(struct collected *c, struct object *object, uint64_t hash) {
+    if (c->hash_count == c->hash_room) {
+        c->hash_room = c->hash_room ? 2 * c->hash_room : EXPIRY_DELETIONS_MAX;
+        c->hashes = memory_realloc(c->hashes, c->hash_room * sizeof *c->hashes);
+    }
+    c->hashes[c->hash_count++] = (struct found){object, hash};
+}
 
 static void collect(struct object *object, uint64_t hash, void *context) {
     struct collected *c = context;
@@ -70,13 +90,23 @@ static void collect(struct object *object, uint64_t hash, void *context) {
         int64_t expiry_ms = object_expiry(object);
         if (hash <= c->last && expiry_ms != OBJECT_NO_EXPIRY && expiry_ms < c->earliest_ms)
             c->earliest_ms = expiry_ms;
+        if (object_has_field_times(object))
+            collect_hash(c, object, hash);
         return;
     }
     c->found++;
-    if (c->count < EXPIRY_DELETIONS_MAX) {
-        c->expired[c->count].object = object;
-        c->expired[c->count++].hash = hash;
-    }
+    if (c->count < EXPIRY_DELETIONS_MAX)
+        c->expired[c->count++] = (struct found){object, hash};
+}
+
+static bool is_held_for_long(uint64_t start) {
+    return clock_ticks_to_ns(clock_ticks() - start) >= EXPIRY_HOLD_NS;
+}
+
+static struct key key_of(const struct found *found, uint32_t slot) {
+    struct key key = {.hash = found->hash, .slot = slot};
+    key.data = object_key(found->object, &key.length);
+    return key;
 }
 
 /* Under the token. unchanged: nothing has happened in the slot since it was looked at. Ends early
@@ -86,10 +116,9 @@ static bool delete_collected(struct keyspace *keyspace, struct change *change, u
                              uint32_t slot, bool unchanged, struct collected *c) {
     size_t deleted = 0, i = 0;
     uint64_t start = clock_ticks();
-    for (; i < c->count && clock_ticks_to_ns(clock_ticks() - start) < EXPIRY_HOLD_NS; i++) {
+    for (; i < c->count && !is_held_for_long(start); i++) {
         struct object *object = c->expired[i].object;
-        struct key key = {.hash = c->expired[i].hash, .slot = slot};
-        key.data = object_key(object, &key.length);
+        struct key key = key_of(&c->expired[i], slot);
         if (!unchanged && (keyspace_find_raw(keyspace, database, &key) != object ||
                            !object_expired_at(object, c->now_ms)))
             continue; /* replaced, deleted, or made to live longer */
@@ -98,6 +127,43 @@ static bool delete_collected(struct keyspace *keyspace, struct change *change, u
     }
     bool all = i == c->count;
     c->count = deleted;
+    return all;
+}
+
+/* Under the token: fields of this hash that are due go. Tells when the next one is; false: it is
+ * due, and has to wait for another piece. */
+static bool expire_fields(const struct group *group, const struct found *found, bool unchanged,
+                          uint64_t start, int64_t *next_ms) {
+    struct object *hash = found->object;
+    size_t length;
+    const char *name = object_key(hash, &length);
+    char few[64], *copy = length <= sizeof few ? few : memory_alloc(length);
+    memcpy(copy, name, length); /* the object may go, and another one come */
+    struct key key = {copy, length, found->hash, group->slot};
+    *next_ms = DEADLINE_NEVER;
+    if (!unchanged)
+        hash = keyspace_find_raw(group->keyspace, group->database, &key);
+    while (hash && object_has_field_times(hash) &&
+           (*next_ms = type_of(hash)->next_expiry(hash)) <= group->now_ms &&
+           !is_held_for_long(start)) {
+        hash = hash_expire_due(group->change, group->database, &key, hash, EXPIRY_FIELDS_AT_ONCE);
+        *next_ms = DEADLINE_NEVER;
+    }
+    if (copy != few)
+        memory_free(copy);
+    return *next_ms > group->now_ms;
+}
+
+/* Under the token, as delete_collected. */
+static bool expire_hashes(const struct group *group, bool unchanged, struct collected *c) {
+    uint64_t start = clock_ticks();
+    bool all = true;
+    for (size_t i = 0; i < c->hash_count; i++) {
+        int64_t next_ms;
+        all &= expire_fields(group, &c->hashes[i], unchanged, start, &next_ms);
+        if (c->hashes[i].hash <= c->last && next_ms < c->earliest_ms)
+            c->earliest_ms = next_ms;
+    }
     return all;
 }
 
@@ -118,37 +184,35 @@ static void set_deadline(struct group *group, const table_root *root, bool settl
     group->due_ms = due_ms;
 }
 
-/* Deletes what has expired of a group. In part: it is still due, for now it is enough. */
-static enum looked look_at_group(struct group *group) {
+/* Pieces of the group, from its first hash on. */
+static enum looked look_at_pieces(struct group *group, const table_root *root, uint64_t from,
+                                  struct collected *c) {
     struct slot *slot = &group->keyspace->slots[group->slot];
-    const table_root *root = keyspace_root(group->keyspace, group->database, group->slot);
-    unsigned shift = 64 - group->bits;
-    uint64_t word, version = 0, next, from = group->bits ? (uint64_t)group->number << shift : 0;
-    uint64_t last = group->bits ? from + (((uint64_t)1 << shift) - 1) : UINT64_MAX;
-    struct collected c = {.now_ms = group->now_ms, .last = last, .earliest_ms = DEADLINE_NEVER};
+    uint64_t word, version = 0, next, last = c->last;
     bool settled = true;
     for (bool first = true;; first = false, from = next) {
         if (!slot_read_begin(slot, &word))
             return LOOKED_BUSY;
         settled &= first || version == version_of(word);
         version = version_of(word);
-        c.count = c.seen = c.found = 0;
-        table_walk(root, from, 0, EXPIRY_KEYS_PER_PIECE, EXPIRY_BUCKETS_PER_PIECE, true, collect,
-                   &c, &next);
+        c->count = c->seen = c->found = c->hash_count = 0;
+        table_walk(root, from, 0, EXPIRY_KEYS_PER_PIECE, EXPIRY_BUCKETS_PER_PIECE, true, collect, c,
+                   &next);
         bool more = next != 0 && next <= last;
-        if (c.count > 0) {
+        if (c->count > 0 || c->hash_count > 0) {
             if (!slot_try_acquire(slot))
                 return LOOKED_BUSY;
             uint64_t now = version_of(atomic_load_explicit(&slot->word, memory_order_relaxed));
-            bool all = c.found == c.count;
+            bool all = c->found == c->count;
             settled &= now == version;
             all &= delete_collected(group->keyspace, group->change, group->database, group->slot,
-                                    now == version, &c);
+                                    now == version, c);
+            all &= expire_hashes(group, now == version, c);
             change_commit(group->change);
             version = now + 1; /* which it has after the release */
             slot_release(slot);
             if (!all ||
-                (more && group->bits && c.found >= EXPIRY_THIN_KEYS && c.found * 2 >= c.seen))
+                (more && group->bits && c->found >= EXPIRY_THIN_KEYS && c->found * 2 >= c->seen))
                 return LOOKED_IN_PART;
         }
         if (!more)
@@ -157,9 +221,21 @@ static enum looked look_at_group(struct group *group) {
     if (!slot_try_acquire(slot))
         return LOOKED_BUSY;
     uint64_t now = version_of(atomic_load_explicit(&slot->word, memory_order_relaxed));
-    set_deadline(group, root, settled && now == version, c.earliest_ms);
+    set_deadline(group, root, settled && now == version, c->earliest_ms);
     slot_release(slot);
     return LOOKED_ALL;
+}
+
+/* Deletes what has expired of a group. In part: it is still due, for now it is enough. */
+static enum looked look_at_group(struct group *group) {
+    const table_root *root = keyspace_root(group->keyspace, group->database, group->slot);
+    unsigned shift = 64 - group->bits;
+    uint64_t first = group->bits ? (uint64_t)group->number << shift : 0;
+    uint64_t last = group->bits ? first + (((uint64_t)1 << shift) - 1) : UINT64_MAX;
+    struct collected c = {.now_ms = group->now_ms, .last = last, .earliest_ms = DEADLINE_NEVER};
+    enum looked looked = look_at_pieces(group, root, first, &c);
+    memory_free(c.hashes);
+    return looked;
 }
 
 /* --- Steps ------------------------------------------------------------------------------------ */

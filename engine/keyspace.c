@@ -1,8 +1,9 @@
 /* Keyspace: roots, lookups as commands see them, and every change of a key.
  *
  * Invariants, per (database, slot), under the slot's token: the occupied bit is set if the table
- * has a key (and perhaps a while longer); the expiring bit if and only if it has a key with a TTL;
- * the sums of the threads' counters are the numbers of keys. */
+ * has a key (and perhaps a while longer); the expiring bit if and only if it has a volatile key
+ * (one with a TTL, or a hash with fields that have one); the sums of the threads' counters are the
+ * numbers of keys. */
 #include "engine/keyspace.h"
 #include "engine/background.h"
 
@@ -16,8 +17,6 @@
 #include "engine/memory.h"
 #include "engine/object_private.h"
 #include "engine/snapshot.h"
-
-#define COUNT_TRIES 100 /* of a sum that others' changes come between */
 
 static _Thread_local unsigned thread_number;
 
@@ -58,14 +57,8 @@ int keyspace_create(unsigned databases, struct keyspace **keyspace) {
     return 0;
 }
 
-/* --- Numbers of keys ----------------------------------------------------------------------------
- *
- * Who adds them up wants the state of one moment. Each thread's counts are a sequence lock: their
- * version is odd while they change. A reader reads all versions, then all counts, then all versions
- * again; if each is even and the same, nothing was published between the end of the first round and
- * the beginning of the second. Counts are published under the tokens of what was changed, so a unit
- * of work takes effect for DBSIZE at a moment when nobody else can see it or its slots, and a later
- * command finds both done. */
+/* --- Numbers of keys (keyspace_numbers.c reads them at one moment) ------------------------------
+ */
 
 /* Of the calling thread, when it first counts a key. They fill whole cache lines of their own. */
 static void counters_make(struct keyspace *keyspace, struct keyspace_counters *counters) {
@@ -89,6 +82,9 @@ static inline void counts_copy(struct key_counts *to, const struct key_counts *f
     atomic_store_explicit(&to->expiring,
                           atomic_load_explicit(&from->expiring, memory_order_relaxed),
                           memory_order_relaxed);
+    atomic_store_explicit(&to->field_timed,
+                          atomic_load_explicit(&from->field_timed, memory_order_relaxed),
+                          memory_order_relaxed);
 }
 
 static void counts_publish(struct keyspace_counters *counters) {
@@ -103,13 +99,14 @@ static void counts_publish(struct keyspace_counters *counters) {
     counters->unpublished_end = 0;
 }
 
-static inline void count_keys(struct keyspace *keyspace, unsigned physical, int64_t keys,
-                              int64_t expiring) {
+static inline void count_keys(struct keyspace *keyspace, unsigned physical,
+                              struct key_numbers change) {
     struct keyspace_counters *counters = keyspace_counters_mine(keyspace);
     if (UNLIKELY(!counters->counted))
         counters_make(keyspace, counters);
-    COUNTER_ADD(counters->counted[physical].keys, keys);
-    COUNTER_ADD(counters->counted[physical].expiring, expiring);
+    COUNTER_ADD(counters->counted[physical].keys, change.keys);
+    COUNTER_ADD(counters->counted[physical].expiring, change.expiring);
+    COUNTER_ADD(counters->counted[physical].field_timed, change.field_timed);
     if (physical < counters->unpublished_first)
         counters->unpublished_first = physical;
     if (physical >= counters->unpublished_end)
@@ -118,9 +115,8 @@ static inline void count_keys(struct keyspace *keyspace, unsigned physical, int6
         counts_publish(counters);
 }
 
-void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, int64_t keys,
-                         int64_t expiring) {
-    count_keys(keyspace, physical, keys, expiring);
+void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, struct key_numbers change) {
+    count_keys(keyspace, physical, change);
 }
 
 void keyspace_counts_hold(struct keyspace *keyspace) {
@@ -134,53 +130,38 @@ void keyspace_counts_publish(struct keyspace *keyspace) {
         counts_publish(counters);
 }
 
-/* One pass over all threads: the sum of their versions (they only grow, so equal sums are equal
- * versions), or false if one is odd. */
-static bool versions_sum(const struct keyspace *keyspace, unsigned high, uint64_t *sum) {
-    *sum = 0;
-    for (unsigned i = 0; i < high; i++) {
-        uint64_t version =
-            atomic_load_explicit(&keyspace->counters[i].version, memory_order_acquire);
-        if (version & 1)
-            return false;
-        *sum += version;
-    }
-    return true;
+static inline int64_t count_load(const _Atomic int64_t *count) {
+    return atomic_load_explicit(count, memory_order_relaxed);
 }
 
-static uint64_t sum_of(const struct keyspace *keyspace, unsigned physical, bool expiring) {
-    int64_t sum = 0;
+struct key_numbers keyspace_numbers(const struct keyspace *keyspace, unsigned physical) {
+    struct key_numbers sum = {0, 0, 0};
     unsigned high = atomic_load_explicit(&keyspace->counters_high, memory_order_acquire);
     for (unsigned i = 0; i < high; i++) {
         const struct keyspace_counters *c = &keyspace->counters[i];
         const struct key_counts *counts =
             i == thread_number ? c->counted
                                : atomic_load_explicit(&c->published, memory_order_acquire);
-        if (counts)
-            sum +=
-                atomic_load_explicit(expiring ? &counts[physical].expiring : &counts[physical].keys,
-                                     memory_order_relaxed);
+        if (!counts)
+            continue;
+        sum.keys += count_load(&counts[physical].keys);
+        sum.expiring += count_load(&counts[physical].expiring);
+        sum.field_timed += count_load(&counts[physical].field_timed);
     }
-    return sum > 0 ? (uint64_t)sum : 0;
+    return (struct key_numbers){sum.keys > 0 ? sum.keys : 0, sum.expiring > 0 ? sum.expiring : 0,
+                                sum.field_timed > 0 ? sum.field_timed : 0};
 }
 
-bool keyspace_count_at_once(const struct keyspace *keyspace, unsigned database, uint64_t *count) {
-    unsigned physical = keyspace->database_map[database];
-    ASSERT(!keyspace->counters[thread_number].held);
-    /* What this thread has released happens before what it reads now. */
-    atomic_thread_fence(memory_order_seq_cst);
-    for (unsigned i = 0; i < COUNT_TRIES; i++) {
-        uint64_t before, after;
-        unsigned high = atomic_load_explicit(&keyspace->counters_high, memory_order_acquire);
-        if (!versions_sum(keyspace, high, &before))
-            continue;
-        *count = sum_of(keyspace, physical, false);
-        atomic_thread_fence(memory_order_acquire);
-        if (versions_sum(keyspace, high, &after) && before == after &&
-            high == atomic_load_explicit(&keyspace->counters_high, memory_order_acquire))
-            return true;
-    }
-    return false;
+uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database) {
+    return (uint64_t)keyspace_numbers(keyspace, keyspace->database_map[database]).keys;
+}
+
+uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database) {
+    return (uint64_t)keyspace_numbers(keyspace, keyspace->database_map[database]).expiring;
+}
+
+uint64_t keyspace_field_timed_count(const struct keyspace *keyspace, unsigned database) {
+    return (uint64_t)keyspace_numbers(keyspace, keyspace->database_map[database]).field_timed;
 }
 
 void keyspace_destroy(struct keyspace *keyspace) {
@@ -274,10 +255,14 @@ static struct deadlines *deadlines_of(struct keyspace *keyspace, unsigned physic
     return deadlines;
 }
 
-/* An object with a TTL has come into the table, or its TTL has changed. */
+/* An object with a TTL has come into the table, or its TTL has changed, or that of a field. */
 static inline void note_expiry(struct keyspace *keyspace, unsigned physical, const struct key *key,
                                const table_root *root, const struct object *object) {
-    int64_t expiry_ms = object_expiry(object);
+    int64_t expiry_ms = object_expiry(object), next_ms;
+    if (UNLIKELY(object_has_field_times(object))) {
+        next_ms = type_of(object)->next_expiry(object);
+        expiry_ms = expiry_ms == OBJECT_NO_EXPIRY || next_ms < expiry_ms ? next_ms : expiry_ms;
+    }
     if (LIKELY(expiry_ms == OBJECT_NO_EXPIRY))
         return;
     /* First, since who finds deadlines without holding the token looks for the bitmaps too. */
@@ -315,27 +300,30 @@ void keyspace_note_empty(struct keyspace *keyspace, unsigned database, uint32_t 
         slot_release(&keyspace->slots[slot]);
 }
 
-/* Numbers of a table before a change; table_after brings bitmaps and counters up to date. */
-struct table_numbers {
-    size_t keys, expiring;
-};
+#define NO_KEY ((struct key_numbers){0, 0, 0})
 
-static inline struct table_numbers table_before(const table_root *root) {
-    return (struct table_numbers){table_count(root), table_volatile_count(root)};
+/* What one object counts for. */
+static inline struct key_numbers numbers_of(const struct object *object) {
+    return (struct key_numbers){1, object_expiry(object) != OBJECT_NO_EXPIRY,
+                                object_has_field_times(object)};
 }
 
+/* Brings bitmaps and counters up to date: of the table as it was before, one object has been
+ * replaced by another. */
 static inline void table_after(struct keyspace *keyspace, unsigned physical, uint32_t slot,
-                               const table_root *root, struct table_numbers before) {
-    struct table_numbers now = table_before(root);
-    if (now.keys == before.keys && now.expiring == before.expiring)
+                               const table_root *root, struct key_numbers old,
+                               struct key_numbers new, size_t volatile_before) {
+    size_t keys = table_count(root), expiring = table_volatile_count(root);
+    struct key_numbers change = {new.keys - old.keys, new.expiring - old.expiring,
+                                 new.field_timed - old.field_timed};
+    if (change.keys == 0 && change.expiring == 0 && change.field_timed == 0)
         return;
-    count_keys(keyspace, physical, (int64_t)now.keys - (int64_t)before.keys,
-               (int64_t)now.expiring - (int64_t)before.expiring);
-    if (UNLIKELY(before.keys == 0 && now.keys != 0))
+    count_keys(keyspace, physical, change);
+    if (UNLIKELY(change.keys > 0 && keys == 1))
         bit_change(bitmaps_make(keyspace, physical)->occupied, slot, true);
-    if (UNLIKELY(!now.expiring != !before.expiring)) {
-        bit_change(bitmaps_make(keyspace, physical)->expiring, slot, now.expiring != 0);
-        if (now.expiring == 0)
+    if (UNLIKELY(!expiring != !volatile_before)) {
+        bit_change(bitmaps_make(keyspace, physical)->expiring, slot, expiring != 0);
+        if (expiring == 0)
             deadline_forget(deadlines_of(keyspace, physical), slot);
     }
     if (UNLIKELY(table_is_rebuilding(root)))
@@ -378,9 +366,9 @@ void keyspace_add(struct change *change, unsigned database, const struct key *ke
     unsigned physical = keyspace->database_map[database];
     table_root *root = keyspace_root_make(keyspace, database, key->slot);
     stamp(keyspace, object, atomic_load_explicit(&object->access, memory_order_relaxed) == 0);
-    struct table_numbers before = table_before(root);
+    size_t volatile_before = table_volatile_count(root);
     table_insert(root, key->hash, object);
-    table_after(keyspace, physical, key->slot, root, before);
+    table_after(keyspace, physical, key->slot, root, NO_KEY, numbers_of(object), volatile_before);
     note_expiry(keyspace, physical, key, root, object);
     if (!(CHANGES_NOT_TOLD_NEW >> event & 1))
         change_also(change, database, key, CHANGE_NEW);
@@ -393,14 +381,14 @@ static inline void exchange(struct change *change, unsigned database, const stru
     struct keyspace *keyspace = keyspace_of(change);
     table_root *root = keyspace_root(keyspace, database, key->slot);
     change_before(change, database, key, old);
-    if (LIKELY(object_expiry(old) == OBJECT_NO_EXPIRY &&
-               object_expiry(object) == OBJECT_NO_EXPIRY)) {
+    if (LIKELY(!object_is_volatile(old) && !object_is_volatile(object))) {
         table_replace(root, key->hash, old, object); /* changes no number */
     } else {
         unsigned physical = keyspace->database_map[database];
-        struct table_numbers before = table_before(root);
+        size_t volatile_before = table_volatile_count(root);
         table_replace(root, key->hash, old, object);
-        table_after(keyspace, physical, key->slot, root, before);
+        table_after(keyspace, physical, key->slot, root, numbers_of(old), numbers_of(object),
+                    volatile_before);
         note_expiry(keyspace, physical, key, root, object);
     }
     change_after(change, database, key, event);
@@ -419,7 +407,11 @@ void keyspace_replace(struct change *change, unsigned database, const struct key
         stamp(keyspace, object, true);
     }
     exchange(change, database, key, old, object, event);
-    object_retire(old);
+    if (UNLIKELY(object_needs_token(object)) && object_needs_token(old) &&
+        object_pointer(object) == object_pointer(old))
+        object_retire_shell(old);
+    else
+        object_retire(old);
 }
 
 struct object *keyspace_take(struct change *change, unsigned database, const struct key *key,
@@ -433,11 +425,12 @@ struct object *keyspace_take(struct change *change, unsigned database, const str
         if (present)
             change_before(change, database, key, present);
     }
-    struct table_numbers before = table_before(root);
+    size_t volatile_before = table_volatile_count(root);
     struct object *object = table_remove(root, key->hash, key->data, key->length);
     if (!object)
         return NULL;
-    table_after(keyspace, keyspace->database_map[database], key->slot, root, before);
+    table_after(keyspace, keyspace->database_map[database], key->slot, root, numbers_of(object),
+                NO_KEY, volatile_before);
     change_after(change, database, key, event);
     return object;
 }
@@ -479,11 +472,13 @@ struct object *keyspace_set_expiry(struct change *change, unsigned database, con
     if (object_flags(object) & OBJECT_HAS_EXPIRY) {
         table_root *root = keyspace_root(keyspace, database, key->slot);
         unsigned physical = keyspace->database_map[database];
-        struct table_numbers before = table_before(root);
+        struct key_numbers before = numbers_of(object);
+        size_t volatile_before = table_volatile_count(root);
         change_before(change, database, key, object);
         object_set_expiry(object, expiry_ms);
         table_note_expiry(root, key->hash, object);
-        table_after(keyspace, physical, key->slot, root, before);
+        table_after(keyspace, physical, key->slot, root, before, numbers_of(object),
+                    volatile_before);
         note_expiry(keyspace, physical, key, root, object);
         change_after(change, database, key, event);
         return object;
@@ -499,19 +494,11 @@ struct object *keyspace_set_expiry(struct change *change, unsigned database, con
     return remade;
 }
 
-/* --- Counts ----------------------------------------------------------------------------------- */
-
-uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database) {
-    return sum_of(keyspace, keyspace->database_map[database], false);
-}
-
-uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database) {
-    return sum_of(keyspace, keyspace->database_map[database], true);
-}
-
-uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot) {
-    const table_root *root = keyspace_root(keyspace, 0, slot);
-    return root ? table_count(root) : 0;
+void keyspace_note_field_times(struct change *change, unsigned database, const struct key *key,
+                               const struct object *object) {
+    struct keyspace *keyspace = keyspace_of(change);
+    note_expiry(keyspace, keyspace->database_map[database], key,
+                keyspace_root(keyspace, database, key->slot), object);
 }
 
 /* --- Whole databases (exclusive sections) -------------------------------------------------------
@@ -584,8 +571,7 @@ static void clear_physical(struct keyspace *keyspace, unsigned physical,
     else if (garbage->bitmaps[0])
         clear_first(keyspace, garbage);
     if (garbage->bitmaps[physical])
-        count_keys(keyspace, physical, -(int64_t)sum_of(keyspace, physical, false),
-                   -(int64_t)sum_of(keyspace, physical, true));
+        count_keys(keyspace, physical, key_numbers_negative(keyspace_numbers(keyspace, physical)));
 }
 
 static struct keyspace_garbage *garbage_make(struct keyspace *keyspace) {

@@ -20,10 +20,10 @@
 
 #define KEYSPACE_THREADS_MAX 272
 
-/* Slots with keys and with volatile keys of one database, a bit per slot, changed under the slot's
- * token (or in an exclusive section) by atomic or/and. An occupied bit may outlast the last key, so
- * a clear one proves without a look at the slot's word that no committed state since it was loaded
- * had a key there. Read by anybody (SCAN, expiry, RANDOMKEY). */
+/* Slots with keys and with volatile keys (object_is_volatile) of one database, a bit per slot,
+ * changed under the slot's token (or in an exclusive section) by atomic or/and. An occupied bit may
+ * outlast the last key, so a clear one proves without a look at the slot's word that no committed
+ * state since it was loaded had a key there. Read by anybody (SCAN, expiry, RANDOMKEY). */
 struct slot_bitmaps {
     _Atomic uint64_t cleared; /* how often occupied bits were cleared; counted up before */
     _Atomic uint64_t occupied[SLOT_COUNT / 64];
@@ -41,15 +41,25 @@ struct database_tables {
     struct table_block *_Atomic blocks[SLOT_COUNT / TABLE_BLOCK_SLOTS];
 };
 
-/* Keys of one physical database as one thread has added and removed them: it may be negative. */
+/* Keys, those of them with a TTL, and hashes with fields that have one. */
+struct key_numbers {
+    int64_t keys, expiring, field_timed;
+};
+static inline struct key_numbers key_numbers_negative(struct key_numbers n) {
+    return (struct key_numbers){-n.keys, -n.expiring, -n.field_timed};
+}
+
+/* The same of one physical database as one thread has added and removed them: it may be negative.
+ */
 struct key_counts {
-    _Atomic int64_t keys, expiring;
+    _Atomic int64_t keys, expiring, field_timed;
 };
 
 /* Written only by their own thread, summed by readers. One or more cache lines each. */
 struct keyspace_counters {
     _Alignas(64) _Atomic uint64_t hits;
     _Atomic uint64_t misses, expired, evicted, expire_cycle_us, evict_us, expire_limit_reached;
+    _Atomic uint64_t expired_fields;
     /* Number of publications of counts, twice; odd during one. */
     _Atomic uint64_t version;
     struct key_counts *_Atomic published; /* by physical database; NULL: this thread counts none */
@@ -161,6 +171,11 @@ struct object *keyspace_take(struct change *change, unsigned database, const str
 struct object *keyspace_set_expiry(struct change *change, unsigned database, const struct key *key,
                                    struct object *object, int64_t expiry_ms);
 
+/* A hash with times to live of fields was changed in place, and one of them may be the earliest
+ * now: the expiry duty is to know. */
+void keyspace_note_field_times(struct change *change, unsigned database, const struct key *key,
+                               const struct object *object);
+
 /* Numbers of keys. A thread publishes what it has added and removed all at once, while it holds the
  * tokens of what it did: at once after each change, or between hold and publish (one command or
  * transaction) when it is published. Not nested. */
@@ -174,6 +189,10 @@ bool keyspace_count_at_once(const struct keyspace *keyspace, unsigned database, 
  * read may be counted twice or not at all. */
 uint64_t keyspace_count(const struct keyspace *keyspace, unsigned database);
 uint64_t keyspace_expiring_count(const struct keyspace *keyspace, unsigned database);
+/* Hashes with fields that have a time to live. */
+uint64_t keyspace_field_timed_count(const struct keyspace *keyspace, unsigned database);
+bool keyspace_has_field_times(const struct keyspace *keyspace); /* in any database */
+struct key_numbers keyspace_numbers(const struct keyspace *keyspace, unsigned physical);
 uint64_t keyspace_slot_count(const struct keyspace *keyspace, uint32_t slot); /* database 0 */
 
 /* Exclusive sections only. clear takes all tables out at once, whatever the number of keys, slots
@@ -206,8 +225,7 @@ uint64_t keyspace_adopt_slots(struct keyspace *keyspace, struct keyspace *succes
                               const uint8_t *slots);
 
 /* For keyspace_adopt: keys that came or went beside the functions above. */
-void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, int64_t keys,
-                         int64_t expiring);
+void keyspace_counts_add(struct keyspace *keyspace, unsigned physical, struct key_numbers change);
 
 /* SCAN (engine/scan.c). A list belongs to one thread; zero-initialised, freed by scan_list_free.
  * What it lists is valid until the end of the command. */

@@ -35,16 +35,16 @@ static void move_first_tables(struct keyspace *keyspace, struct keyspace *succes
 
 static void move_database(struct keyspace *keyspace, struct keyspace *successor,
                           unsigned physical) {
-    int64_t keys = (int64_t)keyspace_count(successor, physical);
-    int64_t expiring = (int64_t)keyspace_expiring_count(successor, physical);
+    struct key_numbers numbers =
+        keyspace_numbers(successor, physical); /* its map is the identity */
     ASSERT(!atomic_load(&keyspace->bitmaps[physical]));
     atomic_store(&keyspace->bitmaps[physical],
                  atomic_exchange(&successor->bitmaps[physical], NULL));
     atomic_store(&keyspace->deadlines[physical],
                  atomic_exchange(&successor->deadlines[physical], NULL));
     atomic_store(&keyspace->tables[physical], atomic_exchange(&successor->tables[physical], NULL));
-    keyspace_counts_add(keyspace, physical, keys, expiring);
-    keyspace_counts_add(successor, physical, -keys, -expiring);
+    keyspace_counts_add(keyspace, physical, numbers);
+    keyspace_counts_add(successor, physical, key_numbers_negative(numbers));
 }
 
 void keyspace_adopt(struct change *change, struct keyspace *successor) {

@@ -6,16 +6,11 @@
 
 #include "engine/keyspace.h"
 
-struct keyspace_counts_delta {
-    int64_t keys, expiring;
-};
-
 /* Ends what keyspace_counts_hold began on this thread, in place of keyspace_counts_publish: what it
  * has counted since, of this database alone, is as if it had not. */
-void keyspace_counts_take(struct keyspace *keyspace, unsigned database,
-                          struct keyspace_counts_delta *delta);
+void keyspace_counts_take(struct keyspace *keyspace, unsigned database, struct key_numbers *delta);
 /* This thread, between keyspace_counts_hold and keyspace_counts_publish, has counted it. */
 void keyspace_counts_give(struct keyspace *keyspace, unsigned database,
-                          const struct keyspace_counts_delta *delta);
+                          const struct key_numbers *delta);
 
 #endif

@@ -57,6 +57,9 @@ enum object_encoding {
     ENCODING_HASHTABLE,
     ENCODING_SKIPLIST,
     ENCODING_QUICKLIST,
+    ENCODING_LISTPACK_EX,       /* fields of the hash had times to live */
+    ENCODING_LISTPACK_EX_TIMED, /* from here on: fields have them now (types/field_times.h) */
+    ENCODING_HASHTABLE_TIMED,
 };
 
 #define OBJECT_EMBED_MAX_BYTES  (16 * 1024)
@@ -96,6 +99,10 @@ static inline enum object_type object_type(const struct object *o) {
 static inline enum object_encoding object_encoding(const struct object *o) {
     return (enum object_encoding)(o->type_encoding >> 4);
 }
+/* Fields of this hash have times to live of their own. As the encoding it never changes. */
+static inline bool object_has_field_times(const struct object *o) {
+    return o->type_encoding >= ENCODING_LISTPACK_EX_TIMED << 4;
+}
 static inline uint8_t *object_after_expiry(const struct object *o) {
     return (uint8_t *)o->payload + ((object_flags(o) & OBJECT_HAS_EXPIRY) ? 8 : 0);
 }
@@ -112,6 +119,10 @@ static inline int64_t object_expiry(const struct object *o) {
     return (object_flags(o) & OBJECT_HAS_EXPIRY)
                ? atomic_load_explicit((_Atomic int64_t *)o->payload, memory_order_relaxed)
                : OBJECT_NO_EXPIRY;
+}
+/* The expiry duty looks at it. */
+static inline bool object_is_volatile(const struct object *o) {
+    return object_expiry(o) != OBJECT_NO_EXPIRY || object_has_field_times(o);
 }
 /* A key without an expiry never is. */
 static inline bool object_expired_at(const struct object *o, int64_t now_ms) {

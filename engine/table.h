@@ -3,11 +3,11 @@
  *
  * Buckets of 64 bytes in hash order: bucket = hash * n >> 64, n any number (it follows the
  * allocator's size classes). A bucket is eight entries: an object pointer with 16 hash bits in its
- * top bits and the VOLATILE tag (the object has a TTL). A key whose bucket is full goes to one of
- * the next buckets, and only when several are full to an overflow bucket; that is what makes 10
- * bytes a key possible. Because homes are in hash order, a bound in hash order names a position
- * that survives any rebuild: SCAN cursors, the walk of a snapshot and the step-wise rebuild of a
- * giant table all use it.
+ * top bits and the VOLATILE tag (the object has a TTL, or fields of it have). A key whose bucket is
+ * full goes to one of the next buckets, and only when several are full to an overflow bucket; that
+ * is what makes 10 bytes a key possible. Because homes are in hash order, a bound in hash order
+ * names a position that survives any rebuild: SCAN cursors, the walk of a snapshot and the
+ * step-wise rebuild of a giant table all use it.
  *
  * Readers: any registered reader thread (epoch.h); what they return is valid until the reader's
  * next quiescent state, and a miss is only a miss if the slot's word validates (slot.h). Writers:
@@ -48,7 +48,7 @@ void table_prefetch_further(const table_root *root, uint64_t hash);
 
 /* Under the token. insert: the key must not be there. replace: old must be there; does not retire
  * it. remove: takes the object out and returns it (the caller retires it), NULL if absent. The
- * VOLATILE tag follows the object's OBJECT_HAS_EXPIRY flag and expiry != OBJECT_NO_EXPIRY;
+ * VOLATILE tag follows the object's expiry (not OBJECT_NO_EXPIRY) and object_has_field_times;
  * table_note_expiry re-reads it after an in-place change. */
 void table_insert(table_root *root, uint64_t hash, struct object *object);
 void table_replace(table_root *root, uint64_t hash, struct object *old, struct object *object);
@@ -61,7 +61,7 @@ bool table_is_rebuilding(const table_root *root);
 bool table_rebuild_some(table_root *root);
 
 size_t table_count(const table_root *root); /* keys; readers may see it slightly early or late */
-size_t table_volatile_count(const table_root *root); /* keys with a TTL */
+size_t table_volatile_count(const table_root *root); /* keys with the VOLATILE tag */
 size_t table_bytes(const table_root *root);          /* memory of the table itself */
 
 /* Visits every object whose hash is in [from, *next), in no particular order within a bucket: *next

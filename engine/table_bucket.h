@@ -52,7 +52,7 @@ enum table_header_word {
     HEADER_REBUILD,  /* struct table_rebuild *: a step-wise rebuild into this table is under way */
     HEADER_GEOMETRY, /* buckets << 32 | tag position << 8; never changes */
     HEADER_COUNT,    /* keys << 1 */
-    HEADER_VOLATILE, /* keys with a TTL << 1 */
+    HEADER_VOLATILE, /* keys with the VOLATILE tag << 1 */
     HEADER_OVERFLOW, /* overflow buckets << 16 | longest chain ever << 1 */
     HEADER_WORDS
 };
@@ -168,9 +168,6 @@ static inline uint64_t entry_tag(uint64_t entry) {
 }
 static inline uint64_t hash_tag(uint64_t hash, unsigned tag_position) {
     return (hash >> tag_position) & 0xffff;
-}
-static inline bool object_is_volatile(const struct object *o) {
-    return object_expiry(o) != OBJECT_NO_EXPIRY;
 }
 static inline uint64_t entry_make(struct object *o, uint64_t tag) {
     ASSERT(((uintptr_t)o & ~ENTRY_POINTER) == 0);

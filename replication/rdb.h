@@ -17,11 +17,14 @@
 
 #include <stdint.h>
 
-#define RDB_VERSION_READ_MAX 11
+#define RDB_VERSION_READ_MAX    12
 /* What is written unless a value needs more: Redis 7.0 reads it too. */
-#define RDB_VERSION_WRITTEN  10
+#define RDB_VERSION_WRITTEN     10
+/* What hashes need whose fields have times to live: Redis 7.4's. */
+#define RDB_VERSION_FIELD_TIMES 12
 
 enum rdb_opcode {
+    RDB_SLOT_INFO = 244,
     RDB_FUNCTION2 = 245,
     RDB_FUNCTION_PRE_GA = 246,
     RDB_MODULE_AUX = 247,
@@ -57,6 +60,10 @@ enum rdb_type {
     RDB_TYPE_STREAM_LISTPACKS_2 = 19,
     RDB_TYPE_SET_LISTPACK = 20,
     RDB_TYPE_STREAM_LISTPACKS_3 = 21,
+    RDB_TYPE_HASH_TIMES_PRE_GA = 22, /* as 24 and 25, without the earliest time */
+    RDB_TYPE_HASH_LISTPACK_TIMES_PRE_GA = 23,
+    RDB_TYPE_HASH_TIMES = 24,
+    RDB_TYPE_HASH_LISTPACK_TIMES = 25,
     RDB_TYPES
 };
 

@@ -21,6 +21,7 @@
 #include "engine/types/set.h"
 #include "engine/types/zset.h"
 #include "replication/rdb_collection.h"
+#include "replication/rdb_field_times.h"
 #include "replication/rdb_read.h"
 #include "replication/rdb_ziplist.h"
 
@@ -75,7 +76,7 @@ static const struct value_type value_types[RDB_TYPES] = {
 };
 
 bool rdb_collection_has(unsigned type) {
-    return type < RDB_TYPES && value_types[type].form != FORM_NONE;
+    return type < RDB_TYPES && (value_types[type].form != FORM_NONE || rdb_has_field_times(type));
 }
 
 /* The key that the value gets. */
@@ -531,6 +532,8 @@ int rdb_collection_read_counted(struct rdb_reader *reader, unsigned type, uint64
 int rdb_collection_read(struct rdb_reader *reader, unsigned type, const char *key,
                         size_t key_length, int64_t expiry_ms, struct object **object) {
     ASSERT(rdb_collection_has(type));
+    if (rdb_has_field_times(type))
+        return rdb_field_times_read(reader, type, key, key_length, expiry_ms, object);
     if (rdb_collection_is_counted(type)) {
         uint64_t count;
         TRY(rdb_read_length(reader, &count));
@@ -570,6 +573,8 @@ int rdb_collection_skip_counted(struct rdb_reader *reader, unsigned type, uint64
 
 int rdb_collection_skip(struct rdb_reader *reader, unsigned type) {
     ASSERT(rdb_collection_has(type));
+    if (rdb_has_field_times(type))
+        return rdb_field_times_skip(reader, type);
     if (!rdb_collection_is_counted(type))
         return rdb_skip_string(reader);
     uint64_t count;

@@ -1,8 +1,9 @@
 /* Writing collections.
  *
  * Packed ones are written as they lie in the object, others element by element; nodes of lists are
- * made anew, as Redis has them by default. All of it can be read by Redis 7.0: a set that is a
- * listpack, which that does not know, is written element by element too.
+ * made anew, as Redis has them by default. All of it can be read by Redis 7.0 (a set that is a
+ * listpack, which that does not know, is written element by element too), but hashes whose fields
+ * have times to live: Redis 7.4 can read those.
  *
  * Values are read by who has their token, or has a body lent. */
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "engine/types/collection.h"
 #include "engine/types/intset.h"
 #include "replication/rdb_collection.h"
+#include "replication/rdb_field_times.h"
 #include "replication/rdb_write.h"
 
 #define NODE_BYTES ((size_t)8 * 1024)
@@ -27,6 +29,8 @@ enum rdb_type rdb_collection_type(const struct object *object) {
         return packed ? RDB_TYPE_ZSET_LISTPACK : RDB_TYPE_ZSET_2;
     default:
         ASSERT(object_type(object) == OBJECT_HASH);
+        if (object_has_field_times(object))
+            return RDB_TYPE_HASH_TIMES;
         return packed ? RDB_TYPE_HASH_LISTPACK : RDB_TYPE_HASH;
     }
 }
@@ -174,6 +178,10 @@ void rdb_collection_write(struct rdb_writer *writer, const struct object *object
         collection_visit_all(object, write_scored, writer);
         return;
     default:
+        if (object_has_field_times(object)) {
+            rdb_field_times_write(writer, object);
+            return;
+        }
         rdb_write_length(writer, body->members.count);
         collection_visit_all(object, write_field, writer);
     }

@@ -1,4 +1,4 @@
-/* RDB reader: takes apart a file, a stream from a primary or a DUMP payload, of versions 1 to 11,
+/* RDB reader: takes apart a file, a stream from a primary or a DUMP payload, of versions 1 to 12,
  * and trusts none of it: nothing is allocated by a length that the input has not been seen to
  * justify (its bytes are known to be there, or to have been announced within limits).
  *

@@ -155,6 +155,14 @@ static int read_resize(struct rdb_reader *reader, const struct rdb_handler *hand
     return handler->resize ? handler->resize(context, reader->database, keys, expiring) : 0;
 }
 
+/* How many keys of a slot follow: a hint, which is not needed. */
+static int skip_slot_info(struct rdb_reader *reader) {
+    uint64_t ignored;
+    for (unsigned i = 0; i < 3; i++)
+        TRY(rdb_read_length(reader, &ignored));
+    return 0;
+}
+
 /* --- Keys ------------------------------------------------------------------------------------- */
 
 static void entry_begin(struct rdb_entry *entry) {
@@ -243,6 +251,8 @@ static int read_part(struct rdb_reader *reader, const struct rdb_handler *handle
         return read_database(reader);
     case RDB_RESIZEDB:
         return read_resize(reader, handler, context);
+    case RDB_SLOT_INFO:
+        return skip_slot_info(reader);
     case RDB_AUX:
         return read_aux(reader, handler, context);
     case RDB_MODULE_AUX:

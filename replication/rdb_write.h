@@ -73,6 +73,10 @@ void rdb_writer_free(struct rdb_writer *writer);
  * empty buffer of so much room. */
 uint8_t *rdb_writer_take(struct rdb_writer *writer, size_t room, size_t *length);
 
+/* Of a file or payload, by whether it has hashes with times to live of fields. */
+static inline unsigned rdb_version_for(bool has_field_times) {
+    return has_field_times ? RDB_VERSION_FIELD_TIMES : RDB_VERSION_WRITTEN;
+}
 void rdb_write_header(struct rdb_writer *writer, unsigned version, const struct rdb_info *info);
 void rdb_write_aux(struct rdb_writer *writer, const char *name, const char *value);
 /* expiring: how many of the keys have a time to live. Both are hints. */

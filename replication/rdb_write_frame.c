@@ -100,7 +100,8 @@ void rdb_write_payload(struct rdb_writer *writer, const struct object *object) {
     ASSERT(!writer->sink.write && writer->used == 0);
     rdb_write_byte(writer, (uint8_t)rdb_value_type(object));
     rdb_value_write(writer, object);
-    rdb_write_byte(writer, RDB_VERSION_WRITTEN & 0xff);
-    rdb_write_byte(writer, RDB_VERSION_WRITTEN >> 8);
+    unsigned version = rdb_version_for(object_has_field_times(object));
+    rdb_write_byte(writer, version & 0xff);
+    rdb_write_byte(writer, (uint8_t)(version >> 8));
     write_crc(writer, crc64(0, writer->buffer, writer->used));
 }

@@ -18,7 +18,8 @@ struct snapshot_form {
 struct snapshot_cut {
     uint64_t log_number; /* of the last entry that is in the snapshot */
     int64_t time_ms;
-    uint64_t keys; /* of all databases */
+    uint64_t keys;        /* of all databases */
+    uint64_t field_timed; /* of those: hashes with times to live of fields */
     unsigned databases;
     struct {
         uint64_t keys, expiring;

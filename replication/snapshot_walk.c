@@ -346,11 +346,12 @@ void snapshot_walk_progress(const struct snapshot_walker *walker,
 
 static void count_keys(struct snapshot_walk *walk) {
     const struct keyspace *keyspace = walk->walker->around.keyspace;
-    walk->cut.keys = 0;
+    walk->cut.keys = walk->cut.field_timed = 0;
     for (unsigned i = 0; i < keyspace->databases; i++) {
         walk->cut.of[i].keys = keyspace_count(keyspace, i);
         walk->cut.of[i].expiring = keyspace_expiring_count(keyspace, i);
         walk->cut.keys += walk->cut.of[i].keys;
+        walk->cut.field_timed += keyspace_field_timed_count(keyspace, i);
         walk->numbers[keyspace->database_map[i]] = (uint16_t)i;
     }
 }

@@ -27,6 +27,7 @@ struct collection *collection_make(const struct tree_kind *members, const struct
     body->reserved = 0;
     tree_init(&body->members, members);
     tree_init(&body->order, order);
+    body->field_times = NULL;
     return body;
 }
 
@@ -38,6 +39,9 @@ struct collection *collection_lend(struct collection *body) {
 static void body_free(struct collection *body) {
     tree_clear(&body->members);
     tree_clear(&body->order);
+    for (unsigned i = 0; body->field_times && i < FIELD_TIMES_TREES; i++)
+        tree_clear(&body->field_times[i]);
+    memory_free(body->field_times);
     memory_free(body);
 }
 
@@ -60,7 +64,13 @@ void collection_return(struct collection *body) {
 }
 
 size_t collection_bytes(const struct collection *body) {
-    return memory_class_bytes(sizeof *body) + body->members.bytes + body->order.bytes;
+    size_t bytes = memory_class_bytes(sizeof *body) + body->members.bytes + body->order.bytes;
+    if (!body->field_times)
+        return bytes;
+    bytes += memory_class_bytes(FIELD_TIMES_TREES * sizeof *body->field_times);
+    for (unsigned i = 0; i < FIELD_TIMES_TREES; i++)
+        bytes += body->field_times[i].bytes;
+    return bytes;
 }
 
 /* Another body of the same content, whose nodes both have. */
@@ -70,6 +80,11 @@ static struct collection *body_share(const struct collection *body) {
     copy->reserved = 0;
     tree_share(&copy->members, &body->members);
     tree_share(&copy->order, &body->order);
+    copy->field_times = NULL;
+    if (body->field_times)
+        copy->field_times = memory_alloc(FIELD_TIMES_TREES * sizeof *copy->field_times);
+    for (unsigned i = 0; body->field_times && i < FIELD_TIMES_TREES; i++)
+        tree_share(&copy->field_times[i], &body->field_times[i]);
     return copy;
 }
 
@@ -90,7 +105,10 @@ const char *collection_encoding_name(const struct object *object) {
                                         [ENCODING_INTSET] = "intset",
                                         [ENCODING_HASHTABLE] = "hashtable",
                                         [ENCODING_SKIPLIST] = "skiplist",
-                                        [ENCODING_QUICKLIST] = "quicklist"};
+                                        [ENCODING_QUICKLIST] = "quicklist",
+                                        [ENCODING_LISTPACK_EX] = "listpackex",
+                                        [ENCODING_LISTPACK_EX_TIMED] = "listpackex",
+                                        [ENCODING_HASHTABLE_TIMED] = "hashtable"};
     ASSERT(object_encoding(object) >= ENCODING_LISTPACK);
     return names[object_encoding(object)];
 }
@@ -191,8 +209,7 @@ static struct object *publish(const struct collection_edit *edit, enum change_ev
         return edit->object;
     }
     int64_t expiry_ms = edit->object ? object_expiry(edit->object) : OBJECT_NO_EXPIRY;
-    if (is_in_place(edit))
-        collection_lend(edit->body); /* the old object's own reference goes with it */
+    /* A body that was there moves to the new object. */
     struct object *object = make_object(edit, key->data, key->length, expiry_ms);
     if (edit->object)
         keyspace_replace(edit->change, edit->database, key, edit->object, object, event);

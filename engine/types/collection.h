@@ -31,7 +31,10 @@ struct collection {
     uint32_t reserved;
     struct tree members; /* hash and set: all; zset: member to score (hash_order.h); list: unused */
     struct tree order;   /* list: by position (list_order.h); zset: by score (score_order.h) */
+    /* hash: FIELD_TIMES_TREES of times to live (field_times.h). NULL: no field has one. */
+    struct tree *field_times;
 };
+#define FIELD_TIMES_TREES 2
 
 /* An empty body; kinds NULL: that tree is not used. */
 struct collection *collection_make(const struct tree_kind *members, const struct tree_kind *order);

@@ -2,6 +2,7 @@
 #include "engine/types/collection.h"
 
 #include "engine/assert.h"
+#include "engine/types/field_times.h"
 #include "engine/types/intset.h"
 #include "engine/types/members.h"
 #include "engine/types/zset.h"
@@ -80,6 +81,8 @@ static uint64_t check_body(const struct object *object) {
     tree_check(&body->members);
     tree_check(&body->order);
     ASSERT(body->members.count == 0 || body->order.count == 0);
+    ASSERT((body->field_times != NULL) == object_has_field_times(object));
+    field_times_check(body);
     return body->members.count + body->order.count;
 }
 

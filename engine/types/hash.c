@@ -1,9 +1,16 @@
-/* See hash.h. A hash moves one way only: from packed to a body, and from ENCODING_LISTPACK to
- * ENCODING_HASHTABLE, which always has a body. */
+/* See hash.h. A hash moves one way only: from packed to a body, and from a listpack by its encoding
+ * to a hash table, which always has a body. So has one whose fields have, or had, times to live;
+ * its encoding says at any time whether some have them. */
 #include "engine/types/hash.h"
 
 #include "engine/assert.h"
+#include "engine/types/field_times.h"
 #include "engine/types/members.h"
+
+static inline bool is_listpack(enum object_encoding encoding) {
+    return encoding == ENCODING_LISTPACK || encoding == ENCODING_LISTPACK_EX ||
+           encoding == ENCODING_LISTPACK_EX_TIMED;
+}
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
@@ -66,7 +73,7 @@ void hash_visit(const struct object *object, collection_visit *visit, void *cont
 
 uint64_t hash_scan(const struct object *object, uint64_t cursor, uint64_t count,
                    collection_visit *visit, void *context) {
-    if (object_encoding(object) == ENCODING_HASHTABLE)
+    if (!is_listpack(object_encoding(object)))
         return members_scan(&collection_body(object)->members, cursor, count, visit, context);
     hash_visit(object, visit, context);
     return 0;
@@ -105,16 +112,26 @@ static void unpack(struct collection_edit *edit) {
     collection_edit_unpack(edit, body);
 }
 
+static void settle_encoding(struct collection_edit *edit) {
+    bool timed = edit->body && edit->body->field_times;
+    if (!is_listpack(edit->encoding))
+        edit->encoding = timed ? ENCODING_HASHTABLE_TIMED : ENCODING_HASHTABLE;
+    else if (timed)
+        edit->encoding = ENCODING_LISTPACK_EX_TIMED;
+    else if (edit->encoding == ENCODING_LISTPACK_EX_TIMED)
+        edit->encoding = ENCODING_LISTPACK_EX;
+}
+
 static void become_hashtable(struct collection_edit *edit) {
     if (!edit->body)
         unpack(edit);
     edit->encoding = ENCODING_HASHTABLE;
+    settle_encoding(edit);
 }
 
 void hash_expect(struct collection_edit *edit, uint64_t fields, size_t longest) {
-    if (edit->encoding == ENCODING_LISTPACK &&
-        (fields > collection_limits.hash_listpack_entries ||
-         longest > collection_limits.hash_listpack_value_bytes))
+    if (is_listpack(edit->encoding) && (fields > collection_limits.hash_listpack_entries ||
+                                        longest > collection_limits.hash_listpack_value_bytes))
         become_hashtable(edit);
 }
 
@@ -133,10 +150,11 @@ static bool put_packed(struct collection_edit *edit, const char *field, size_t f
 
 static void note_count(struct collection_edit *edit) {
     edit->count = edit->body ? edit->body->members.count : listpack_count(edit->packed->bytes) / 2;
+    settle_encoding(edit);
 }
 
-bool hash_put(struct collection_edit *edit, const char *field, size_t field_length,
-              const char *value, size_t value_length) {
+bool hash_put_keeping_time(struct collection_edit *edit, const char *field, size_t field_length,
+                           const char *value, size_t value_length) {
     bool is_new;
     ASSERT(edit->type == OBJECT_HASH);
     hash_expect(edit, 1, field_length > value_length ? field_length : value_length);
@@ -152,10 +170,24 @@ bool hash_put(struct collection_edit *edit, const char *field, size_t field_leng
     }
     note_count(edit);
     edit->changed++;
-    if (edit->encoding == ENCODING_LISTPACK &&
-        edit->count > collection_limits.hash_listpack_entries)
+    if (is_listpack(edit->encoding) && edit->count > collection_limits.hash_listpack_entries)
         become_hashtable(edit);
     return is_new;
+}
+
+static bool forget_time(struct collection_edit *edit, const char *field, size_t length) {
+    if (LIKELY(!edit->body || !edit->body->field_times))
+        return false;
+    collection_edit_touch(edit);
+    bool had = field_times_remove(edit->body, field, length);
+    note_count(edit);
+    return had;
+}
+
+bool hash_put(struct collection_edit *edit, const char *field, size_t field_length,
+              const char *value, size_t value_length) {
+    forget_time(edit, field, field_length);
+    return hash_put_keeping_time(edit, field, field_length, value, value_length);
 }
 
 bool hash_edit_get(const struct collection_edit *edit, const char *field, size_t length,
@@ -182,9 +214,33 @@ bool hash_remove(struct collection_edit *edit, const char *field, size_t length)
     } else {
         was = remove_packed(edit, field, length);
     }
+    if (was)
+        forget_time(edit, field, length);
     note_count(edit);
     edit->changed += was;
     return was;
+}
+
+void hash_set_time(struct collection_edit *edit, const char *field, size_t length,
+                   int64_t time_ms) {
+    ASSERT(edit->type == OBJECT_HASH);
+    if (!edit->body)
+        unpack(edit);
+    collection_edit_touch(edit);
+    field_times_put(edit->body, field, length, time_ms);
+    note_count(edit);
+    edit->changed++;
+}
+
+bool hash_clear_time(struct collection_edit *edit, const char *field, size_t length) {
+    bool had = forget_time(edit, field, length);
+    edit->changed += had;
+    return had;
+}
+
+bool hash_edit_time(const struct collection_edit *edit, const char *field, size_t length,
+                    int64_t *time_ms) {
+    return edit->body && field_times_get(edit->body, field, length, time_ms);
 }
 
 /* --- The type --------------------------------------------------------------------------------- */
@@ -207,6 +263,10 @@ static bool visit_parts(void *context, const struct element *field, const struct
     return true;
 }
 
+static int64_t next_expiry(const struct object *object) {
+    return field_times_first(collection_body(object), NULL);
+}
+
 static void type_visit(const struct object *object, element_visit *visit, void *context) {
     struct parts parts = {visit, context};
     hash_visit(object, visit_parts, &parts);
@@ -219,4 +279,5 @@ const struct type hash_type = {
     .body_bytes = collection_body_bytes,
     .body_copy = collection_body_copy,
     .body_free = collection_body_free,
+    .next_expiry = next_expiry,
 };

@@ -28,6 +28,8 @@ struct type {
     void *(*body_copy)(const struct object *object);
     /* Frees it; what takes long is left to the background thread. */
     void (*body_free)(struct object *object);
+    /* When the first part of it expires, unix time in ms. Only of object_has_field_times. */
+    int64_t (*next_expiry)(const struct object *object);
 };
 
 extern const struct type *const object_types[OBJECT_TYPES]; /* by enum object_type */

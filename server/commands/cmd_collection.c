@@ -86,7 +86,11 @@ bool scan_matches(const struct scan_options *options, const struct element *elem
 /* What a scan has met, since the next cursor is replied first. */
 struct scan_found {
     const struct scan_options *options;
-    struct element *elements; /* few, or more in memory of their own */
+    struct call *call;
+    const struct object *object;
+    bool (*is_hidden)(struct call *call, const struct object *object, const char *member,
+                      size_t length); /* NULL: none is */
+    struct element *elements;         /* few, or more in memory of their own */
     size_t count, room;
     struct element few[64];
 };
@@ -110,6 +114,9 @@ static bool scan_note(void *context, const struct element *member, const struct 
     (void)score;
     if (!scan_matches(found->options, member))
         return true;
+    if (UNLIKELY(found->is_hidden != NULL) &&
+        found->is_hidden(found->call, found->object, member->data, member->length))
+        return true; /* in a body members are texts */
     scan_add(found, member);
     if (value)
         scan_add(found, value);
@@ -119,7 +126,9 @@ static bool scan_note(void *context, const struct element *member, const struct 
 enum call_result scan_collection(struct call *call, enum object_type type,
                                  uint64_t (*scan)(const struct object *object, uint64_t cursor,
                                                   uint64_t count, collection_visit *visit,
-                                                  void *context)) {
+                                                  void *context),
+                                 bool (*is_hidden)(struct call *call, const struct object *object,
+                                                   const char *member, size_t length)) {
     struct scan_options options;
     struct object *object;
     uint64_t cursor;
@@ -133,6 +142,9 @@ enum call_result scan_collection(struct call *call, enum object_type type,
         return CALL_DONE;
     struct scan_found found;
     found.options = &options;
+    found.call = call;
+    found.object = object;
+    found.is_hidden = object && object_has_field_times(object) ? is_hidden : NULL;
     found.elements = found.few;
     found.count = 0;
     found.room = sizeof found.few / sizeof *found.few;

@@ -92,10 +92,13 @@ struct scan_options {
 bool scan_options_read(struct call *call, struct scan_options *options);
 bool scan_matches(const struct scan_options *options, const struct element *element);
 
-/* HSCAN and SSCAN: all of it. scan: hash_scan and its kind. */
+/* HSCAN and SSCAN: all of it. scan: hash_scan and its kind. is_hidden is asked about members of an
+ * object with object_has_field_times: such are passed over. */
 enum call_result scan_collection(struct call *call, enum object_type type,
                                  uint64_t (*scan)(const struct object *object, uint64_t cursor,
                                                   uint64_t count, collection_visit *visit,
-                                                  void *context));
+                                                  void *context),
+                                 bool (*is_hidden)(struct call *call, const struct object *object,
+                                                   const char *member, size_t length));
 
 #endif

@@ -1,13 +1,16 @@
-/* Hashes.
+/* Hashes; their fields' times to live are in cmd_hash_expire.c.
  *
  * Run by: any worker, see command.h. Those that only read also without tokens: what is packed is
  * never changed in place; a body is read under the token. */
 #include <math.h>
 
+#include "engine/memory.h"
 #include "engine/types/hash.h"
 #include "server/base/numbers.h"
+#include "server/base/sample.h"
 #include "server/commands/choice.h"
 #include "server/commands/cmd_collection.h"
+#include "server/commands/hash_fields.h"
 
 /* --- Setting ---------------------------------------------------------------------------------- */
 
@@ -55,23 +58,35 @@ enum call_result cmd_hmset(struct call *call) {
     return CALL_DONE;
 }
 
-/* The value of one field becomes another one. */
-static void put_one(struct call *call, struct object *object, const char *value, size_t length,
-                    enum change_event event) {
+/* The value of one field, whose time to live is not over, becomes another one; the time stays. */
+static struct object *put_one(struct call *call, struct object *object, const char *value,
+                              size_t length, enum change_event event) {
     const struct argument *field = &call->argv[2];
     struct collection_edit edit;
     edit_begin(call, &edit, object);
-    hash_put(&edit, field->data, field->length, value, length);
-    collection_edit_end(&edit, event);
+    if (object && hash_field_is_hidden(call, object, field->data, field->length))
+        hash_put(&edit, field->data, field->length, value, length); /* not removed on a replica */
+    else
+        hash_put_keeping_time(&edit, field->data, field->length, value, length);
+    return collection_edit_end(&edit, event);
+}
+
+/* For a command that writes the field argv[2]: one that has expired is removed first. false: not a
+ * hash, and the error is replied. */
+static bool find_for_field(struct call *call, struct object **object) {
+    if (collection_write(call, 1, OBJECT_HASH, object) == COLLECTION_WRONG_TYPE)
+        return false;
+    hash_fields_expire(call, &call->key, object, &call->argv[2], 1);
+    return true;
 }
 
 enum call_result cmd_hsetnx(struct call *call) {
     const struct argument *field = &call->argv[2], *value = &call->argv[3];
     struct element old;
     struct object *object;
-    if (collection_write(call, 1, OBJECT_HASH, &object) == COLLECTION_WRONG_TYPE)
+    if (!find_for_field(call, &object))
         return CALL_DONE;
-    bool is_there = object && hash_get(object, field->data, field->length, &old);
+    bool is_there = hash_field_get(call, object, field, &old);
     if (!is_there)
         put_one(call, object, value->data, value->length, CHANGE_HSET);
     reply_integer(call->reply, !is_there);
@@ -90,11 +105,9 @@ enum call_result cmd_hincrby(struct call *call) {
     int64_t amount, value = 0;
     struct element old;
     struct object *object;
-    if (!argument_integer(call, 3, &amount) ||
-        collection_write(call, 1, OBJECT_HASH, &object) == COLLECTION_WRONG_TYPE)
+    if (!argument_integer(call, 3, &amount) || !find_for_field(call, &object))
         return CALL_DONE;
-    if (object && hash_get(object, field->data, field->length, &old) &&
-        !element_integer(&old, &value)) {
+    if (hash_field_get(call, object, field, &old) && !element_integer(&old, &value)) {
         reply_error(call->reply, "ERR hash value is not an integer");
         return CALL_DONE;
     }
@@ -116,13 +129,19 @@ static bool element_float(const struct element *element, long double *value) {
     return true;
 }
 
-/* Logged as its result: formatting and precision may differ between machines. */
-static void propagate_float(struct call *call, const char *text, size_t length) {
-    if (!call_is_logged(call))
+/* Logged as its result: formatting and precision may differ between machines. Where the field has a
+ * time to live, which HSET would take away, it is logged as it came. */
+static void propagate_float(struct call *call, const struct object *object, const char *text,
+                            size_t length) {
+    const struct argument *field = &call->argv[2];
+    int64_t time_ms;
+    if (!call_is_logged(call) ||
+        (object_has_field_times(object) &&
+         field_times_get(collection_body(object), field->data, field->length, &time_ms)))
         return;
     struct effect_argument arguments[4] = {{"HSET", 4},
                                            {call->key.data, call->key.length},
-                                           {call->argv[2].data, call->argv[2].length},
+                                           {field->data, field->length},
                                            {text, length}};
     call_propagate(call, arguments, 4);
 }
@@ -140,10 +159,9 @@ enum call_result cmd_hincrbyfloat(struct call *call) {
         reply_error(call->reply, "ERR value is NaN or Infinity");
         return CALL_DONE;
     }
-    if (collection_write(call, 1, OBJECT_HASH, &object) == COLLECTION_WRONG_TYPE)
+    if (!find_for_field(call, &object))
         return CALL_DONE;
-    if (object && hash_get(object, field->data, field->length, &old) &&
-        !element_float(&old, &value)) {
+    if (hash_field_get(call, object, field, &old) && !element_float(&old, &value)) {
         reply_error(call->reply, "ERR hash value is not a float");
         return CALL_DONE;
     }
@@ -154,8 +172,8 @@ enum call_result cmd_hincrbyfloat(struct call *call) {
     }
     char text[NUMBER_LONG_DOUBLE_SIZE];
     size_t length = number_write_long_double(text, value);
-    put_one(call, object, text, length, CHANGE_HINCRBYFLOAT);
-    propagate_float(call, text, length);
+    object = put_one(call, object, text, length, CHANGE_HINCRBYFLOAT);
+    propagate_float(call, object, text, length);
     reply_bulk(call->reply, text, length);
     return CALL_DONE;
 }
@@ -169,28 +187,55 @@ enum call_result cmd_hdel(struct call *call) {
 static void reply_value(struct call *call, const struct object *object,
                         const struct argument *field) {
     struct element value;
-    if (object && hash_get(object, field->data, field->length, &value))
+    if (hash_field_get(call, object, field, &value))
         reply_element(call->reply, &value);
     else
         reply_null(call->reply);
 }
 
+/* As collection_ask; on a primary n fields from argv[2] on that have expired are removed first. */
+static inline enum collection_found find_fields(struct call *call, int n, struct object **object) {
+    enum collection_found found = collection_read(call, 1, OBJECT_HASH, object);
+    if (found == COLLECTION_THERE)
+        hash_fields_expire(call, &call->key, object, &call->argv[2], (size_t)n);
+    return found;
+}
+
+static inline enum call_result ask(struct call *call, collection_answer *answer) {
+    struct object *object;
+    enum collection_found found = find_fields(call, 1, &object);
+    if (found == COLLECTION_NEEDS_TOKEN)
+        return CALL_NEED_TOKENS;
+    if (found != COLLECTION_WRONG_TYPE)
+        answer(call, object, &call->argv[2]);
+    return CALL_DONE;
+}
+
 enum call_result cmd_hget(struct call *call) {
-    return collection_ask(call, OBJECT_HASH, reply_value);
+    return ask(call, reply_value);
 }
 
 enum call_result cmd_hmget(struct call *call) {
-    return collection_ask_each(call, OBJECT_HASH, reply_value);
+    struct object *object;
+    enum collection_found found = find_fields(call, call->argc - 2, &object);
+    if (found == COLLECTION_NEEDS_TOKEN)
+        return CALL_NEED_TOKENS;
+    if (found == COLLECTION_WRONG_TYPE)
+        return CALL_DONE;
+    reply_array(call->reply, (size_t)call->argc - 2);
+    for (int i = 2; i < call->argc; i++)
+        reply_value(call, object, &call->argv[i]);
+    return CALL_DONE;
 }
 
 static void reply_has(struct call *call, const struct object *object,
                       const struct argument *field) {
     struct element value;
-    reply_integer(call->reply, object && hash_get(object, field->data, field->length, &value));
+    reply_integer(call->reply, hash_field_get(call, object, field, &value));
 }
 
 enum call_result cmd_hexists(struct call *call) {
-    return collection_ask(call, OBJECT_HASH, reply_has);
+    return ask(call, reply_has);
 }
 
 static void reply_value_length(struct call *call, const struct object *object,
@@ -198,15 +243,16 @@ static void reply_value_length(struct call *call, const struct object *object,
     char room[LISTPACK_INTEGER_ROOM];
     struct element value;
     size_t length = 0;
-    if (object && hash_get(object, field->data, field->length, &value))
+    if (hash_field_get(call, object, field, &value))
         element_text(&value, room, &length);
     reply_integer(call->reply, (int64_t)length);
 }
 
 enum call_result cmd_hstrlen(struct call *call) {
-    return collection_ask(call, OBJECT_HASH, reply_value_length);
+    return ask(call, reply_value_length);
 }
 
+/* As in Redis those count that have expired and are still there. */
 static void reply_count(struct call *call, const struct object *object,
                         const struct argument *none) {
     (void)none;
@@ -248,13 +294,13 @@ static enum call_result reply_all(struct call *call, unsigned what) {
         return CALL_NEED_TOKENS;
     if (found == COLLECTION_WRONG_TYPE)
         return CALL_DONE;
-    size_t count = object ? hash_count(object) : 0;
+    size_t count = object ? hash_fields_count(call, object) : 0;
     if (what == (WITH_FIELDS | WITH_VALUES))
         reply_map(call->reply, count);
     else
         reply_array(call->reply, count);
     if (object)
-        hash_visit(object, list_one, &listing);
+        hash_fields_visit(call, object, list_one, &listing);
     return CALL_DONE;
 }
 
@@ -271,50 +317,85 @@ enum call_result cmd_hvals(struct call *call) {
 }
 
 enum call_result cmd_hscan(struct call *call) {
-    return scan_collection(call, OBJECT_HASH, hash_scan);
+    return scan_collection(call, OBJECT_HASH, hash_scan, hash_field_is_hidden);
 }
 
 /* --- HRANDFIELD ------------------------------------------------------------------------------- */
 
+/* Fields that have expired are removed first; where they may not be (on a replica) the others are
+ * gathered, and chosen from: *shown are pairs of field and value, NULL where nothing is hidden. */
+static enum collection_found find_for_choice(struct call *call, struct object **object,
+                                             struct element **shown, uint64_t *count) {
+    enum collection_found found = collection_read(call, 1, OBJECT_HASH, object);
+    *shown = NULL;
+    if (found != COLLECTION_THERE)
+        return found;
+    hash_fields_expire_all(call, &call->key, object);
+    if (!*object)
+        return COLLECTION_ABSENT;
+    *count = hash_fields_count(call, *object);
+    if (UNLIKELY(*count < hash_count(*object)))
+        *shown = hash_fields_gather(call, *object);
+    return *count > 0 ? COLLECTION_THERE : COLLECTION_ABSENT;
+}
+
+static void list_chosen_of_shown(struct listing *listing, const struct element *shown,
+                                 uint64_t count, uint64_t n, bool different) {
+    uint64_t *positions = different ? sample_positions(count, n) : NULL;
+    for (uint64_t i = 0; i < n; i++) {
+        const struct element *pair = &shown[2 * (different ? positions[i] : sample_below(count))];
+        list_one(listing, &pair[0], &pair[1], 0);
+    }
+    memory_free(positions);
+}
+
 static enum call_result reply_random(struct call *call, int64_t count, bool with_values) {
     struct object *object;
-    enum collection_found found = collection_read(call, 1, OBJECT_HASH, &object);
+    struct element *shown;
+    struct choice choice = {.visit = hash_visit, .at = hash_at};
+    enum collection_found found = find_for_choice(call, &object, &shown, &choice.count);
     if (found == COLLECTION_NEEDS_TOKEN)
         return CALL_NEED_TOKENS;
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    if (found == COLLECTION_ABSENT || count == 0) {
+    if (found == COLLECTION_ABSENT || (found == COLLECTION_THERE && count == 0))
         reply_empty_array(call->reply);
-        return CALL_DONE;
+    if (found == COLLECTION_THERE && count != 0) {
+        choice.object = object;
+        struct listing listing = {.reply = call->reply,
+                                  .what = WITH_FIELDS | (with_values ? WITH_VALUES : 0),
+                                  .nested = with_values && call->reply->resp > 2};
+        uint64_t n = count < 0 ? (uint64_t)-count : (uint64_t)count;
+        if (count > 0 && n > choice.count)
+            n = choice.count;
+        reply_array(call->reply, with_values && !listing.nested ? 2 * n : n);
+        if (shown)
+            list_chosen_of_shown(&listing, shown, choice.count, n, count > 0);
+        else if (count < 0)
+            choice_visit_any(&choice, n, list_one, &listing);
+        else
+            choice_visit_different(&choice, n, list_one, &listing);
     }
-    struct choice choice = {object, hash_count(object), hash_visit, hash_at};
-    struct listing listing = {.reply = call->reply,
-                              .what = WITH_FIELDS | (with_values ? WITH_VALUES : 0),
-                              .nested = with_values && call->reply->resp > 2};
-    uint64_t n = count < 0 ? (uint64_t)-count : (uint64_t)count;
-    if (count > 0 && n > choice.count)
-        n = choice.count;
-    reply_array(call->reply, with_values && !listing.nested ? 2 * n : n);
-    if (count < 0)
-        choice_visit_any(&choice, n, list_one, &listing);
-    else
-        choice_visit_different(&choice, n, list_one, &listing);
+    memory_free(shown);
     return CALL_DONE;
 }
 
 static enum call_result reply_one_random(struct call *call) {
     struct object *object;
-    struct element field;
-    enum collection_found found = collection_read(call, 1, OBJECT_HASH, &object);
+    struct element field, *shown;
+    struct choice choice = {.visit = hash_visit, .at = hash_at};
+    enum collection_found found = find_for_choice(call, &object, &shown, &choice.count);
     if (found == COLLECTION_NEEDS_TOKEN)
         return CALL_NEED_TOKENS;
     if (found == COLLECTION_ABSENT)
         reply_null(call->reply);
-    if (found != COLLECTION_THERE)
-        return CALL_DONE;
-    struct choice choice = {object, hash_count(object), hash_visit, hash_at};
-    choice_one(&choice, &field, NULL);
-    reply_element(call->reply, &field);
+    if (found == COLLECTION_THERE) {
+        choice.object = object;
+        if (shown)
+            field = shown[2 * sample_below(choice.count)];
+        else
+            choice_one(&choice, &field, NULL);
+        reply_element(call->reply, &field);
+    }
+    memory_free(shown);
     return CALL_DONE;
 }
 

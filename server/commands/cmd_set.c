@@ -132,7 +132,7 @@ enum call_result cmd_smembers(struct call *call) {
 }
 
 enum call_result cmd_sscan(struct call *call) {
-    return scan_collection(call, OBJECT_SET, set_scan);
+    return scan_collection(call, OBJECT_SET, set_scan, NULL);
 }
 
 /* --- Random members --------------------------------------------------------------------------- */

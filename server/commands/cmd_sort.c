@@ -7,11 +7,11 @@
 #include <stdlib.h>
 
 #include "engine/memory.h"
-#include "engine/types/hash.h"
 #include "engine/types/list.h"
 #include "engine/types/set.h"
 #include "engine/types/zset.h"
 #include "server/commands/cmd_collection.h"
+#include "server/commands/hash_fields.h"
 #include "server/config/config.h"
 
 #define NUMBER_ON_STACK 128
@@ -91,10 +91,11 @@ static void value_of_object(struct value *value, const struct object *object) {
     value->data = object_string(object, value->room, &value->length);
 }
 
-static void value_of_field(struct value *value, const struct object *object, const char *field,
-                           size_t length) {
+static void value_of_field(struct call *call, struct value *value, const struct object *object,
+                           const char *field, size_t length) {
+    const struct argument argument = {field, length};
     struct element element;
-    if (!hash_get(object, field, length, &element))
+    if (!hash_field_get(call, object, &argument, &element))
         return;
     value->data = element_text(&element, value->room, &value->length);
 }
@@ -127,7 +128,7 @@ static void look_up(struct call *call, const struct argument *pattern, const cha
     struct key key = key_make(data, key_length);
     const struct object *object = call_find_read(call, &key);
     if (object && field && object_type(object) == OBJECT_HASH)
-        value_of_field(value, object, field, (size_t)(end - field));
+        value_of_field(call, value, object, field, (size_t)(end - field));
     else if (object && !field && object_type(object) == OBJECT_STRING)
         value_of_object(value, object);
     memory_free(data);

@@ -13,6 +13,7 @@
 #include "engine/epoch.h"
 #include "engine/exclusive.h"
 #include "engine/memory.h"
+#include "engine/types/field_times.h"
 #include "engine/types/list.h"
 #include "replication/rdb_collection.h"
 #include "replication/rdb_value.h"
@@ -79,6 +80,25 @@ static bool digest_field(void *context, const struct element *field, const struc
     return true;
 }
 
+struct timed_digest {
+    struct digest *digest;
+    const struct collection *body;
+};
+
+/* As Redis 7.4: whether the field has a time to live goes in, not the time itself. */
+static bool digest_timed_field(void *context, const struct element *field,
+                               const struct element *value, double score) {
+    const struct timed_digest *timed = context;
+    struct digest pair = {{0}};
+    int64_t time_ms;
+    digest_element(&pair, field, NULL, score);
+    digest_element(&pair, value, NULL, score);
+    if (field_times_get(timed->body, field->data, field->length, &time_ms))
+        digest_add(&pair, "!!hexpire!!", 11);
+    digest_add(timed->digest, pair.bytes, SHA1_BYTES);
+    return true;
+}
+
 static bool digest_scored(void *context, const struct element *member, const struct element *value,
                           double score) {
     struct digest pair = {{0}};
@@ -99,6 +119,9 @@ static void digest_value(struct digest *digest, const struct object *object) {
     digest_append_number(digest, (uint32_t)object_type(object));
     if (object_type(object) == OBJECT_STRING)
         type_of(object)->visit(object, digest_append, digest);
+    else if (object_has_field_times(object))
+        collection_visit_all(object, digest_timed_field,
+                             &(struct timed_digest){digest, collection_body(object)});
     else
         collection_visit_all(object, visits[object_type(object)], digest);
     if (object_expiry(object) != OBJECT_NO_EXPIRY)

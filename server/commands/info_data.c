@@ -43,6 +43,7 @@ static void write_traffic(struct text *text, const struct info *info) {
 }
 
 static void write_keys(struct text *text, const struct info *info) {
+    info_number(text, "expired_subkeys", info->sum.expired_fields);
     info_number(text, "expired_keys", info->sum.expired);
     info_word(text, "expired_stale_perc", "0.00");
     info_number(text, "expired_time_cap_reached_count", info->sum.expire_limit_reached);
@@ -184,8 +185,9 @@ void info_write_keyspace(struct text *text, const struct info *info) {
         if (!keys && !expiring)
             continue;
         int64_t ttl_ms = expiring ? keyspace_sample_ttl_ms(keyspace, i) : 0;
-        text_append_format(text, "db%u:keys=%llu,expires=%llu,avg_ttl=%lld\r\n", i,
+        text_append_format(text, "db%u:keys=%llu,expires=%llu,avg_ttl=%lld,subexpiry=%llu\r\n", i,
                            (unsigned long long)keys, (unsigned long long)expiring,
-                           (long long)ttl_ms);
+                           (long long)ttl_ms,
+                           (unsigned long long)keyspace_field_timed_count(keyspace, i));
     }
 }

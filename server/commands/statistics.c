@@ -67,6 +67,7 @@ static void sum_keyspace(const struct keyspace *keyspace, struct statistics *sum
         sum->hits += load(&counters->hits);
         sum->misses += load(&counters->misses);
         sum->expired += load(&counters->expired);
+        sum->expired_fields += load(&counters->expired_fields);
         sum->evicted += load(&counters->evicted);
         sum->expire_cycle_us += load(&counters->expire_cycle_us);
         sum->evict_us += load(&counters->evict_us);
@@ -146,6 +147,7 @@ void server_reset_statistics(struct server *server) {
         clear(&counters->hits);
         clear(&counters->misses);
         clear(&counters->expired);
+        clear(&counters->expired_fields);
         clear(&counters->evicted);
         clear(&counters->expire_cycle_us);
         clear(&counters->evict_us);

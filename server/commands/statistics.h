@@ -10,7 +10,8 @@
 
 struct statistics {
     uint64_t commands, received_bytes, sent_bytes;
-    uint64_t hits, misses, expired, evicted, expire_cycle_us, evict_us, expire_limit_reached;
+    uint64_t hits, misses, expired, expired_fields, evicted, expire_cycle_us, evict_us;
+    uint64_t expire_limit_reached;
     uint64_t changes; /* of keys, by commands; since the start */
     uint64_t slowest_us;
     const struct command *slowest_command;        /* NULL: none has run since the last reset */

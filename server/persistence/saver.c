@@ -128,7 +128,7 @@ static int on_open(void *context, const struct snapshot_cut *cut) {
                                              .compression = settings->compression,
                                              .checksum = settings->checksum,
                                              .incremental_sync = settings->incremental_sync,
-                                             .version = RDB_VERSION_WRITTEN,
+                                             .version = rdb_version_for(cut->field_timed > 0),
                                              .info = save->info};
     int error = rdb_save_begin(&save->file, save->saver->around.walker->around.keyspace, &options);
     if (error)

@@ -15,7 +15,7 @@ static int save(struct persistence *persistence, const struct saving_state *stat
         .compression = config->rdbcompression,
         .checksum = config->rdbchecksum,
         .incremental_sync = config->rdb_save_incremental_fsync,
-        .version = RDB_VERSION_WRITTEN,
+        .version = rdb_version_for(keyspace_has_field_times(persistence->keyspace)),
         .info = {.server_version = CONFIG_REDIS_VERSION,
                  .created_s = clock_now_ms() / 1000,
                  .used_memory_bytes = memory_counted_bytes(),

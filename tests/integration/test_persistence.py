@@ -201,7 +201,7 @@ def test_a_damaged_file_is_no_start_and_stays_as_it_is(start, any_server, tmp_pa
         (whole[:len(whole) // 2], "Short read or OOM loading DB. Unrecoverable error, aborting now."),
         (whole[:4], "Short read or OOM loading DB"), (b"", "Short read or OOM loading DB"),
         (b"X" + whole[1:], "Wrong signature trying to load DB from file"),
-        (whole[:5] + b"0012" + whole[9:], "Can't handle RDB format version 12"),
+        (whole[:5] + b"0013" + whole[9:], "Can't handle RDB format version 13"),
         (whole[:-1] + bytes([whole[-1] ^ 1]), "Wrong RDB checksum expected: ("),
         (rdb_file(b"\xfe\x10"), "handle more than 16 databases. Exiting"),
         (rdb_file(b"\x00\x01k\x01v\x00\x01k\x01w"), "RDB has duplicated key 'k' in DB 0"),

@@ -26,7 +26,7 @@ Test(rdb_read, signature_and_version) {
     cr_assert_eq(read_bytes(&bytes), RDB_ERROR_SIGNATURE);
     cr_assert_str_eq(message, "Wrong signature trying to load DB from file");
     static const char *const versions[] = {"0001", "0004", "0005", "0006", "0009",
-                                           "0011", "0000", "0012", "9999", "abcd"};
+                                           "0012", "0000", "0013", "9999", "abcd"};
     for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
         bytes.length = 0;
         PUT(&bytes, "REDIS");
