@@ -73,7 +73,7 @@ def test_errors_are_those_of_the_stock_server(client, oracle):
         ("RESTORE", "there", 0, good, "REPLACES"),
         ("RESTORE", "k", "x", good), ("RESTORE", "k", -1, good), ("RESTORE", "k", "1.5", "bad"),
         ("RESTORE", "k", 0, ""), ("RESTORE", "k", 0, "short"), ("RESTORE", "k", 0, good + b"x"),
-        ("RESTORE", "k", 0, good[:-1]), ("RESTORE", "k", 0, sign(good[:-10], 12)),
+        ("RESTORE", "k", 0, good[:-1]), ("RESTORE", "k", 0, sign(good[:-10], 13)),
         ("RESTORE", "k", 0, sign(b"\x00\x20ab")), ("RESTORE", "k", 0, sign(b"")), ("RESTORE", "k", 0, sign(b"\x63\x01a")),
         ("RESTORE", "k", 0, sign(b"\x00\xc4")), ("RESTORE", "k", 0, sign(b"\x00\x82a")),
         ("RESTORE", "k", 0, sign(b"\x00\xc3\x05\x50aaaaa")),
