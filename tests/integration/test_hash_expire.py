@@ -365,6 +365,7 @@ class Model:
             names = list(table)
             expected = [-2 if table[name][1] == 0 else -1 if table[name][1] is None else table[name][1] for name in names]
             assert times(client, key, *names) == expected
+        assert client.call("DEBUG", "CHECK") == "OK"
         timed = sum(any(entry[1] is not None for entry in table.values()) for table in self.keys.values())
         assert subexpiry(client) == timed
 
