@@ -38,7 +38,7 @@ struct share {
     /* Worker 0, while it is not FREE or CLAIMED: commands in `order`. */
     unsigned first, count;
     /* Who runs it; worker 0 when it is DONE. */
-    struct keyspace_counts_delta counted;
+    struct key_numbers counted;
     unsigned failed; /* the first that failed; UINT_MAX: none */
     char error[ERROR_MAX];
 };
