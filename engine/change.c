@@ -158,13 +158,19 @@ void change_command_logged(struct change *change, unsigned database,
         return;
     }
     bool changed = change->marked || dirty_of(change) != change->dirty_before;
-    if (changed && !change->own_form) {
-        struct effect_argument *arguments = take(change, argc * sizeof *arguments);
-        memcpy(arguments, argv, argc * sizeof *arguments);
-        push(change, database, arguments, argc);
-    }
+    if (changed && !change->own_form)
+        push(change, database, argv, argc);
     change->dirty_before = dirty_of(change);
     change->own_form = change->marked = false;
+}
+
+void change_keep_arguments(struct change *change) {
+    if (change->count == 0)
+        return;
+    struct effect *effect = &change->effects[change->count - 1];
+    struct effect_argument *arguments = take(change, effect->count * sizeof *arguments);
+    memcpy(arguments, effect->arguments, effect->count * sizeof *arguments);
+    effect->arguments = arguments;
 }
 
 void change_append(struct change *change, unsigned database,

@@ -156,7 +156,7 @@ static inline void change_begin(struct change *change) {
 }
 
 /* A command is done. If it has changed something and has not appended its effects itself, it is
- * logged as it is; argv is not copied: it lives until the commit. */
+ * logged as it is; argv is not copied, nor what it points to: they live until the commit. */
 void change_command_logged(struct change *change, unsigned database,
                            const struct effect_argument *argv, size_t argc);
 static inline void change_command_done(struct change *change, unsigned database,
@@ -164,6 +164,9 @@ static inline void change_command_done(struct change *change, unsigned database,
     if (UNLIKELY(change->door->log != NULL))
         change_command_logged(change, database, argv, argc);
 }
+
+/* Of the command that was done last argv alone is about to go, before the commit. */
+void change_keep_arguments(struct change *change);
 
 /* Hands over what was gathered. Returns the number that it got, 0 if there was nothing. */
 uint64_t change_commit_logged(struct change *change);

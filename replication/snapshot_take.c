@@ -119,12 +119,13 @@ void taker_push_rest(struct taker *taker) {
 }
 
 void taker_tell(struct taker *taker) {
-    bool crowded = false;
+    bool crowded = false, behind = false;
     for (unsigned i = 0; i < taker->sinks; i++) {
         struct transfer *transfer = &taker->transfers[i];
         uint64_t bytes = piece_queue_memory_bytes(&transfer->queue),
                  bound = transfer->around.memory_bytes;
         crowded |= bytes > bound / 2;
+        behind |= bytes > bound / 8;
         if (!taker->pushed)
             continue;
         sem_post(&transfer->work);
@@ -133,6 +134,7 @@ void taker_tell(struct taker *taker) {
     }
     taker->pushed = false;
     taker->crowded = crowded;
+    taker->behind = behind;
 }
 
 /* --- Objects ---------------------------------------------------------------------------------- */

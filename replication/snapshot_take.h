@@ -17,6 +17,7 @@ struct taker {
     struct snapshot_copies walked;  /* encoded as soon as no token is held */
     _Atomic uint64_t keys;          /* taken so far; its thread writes */
     bool pushed;                    /* since its last turn */
+    bool behind;  /* sinks have an eighth of what may be in memory before them, or more */
     bool crowded; /* sinks have so much before them that nothing is left to them to encode */
 };
 

@@ -322,6 +322,11 @@ void snapshot_walk_tell(struct snapshot_walker *walker) {
         taker_tell(taker_mine(walk));
 }
 
+bool snapshot_walk_is_behind(struct snapshot_walker *walker) {
+    struct snapshot_walk *walk = walker->walk;
+    return walk && walk->phase == WALK_TAKING && taker_mine(walk)->behind;
+}
+
 void snapshot_walk_progress(const struct snapshot_walker *walker,
                             struct snapshot_progress *progress) {
     const struct snapshot_walk *walk = walker->walk;

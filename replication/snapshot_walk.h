@@ -99,6 +99,10 @@ enum snapshot_share {
     SNAPSHOT_SHARE_IDLE, /* the worker, which has time */
     SNAPSHOT_SHARE_BUSY, /* the sinks' threads, as long as they keep up */
 };
+/* Sinks have more before them than they take at once. Of a thread that has told of what it took;
+ * false: no walk goes on. */
+bool snapshot_walk_is_behind(struct snapshot_walker *walker);
+
 /* A worker's part of the walk, for about so long, at least one piece of about 20 us; tells as well.
  * No token is held; a registered reader, online, joined. */
 enum snapshot_step {

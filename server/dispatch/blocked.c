@@ -323,6 +323,7 @@ static void run_for(struct call *call, struct blocked *record, const struct bloc
     enum call_result result = record->command->handler(&served);
     ASSERT(result == CALL_DONE);
     call_done(&served);
+    change_keep_arguments(call->change);
 }
 
 /* First come, first served. Those that are served are appended to the chain that ends at *end; the

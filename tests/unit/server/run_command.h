@@ -103,7 +103,9 @@ static struct output_block *run_blocks(enum call_result *result, const struct ar
     *result = command->handler(&call);
     if (*result == CALL_DONE)
         call_done(&call);
-    if (!in_unit)
+    if (in_unit)
+        change_keep_arguments(&change); /* argv is ours */
+    else
         change_commit(&change);
     struct output_block *blocks = reply_take(&reply);
     reply_clear(&reply);
