@@ -502,3 +502,20 @@ def test_keys_that_are_over_in_a_moment(start):
             other.pipeline([("RESTORE", "k", 1, payload, "REPLACE"), ("RPUSH", "k", "v")])
             assert waiter.read() == [b"k", b"v"]
             other.call("DEL", "k")
+
+
+def test_who_waits_costs_nothing(start, backend):
+    """Workers do not turn for clients that are blocked, for ever or for a time that is far away."""
+    server = start(backend=backend, threads=2)
+    clients = [server.raw() for _ in range(300)]
+
+    def turns():
+        begin = int(server.info("stats")["eventloop_cycles"])
+        time.sleep(1)
+        return int(server.info("stats")["eventloop_cycles"]) - begin
+
+    before = turns()
+    for number, client in enumerate(clients):
+        client.send_command("BLPOP", f"k{number % 50}", "all", "0" if number % 2 else "1000")
+    wait_blocked(server, len(clients))
+    assert turns() < 2 * before + 50
