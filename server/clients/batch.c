@@ -274,6 +274,8 @@ void batch_run(struct loop *loop) {
         if (UNLIKELY(entry->own_argv || entry->scratch))
             batch_entry_drop(entry);
     }
+    if (pubsub_has_mail(&loop->pubsub))
+        pubsub_deliver(loop); /* what was published last goes out with the rest */
     ASSERT(execution->held_slot < 0);
     atomic_store_explicit(&execution->running, NULL, memory_order_relaxed);
     struct conn *members = batch->members;

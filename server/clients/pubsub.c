@@ -8,9 +8,12 @@
 #include "engine/epoch.h"
 #include "engine/memory.h"
 #include "server/base/glob.h"
+#include "server/base/numbers.h"
 #include "server/clients/conn.h"
 #include "server/clients/loop.h"
 #include "server/dispatch/redirect.h"
+
+#define LENGTH_LINE_MAX 25 /* "$", a number, CR LF, and CR LF behind what is so long */
 
 /* One connection and one name: in the session's table by name, and in the list of the name's
  * subscribers. */
@@ -50,7 +53,12 @@ struct pubsub_delivery {
 struct pubsub_message {
     _Atomic unsigned users;
     enum pubsub_kind kind;
-    struct blob *channel, *payload;
+    /* As a subscriber of the channel gets it in RESP2; made once. Behind the head are name and
+     * payload, as they are for everybody. */
+    struct blob *text;
+    size_t head_length;
+    const char *name; /* in the text */
+    size_t name_length;
     struct pubsub_delivery deliveries[]; /* one for each loop that gets it */
 };
 
@@ -59,8 +67,7 @@ struct pubsub_message {
 static void message_drop(struct pubsub_message *message) {
     if (atomic_fetch_sub(&message->users, 1) > 1)
         return;
-    blob_return(message->channel);
-    blob_return(message->payload);
+    blob_return(message->text);
     memory_free(message);
 }
 
@@ -73,26 +80,27 @@ static void push(const struct subscription *subscription, const struct pubsub_me
         return;
     bool discard = reply->discard;
     reply->discard = false;
-    reply_push(reply, pattern ? 4 : 3);
     if (pattern) {
+        reply_push(reply, 4);
         reply_literal(reply, "$8\r\npmessage\r\n");
         reply_bulk(reply, pattern->name, pattern->entry.length);
-    } else if (message->kind == PUBSUB_SHARD) {
-        reply_literal(reply, "$8\r\nsmessage\r\n");
+        reply_blob(reply, message->text, message->head_length);
+    } else if (reply->resp > 2) {
+        reply_literal(reply, ">"); /* instead of the array's first byte */
+        reply_blob(reply, message->text, 1);
     } else {
-        reply_literal(reply, "$7\r\nmessage\r\n");
+        reply_blob(reply, message->text, 0);
     }
-    reply_bulk_blob(reply, message->channel);
-    reply_bulk_blob(reply, message->payload);
     reply->discard = discard;
     conn_mark_dirty(conn);
 }
 
 static void hand_on(struct loop *loop, const struct pubsub_message *message) {
-    const struct blob *name = message->channel;
+    const char *name = message->name;
+    size_t length = message->name_length;
     const struct name_table *channels = &loop->pubsub.of[message->kind];
     struct local_channel *channel = (struct local_channel *)(void *)name_table_find(
-        channels, name_hash(name->data, name->length), name->data, name->length);
+        channels, name_hash(name, length), name, length);
     for (const struct subscription *s = channel ? channel->first : NULL; s; s = s->next)
         push(s, message, NULL);
     if (message->kind != PUBSUB_CHANNEL)
@@ -100,7 +108,7 @@ static void hand_on(struct loop *loop, const struct pubsub_message *message) {
     const struct name_table *patterns = &loop->pubsub.of[PUBSUB_PATTERN];
     for (struct name_entry *at = NULL; (at = name_table_next(patterns, at)) != NULL;) {
         const struct local_channel *pattern = (const struct local_channel *)(void *)at;
-        if (!glob_match(at->name, at->length, name->data, name->length, false))
+        if (!glob_match(at->name, at->length, name, length, false))
             continue;
         for (const struct subscription *s = pattern->first; s; s = s->next)
             push(s, message, pattern);
@@ -162,10 +170,35 @@ static uint64_t add_counts(const struct shared_channel *channel, unsigned loops,
     return all;
 }
 
-static struct blob *blob_of(const char *data, size_t length) {
-    struct blob *blob = blob_make(length, length);
-    memcpy(blob->data, data, length);
-    return blob;
+static char *write_bytes(char *out, const char *data, size_t length) {
+    memcpy(out, data, length);
+    return out + length;
+}
+
+/* $length, CR LF. */
+static char *write_length(char *out, size_t length) {
+    *out++ = '$';
+    out += number_write_uint64(out, length);
+    return write_bytes(out, "\r\n", 2);
+}
+
+static void write_text(struct pubsub_message *message, const char *channel, size_t channel_length,
+                       const char *payload, size_t length) {
+    const char *head =
+        message->kind == PUBSUB_SHARD ? "*3\r\n$8\r\nsmessage\r\n" : "*3\r\n$7\r\nmessage\r\n";
+    message->head_length = strlen(head);
+    size_t room = message->head_length + channel_length + length + 2 * LENGTH_LINE_MAX;
+    struct blob *text = message->text = blob_make(room, room);
+    char *out = write_bytes(text->data, head, message->head_length);
+    out = write_length(out, channel_length);
+    message->name = out;
+    message->name_length = channel_length;
+    out = write_bytes(out, channel, channel_length);
+    out = write_bytes(out, "\r\n", 2);
+    out = write_length(out, length);
+    out = write_bytes(out, payload, length);
+    out = write_bytes(out, "\r\n", 2);
+    text->length = (size_t)(out - text->data);
 }
 
 static void post(struct pubsub *pubsub, enum pubsub_kind kind, const char *channel,
@@ -177,8 +210,7 @@ static void post(struct pubsub *pubsub, enum pubsub_kind kind, const char *chann
         memory_alloc(sizeof *message + receivers * sizeof(struct pubsub_delivery));
     atomic_init(&message->users, receivers);
     message->kind = kind;
-    message->channel = blob_of(channel, channel_length);
-    message->payload = blob_of(text, length);
+    write_text(message, channel, channel_length, text, length);
     struct pubsub_delivery *delivery = message->deliveries;
     for (unsigned i = 0; i < loops; i++)
         if (per_loop[i] > 0) {

@@ -17,7 +17,7 @@
 #include "server/resp/error_statistics.h"
 
 #define BLOCK_CAPACITY    (OUTPUT_BLOCK_BYTES - sizeof(struct output_block))
-#define POOL_BLOCKS_MAX   256 /* 4 MiB a thread */
+#define POOL_BLOCKS_MAX   2048 /* 32 MiB a thread, for a moment: many hear the same message */
 #define POOL_BLOCKS_IDLE  4
 #define RESERVE_MAX       4096
 #define HEADER_MAX        24          /* "*18446744073709551615\r\n" */
@@ -318,18 +318,26 @@ void reply_bulk_integer(struct reply *reply, int64_t value) {
     reply_bulk(reply, text, number_write_int64(text, value));
 }
 
+void reply_blob(struct reply *reply, struct blob *blob, size_t from) {
+    if (blob->length - from < LEND_BYTES_MIN) {
+        reply_raw(reply, blob->data + from, blob->length - from);
+        return;
+    }
+    if (reply->discard)
+        return;
+    struct output_block *block = memory_alloc(sizeof(*block));
+    *block = (struct output_block){
+        .blob = blob_lend(blob), .data = blob->data + from, .length = blob->length - from};
+    append_block(reply, block);
+}
+
 void reply_bulk_blob(struct reply *reply, struct blob *blob) {
     if (blob->length < LEND_BYTES_MIN) {
         reply_bulk(reply, blob->data, blob->length);
         return;
     }
-    if (reply->discard)
-        return;
     reply_line(reply, '$', blob->length);
-    struct output_block *block = memory_alloc(sizeof(*block));
-    *block =
-        (struct output_block){.blob = blob_lend(blob), .data = blob->data, .length = blob->length};
-    append_block(reply, block);
+    reply_blob(reply, blob, 0);
     reply_raw(reply, "\r\n", 2);
 }
 

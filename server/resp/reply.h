@@ -86,6 +86,9 @@ void reply_bulk_integer(struct reply *reply, int64_t value); /* $n decimal */
 void reply_bulk_object(struct reply *reply, const struct object *object);
 /* The blob as a bulk; lent if it is large. The caller has a reference, or the token. */
 void reply_bulk_blob(struct reply *reply, struct blob *blob);
+/* The bytes of a blob from one on, as they are; lent if they are many. The caller has a reference.
+ */
+void reply_blob(struct reply *reply, struct blob *blob, size_t from);
 void reply_null(struct reply *reply);       /* $-1 or _ */
 void reply_null_array(struct reply *reply); /* *-1 or _ */
 void reply_array(struct reply *reply, size_t n);

@@ -9,7 +9,7 @@ import pytest
 import debugging
 import harness
 from harness import wait_until
-from resp import RawClient, ReplyError, encode_command
+from resp import Push, RawClient, ReplyError, encode_command
 
 SMOKE = True
 
@@ -286,6 +286,25 @@ def test_keyspace_notifications(start, backend, oracle, classes):
     mine = notifications(start(backend=backend, threads=2), classes)
     assert mine == notifications(oracle, classes)
     assert bool(mine) == (classes not in ("KE", "A"))
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_messages_of_all_sizes(any_server, protocol):
+    """Small ones are copied for each subscriber, large ones are lent to all; with both forms of a message, and behind a pattern."""
+    subscribers = [any_server.raw(protocol=protocol) for _ in range(4)]
+    channel = b"channel:" + b"n" * 200
+    for client, words in zip(subscribers, (("SUBSCRIBE", channel), ("PSUBSCRIBE", "chan*"), ("SSUBSCRIBE", channel), ("SUBSCRIBE", channel))):
+        client.call(*words)
+    publisher = any_server.raw()
+    sizes = [0, 1, 9, 10, 99, 100, 7900, 7990, 8191, 8192, 8193, 20_000, 100_000]
+    payloads = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+    assert publisher.pipeline([("PUBLISH", channel, payload) for payload in payloads]) == [3] * len(payloads)
+    assert publisher.pipeline([("SPUBLISH", channel, payload) for payload in payloads]) == [1] * len(payloads)
+    for client, head in zip(subscribers, ([b"message"], [b"pmessage", b"chan*"], [b"smessage"], [b"message"])):
+        for payload in payloads:
+            message = client.read()
+            assert list(message) == [*head, channel, payload]
+            assert isinstance(message, Push) == (protocol == 3)
 
 
 READS_OF_NOTHING = [
