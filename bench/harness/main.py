@@ -23,8 +23,8 @@ BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(BENCH)
 sys.path.insert(0, BENCH)
 
-from harness import bakeoff, callgrind, collection_suites, footprint, page, replicas, replication, results  # noqa: E402
-from harness import slowest, snapshot, stages, suites  # noqa: E402
+from harness import bakeoff, callgrind, collection_suites, footprint, page, publishing, replicas, replication  # noqa: E402
+from harness import results, slowest, snapshot, stages, suites  # noqa: E402
 from harness.client import ClientError  # noqa: E402
 from harness.context import Context  # noqa: E402
 from harness.processes import Spec, Unavailable, stop_all  # noqa: E402
@@ -38,6 +38,7 @@ SUITES = {
     "halfload": suites.halfload,
     "collections": collection_suites.cpu,
     "collections-memory": collection_suites.memory,
+    "publish": publishing.publish,
     "memory": footprint.memory,
     "idle": footprint.idle,
     "connections": footprint.connections,
