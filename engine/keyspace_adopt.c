@@ -97,9 +97,30 @@ static void note_adopted(struct keyspace *keyspace, struct keyspace *successor, 
     set_bit(before->expiring, slot, false);
 }
 
+static void count_volatile(struct object *object, uint64_t hash, void *context) {
+    struct key_numbers *numbers = context;
+    (void)hash;
+    numbers->expiring += object_expiry(object) != OBJECT_NO_EXPIRY;
+    numbers->field_timed += object_has_field_times(object);
+}
+
+/* Most often no field has a time to live; else those that are volatile are looked at. */
+static void add_numbers(struct key_numbers *sum, const table_root *root, bool field_times) {
+    size_t volatile_keys = table_volatile_count(root);
+    sum->keys += (int64_t)table_count(root);
+    if (!field_times) {
+        sum->expiring += (int64_t)volatile_keys;
+        return;
+    }
+    uint64_t next;
+    if (volatile_keys > 0)
+        table_walk(root, 0, 0, SIZE_MAX, SIZE_MAX, true, count_volatile, sum, &next);
+}
+
 uint64_t keyspace_adopt_slots(struct keyspace *keyspace, struct keyspace *successor,
                               const uint8_t *slots) {
-    int64_t keys = 0, expiring = 0;
+    struct key_numbers moved = {0, 0, 0};
+    bool field_times = keyspace_numbers(successor, 0).field_timed > 0;
     ASSERT(keyspace->database_map[0] == 0 && successor->database_map[0] == 0);
     if (!atomic_load(&keyspace->bitmaps[0]))
         atomic_store(&keyspace->bitmaps[0], memory_calloc(1, sizeof(struct slot_bitmaps)));
@@ -111,15 +132,13 @@ uint64_t keyspace_adopt_slots(struct keyspace *keyspace, struct keyspace *succes
         if (!(slots[slot / 8] >> (slot % 8) & 1) || table_count(from) == 0)
             continue;
         ASSERT(table_count(to) == 0);
-        size_t volatile_keys = table_volatile_count(from);
-        keys += (int64_t)table_count(from);
-        expiring += (int64_t)volatile_keys;
-        note_adopted(keyspace, successor, slot, volatile_keys);
+        add_numbers(&moved, from, field_times);
+        note_adopted(keyspace, successor, slot, table_volatile_count(from));
         atomic_store(to, atomic_exchange(from, NULL));
     }
-    keyspace_counts_add(keyspace, 0, keys, expiring);
-    keyspace_counts_add(successor, 0, -keys, -expiring);
+    keyspace_counts_add(keyspace, 0, moved);
+    keyspace_counts_add(successor, 0, key_numbers_negative(moved));
     if (keyspace->door.snapshot_id != successor->door.snapshot_id)
         snapshot_forget_stamps(&keyspace->door);
-    return (uint64_t)keys;
+    return (uint64_t)moved.keys;
 }
