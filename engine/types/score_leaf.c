@@ -7,27 +7,36 @@
 #define MERGED_COUNT 24 /* ... if both have no more than this */
 #define MERGED_BYTES 1500
 
+/* How many elements have a lower score. The comparisons are multiplied with, since a processor
+ * cannot predict branches that depend on them. */
+static unsigned lower_score(const struct tree_leaf *leaf, uint64_t order) {
+    unsigned lower = 0, n = leaf->count;
+    while (n > 1) {
+        unsigned half = n / 2;
+        lower += half * (score_code_order(score_leaf_code(leaf, lower + half - 1)) < order);
+        n -= half;
+    }
+    return lower + (score_code_order(score_leaf_code(leaf, lower)) < order);
+}
+
 unsigned score_leaf_find(const struct tree_leaf *leaf, uint64_t order,
                          const struct score_sought *sought, bool *equal) {
-    unsigned low = 0, high = leaf->count;
+    unsigned low = lower_score(leaf, order), high = low;
     *equal = false;
+    if (!sought->data)
+        return low;
+    while (high < leaf->count && score_code_order(score_leaf_code(leaf, high)) == order)
+        high++;
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        uint64_t here = score_code_order(score_leaf_code(leaf, middle));
-        if (here < order) {
+        size_t length;
+        const char *member = score_leaf_member(leaf, middle, &length);
+        int compared = score_compare_members(member, length, sought->data, sought->length);
+        *equal |= compared == 0;
+        if (compared < 0)
             low = middle + 1;
-        } else if (here > order || !sought->data) {
+        else
             high = middle;
-        } else {
-            size_t length;
-            const char *member = score_leaf_member(leaf, middle, &length);
-            int compared = score_compare_members(member, length, sought->data, sought->length);
-            *equal |= compared == 0;
-            if (compared < 0)
-                low = middle + 1;
-            else
-                high = middle;
-        }
     }
     return low;
 }

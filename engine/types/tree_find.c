@@ -8,18 +8,18 @@
 
 /* --- By keys ---------------------------------------------------------------------------------- */
 
-/* How many of these, which are in order, are not above the bound. Without branches that depend on
- * what is compared: nobody could predict them. */
+/* How many of these, which are in order, are not above the bound. The comparisons are multiplied
+ * with, since a processor cannot predict branches that depend on them. */
 static inline unsigned count_not_above(const uint64_t *words, unsigned n, uint64_t bound) {
-    const uint64_t *first = words;
+    size_t below = 0;
     if (UNLIKELY(n == 0))
         return 0;
     while (n > 1) {
         unsigned half = n / 2;
-        words += words[half - 1] <= bound ? half : 0;
+        below += half * (size_t)(words[below + half - 1] <= bound);
         n -= half;
     }
-    return (unsigned)(words - first) + (*words <= bound);
+    return (unsigned)below + (words[below] <= bound);
 }
 
 /* Children from..to begin with the same major word as the key: the first one that begins behind the
@@ -64,7 +64,8 @@ void tree_find(const struct tree *tree, struct tree_key key, const void *sought,
     path->keeps_first = false;
     for (unsigned depth = 0; depth < tree->height; depth++) {
         struct tree_inner *inner = node;
-        fetch_keys(inner, inner->children);
+        if (inner->is_lowest) /* there are few of the others, so that they are near */
+            fetch_keys(inner, inner->children);
         unsigned i = choose_child(tree->kind, inner, tree->height - depth, key, sought);
         path->node[depth] = inner;
         path->index[depth] = (uint8_t)i;
