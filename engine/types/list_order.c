@@ -98,19 +98,27 @@ static struct blob *blob_of(const uint8_t *entry) {
     return blob;
 }
 
-static size_t entry_bytes(const char *data, size_t length) {
-    return length > LIST_INLINE_MAX ? OUTSIDE_ENTRY_BYTES : listpack_entry_bytes(data, length);
+/* As it is to be stored. */
+static inline struct element entry_element(const char *data, size_t length) {
+    return length > LIST_INLINE_MAX ? (struct element){.data = data, .length = length}
+                                    : element_make(data, length);
+}
+
+static size_t entry_bytes(const struct element *element) {
+    return UNLIKELY(element->length > LIST_INLINE_MAX) ? OUTSIDE_ENTRY_BYTES
+                                                       : listpack_element_bytes(element);
 }
 
 /* There is room for it at this place of the leaf. */
-static void entry_write(struct tree_leaf *leaf, uint8_t *place, const char *data, size_t length) {
+static void entry_write(struct tree_leaf *leaf, uint8_t *place, const struct element *element) {
     static const uint8_t head[5] = {OUTSIDE_MARK, sizeof(struct blob *), 0, 0, 0};
-    if (length <= LIST_INLINE_MAX) {
-        listpack_entry_write(place, data, length);
+    size_t length = element->length;
+    if (LIKELY(length <= LIST_INLINE_MAX)) {
+        listpack_element_write(place, element);
         return;
     }
     struct blob *blob = blob_make(length, length);
-    memcpy(blob->data, data, length);
+    memcpy(blob->data, element->data, length);
     memcpy(place, head, sizeof head);
     memcpy(place + sizeof head, &blob, sizeof blob);
     place[OUTSIDE_ENTRY_BYTES - 1] = OUTSIDE_ENTRY_BYTES - 1;
@@ -417,21 +425,22 @@ static struct tree_leaf *copy_with_gap(const struct tree_leaf *leaf, unsigned in
     return copy;
 }
 
-static void insert_first(struct tree *tree, const char *data, size_t length) {
+static void insert_first(struct tree *tree, const struct element *element) {
     struct tree_path path = {.leaf = NULL};
-    size_t bytes = entry_bytes(data, length);
+    size_t bytes = entry_bytes(element);
     struct tree_leaf *leaf = leaf_make(capacity_for(bytes));
     leaf_place(leaf, bytes, FREE_ON_BOTH_SIDES);
     leaf->count = 1;
-    entry_write(leaf, entries_of(leaf), data, length);
+    entry_write(leaf, entries_of(leaf), element);
     tree_put(tree, &path, leaf);
 }
 
 void list_order_insert(struct tree *tree, uint64_t position, const char *data, size_t length) {
+    struct element element = entry_element(data, length);
     struct tree_path path;
     unsigned index = 0;
     if (UNLIKELY(!tree->root)) {
-        insert_first(tree, data, length);
+        insert_first(tree, &element);
         return;
     }
     if (position == tree->count) {
@@ -442,18 +451,18 @@ void list_order_insert(struct tree *tree, uint64_t position, const char *data, s
     } else {
         index = tree_at(tree, position, &path);
     }
-    size_t bytes = entry_bytes(data, length);
+    size_t bytes = entry_bytes(&element);
     if (LIKELY(has_room(path.leaf, index, bytes))) {
         struct tree_leaf *leaf = tree_writable(tree, &path);
         size_t old_outside = outside_bytes(leaf);
-        entry_write(leaf, open_gap(leaf, index, bytes), data, length);
+        entry_write(leaf, open_gap(leaf, index, bytes), &element);
         leaf->count++;
         tree_update(tree, &path, leaf->count - 1u, old_outside);
         return;
     }
     size_t offset = (size_t)(entry_at(path.leaf, index) - entries_of(path.leaf));
     struct tree_leaf *leaf = copy_with_gap(path.leaf, index, offset, 0, bytes);
-    entry_write(leaf, entries_of(leaf) + offset, data, length);
+    entry_write(leaf, entries_of(leaf) + offset, &element);
     leaf->count++;
     tree_put(tree, &path, leaf);
 }
@@ -465,15 +474,16 @@ void list_order_fill(struct tree *tree, const uint8_t *entries, size_t bytes, un
 }
 
 void list_order_replace(struct tree *tree, uint64_t position, const char *data, size_t length) {
+    struct element element = entry_element(data, length);
     struct tree_path path;
     unsigned index = tree_at(tree, position, &path);
     const uint8_t *entry = entry_at(path.leaf, index);
     size_t offset = (size_t)(entry - entries_of(path.leaf)), old_bytes = listpack_entry_size(entry);
-    size_t bytes = entry_bytes(data, length);
+    size_t bytes = entry_bytes(&element);
     struct tree_leaf *leaf;
     if (old_bytes != bytes) {
         leaf = copy_with_gap(path.leaf, index, offset, old_bytes, bytes);
-        entry_write(leaf, entries_of(leaf) + offset, data, length);
+        entry_write(leaf, entries_of(leaf) + offset, &element);
         tree_put(tree, &path, leaf);
         return;
     }
@@ -482,7 +492,7 @@ void list_order_replace(struct tree *tree, uint64_t position, const char *data, 
     uint8_t *place = entries_of(leaf) + offset;
     outside_set(leaf, old_outside - outside_sum(place, place + bytes));
     release_entries(place, place + bytes);
-    entry_write(leaf, place, data, length);
+    entry_write(leaf, place, &element);
     tree_update(tree, &path, leaf->count, old_outside);
 }
 

@@ -54,10 +54,10 @@ bool element_equals(const struct element *element, const char *data, size_t leng
 }
 
 struct element element_make(const char *data, size_t length) {
-    struct element element = {.data = data ? data : "", .length = length};
-    if (integer_parse(data, length, &element.integer))
-        element.data = NULL;
-    return element;
+    int64_t integer;
+    if (integer_parse(data, length, &integer))
+        return (struct element){.length = length, .integer = integer};
+    return (struct element){.data = data ? data : "", .length = length};
 }
 
 /* --- One entry -------------------------------------------------------------------------------- */
@@ -223,15 +223,23 @@ static uint8_t *element_write(uint8_t *place, const struct element *element, siz
     return length_write(end, body);
 }
 
+size_t listpack_element_bytes(const struct element *element) {
+    size_t body = element_body_bytes(element);
+    return body + length_bytes(body);
+}
+
+uint8_t *listpack_element_write(uint8_t *place, const struct element *element) {
+    return element_write(place, element, element_body_bytes(element));
+}
+
 size_t listpack_entry_bytes(const char *data, size_t length) {
     struct element element = element_make(data, length);
-    size_t body = element_body_bytes(&element);
-    return body + length_bytes(body);
+    return listpack_element_bytes(&element);
 }
 
 uint8_t *listpack_entry_write(uint8_t *place, const char *data, size_t length) {
     struct element element = element_make(data, length);
-    return element_write(place, &element, element_body_bytes(&element));
+    return listpack_element_write(place, &element);
 }
 
 /* --- Reading ---------------------------------------------------------------------------------- */

@@ -91,6 +91,9 @@ size_t listpack_replace(struct listpack_buffer *buffer, size_t at, const char *d
 /* What the entry of these bytes takes; writes it there. */
 size_t listpack_entry_bytes(const char *data, size_t length);
 uint8_t *listpack_entry_write(uint8_t *place, const char *data, size_t length); /* behind it */
+/* The same of an element from element_make. */
+size_t listpack_element_bytes(const struct element *element);
+uint8_t *listpack_element_write(uint8_t *place, const struct element *element);
 /* Of the entry there: all of it; of the one that ends in front of this address. */
 size_t listpack_entry_size(const uint8_t *entry);
 const uint8_t *listpack_entry_before(const uint8_t *end);
