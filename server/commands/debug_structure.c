@@ -141,6 +141,7 @@ void debug_key_statistics(struct call *call) {
     debug_key_lock(call, &key);
     const struct object *object = keyspace_find_raw(call->keyspace, call->database, &key);
     if (object && (object_encoding(object) == ENCODING_HASHTABLE ||
+                   object_encoding(object) == ENCODING_HASHTABLE_TIMED ||
                    object_encoding(object) == ENCODING_SKIPLIST))
         describe_leaves(&text, &collection_body(object)->members, full);
     debug_key_unlock(call, &key);

@@ -8,6 +8,7 @@
 #include "engine/assert.h"
 #include "engine/memory.h"
 #include "engine/types/collection.h"
+#include "engine/types/field_times.h"
 #include "engine/value.h"
 #include "replication/crc64.h"
 #include "replication/rdb_read.h"
@@ -27,6 +28,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 struct content {
     bool ordered;
     uint64_t sum, elements;
+    const struct collection *body; /* for add_time */
 };
 
 static bool add_element(void *context, const struct element *member, const struct element *value,
@@ -47,12 +49,28 @@ static bool add_element(void *context, const struct element *member, const struc
     return true;
 }
 
+/* When the fields of a hash expire. */
+static bool add_time(void *context, const struct element *field, const struct element *value,
+                     double score) {
+    struct content *content = context;
+    int64_t time_ms = -1;
+    (void)value, (void)score;
+    field_times_get(content->body, field->data, field->length, &time_ms);
+    uint64_t one = crc64(0, field->data, field->length);
+    content->sum += crc64(one, &time_ms, sizeof time_ms);
+    return true;
+}
+
 static struct content content_of(const struct object *object) {
     enum object_type type = object_type(object);
     struct content content = {.ordered = type == OBJECT_LIST || type == OBJECT_ZSET};
     ASSERT(type == OBJECT_LIST || type == OBJECT_SET || type == OBJECT_ZSET || type == OBJECT_HASH);
     collection_check(object);
     collection_visit_all(object, add_element, &content);
+    if (object_has_field_times(object)) {
+        content.body = collection_body(object);
+        collection_visit_all(object, add_time, &content);
+    }
     ASSERT(content.elements > 0);
     return content;
 }

@@ -76,6 +76,7 @@ def test_replies(lazy):
         assert call(name, "h", when, "FIELDS", 3, "a", "none", "a") == [1, -2, 1]
         assert call("HTTL", "h", "FIELDS", 3, "a", "b", "none")[1:] == [-1, -2]
         assert call("OBJECT", "ENCODING", "h").decode() == lazy.kind
+        assert isinstance(call("DEBUG", "HTSTATS-KEY", "h"), ReplyError) == (lazy.kind == "listpackex")
         assert subexpiry(lazy) == 1
         assert call("DEL", "h") == 1
         assert subexpiry(lazy) == 0
