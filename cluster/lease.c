@@ -137,6 +137,8 @@ static void enter(struct cluster *cluster, enum lease_mode mode) {
 
 static void renew(struct cluster *cluster) {
     struct cluster_lease *lease = &cluster->lease;
+    if (voters_hash(cluster) != lease->voters)
+        return; /* they are others since, whom the next round tells */
     uint64_t round = agreed_round(cluster);
     if (round < lease->since_round || round < lease->from_round ||
         round + CLUSTER_LEASE_ROUNDS <= lease->round || lease->given_back)

@@ -75,15 +75,15 @@ void checks_vote_sent(struct node *node, const struct node *to, uint64_t epoch) 
 }
 
 /* A voter that has missed whose replica it is now may still vote for a failover that an operator
- * asked for: what counts is the one vote in an epoch. */
-static unsigned votes_for(const struct node *node, bool manual) {
+ * asked for, or the primary by its end: what counts is the one vote in an epoch. */
+static unsigned votes_for(const struct node *node, bool forced) {
     const struct world *world = node->world;
     uint64_t epoch = node->cluster->myself->config_epoch;
     unsigned count = 0;
     for (unsigned i = 0; i < world->vote_count; i++) {
         const struct vote *vote = &world->votes[i];
         count += vote->epoch == epoch && id_compare(&vote->candidate, &node->id) == 0 &&
-                 (manual || id_compare(&vote->primary, &node->primary) == 0);
+                 (forced || id_compare(&vote->primary, &node->primary) == 0);
     }
     return count;
 }
@@ -135,10 +135,10 @@ void checks_promoted(struct node *node) {
                                         : FIGURE_ELECTIONS]++;
     if (node->operating)
         return;
-    if (votes_for(node, manual) < cluster_quorum(cluster))
+    unsigned votes = votes_for(node, manual || node->inherits);
+    if (votes < cluster_quorum(cluster))
         FAIL(world, "node %u takes over in epoch %llu with %u votes of %u voters", node->index,
-             (unsigned long long)cluster->myself->config_epoch, votes_for(node, manual),
-             cluster->size);
+             (unsigned long long)cluster->myself->config_epoch, votes, cluster->size);
     check_inheritance(node);
     check_early(node);
     const struct node *before = node_by_id(world, &node->primary);

@@ -184,6 +184,19 @@ Test(lease, a_primary_that_is_silent_is_replaced_after_a_node_timeout, .fini = e
     cr_assert_not(acknowledges(0));
 }
 
+Test(lease, answers_count_for_the_voters_that_were_told_only, .fini = end) {
+    form(6);
+    struct cluster_lease *lease = &bus_cluster(bus, 0)->lease;
+    for (uint64_t round = lease->round; lease->round == round;)
+        bus_run(bus, 1);
+    uint64_t until_ms = lease->until_ms;
+    lease->voters ^= 1; /* as if others had got slots since */
+    bus_run(bus, 50);
+    cr_assert_eq(lease->until_ms, until_ms);
+    bus_run(bus, 200);
+    cr_assert(acknowledges(0));
+}
+
 /* Those that come by a link that was slow. */
 Test(lease, a_round_that_is_older_than_the_last_is_void, .fini = end) {
     form(6);
