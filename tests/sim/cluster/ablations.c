@@ -193,8 +193,6 @@ void __real_lease_start(struct cluster *cluster);
 void __wrap_lease_start(struct cluster *cluster);
 void __wrap_lease_start(struct cluster *cluster) {
     __real_lease_start(cluster);
-    if (ablation == ABLATION_ANSWER_AFTER_START)
-        cluster->started_ms = 1;
     if (ablation != ABLATION_START_UNFENCED)
         return;
     cluster->lease.mode = LEASE_OFF;
@@ -236,8 +234,6 @@ void __wrap_lease_grant_note_successor(struct cluster *cluster, struct cluster_n
     __real_lease_grant_note_successor(cluster, successor, owner);
     if (ablation == ABLATION_CONFIRMED_AT_ONCE)
         successor->grant.bound_until_ms = 0;
-    if (ablation == ABLATION_CONFIRMED_IN_MEMORY)
-        successor->grant.durable_by_ticket = 0;
 }
 
 void __real_lease_turn(struct cluster *cluster);

@@ -143,6 +143,20 @@ Test(lease, the_winner_acknowledges_when_a_majority_knows, .fini = end) {
     cr_assert(bus_wait(bus, 10000, three_acknowledges));
 }
 
+/* It might forget whom it has answered, and answer the primary before again. */
+Test(lease, a_voter_answers_the_successor_when_it_cannot_forget_it, .fini = end) {
+    form(6);
+    machine_stop(&bus->machines[0]);
+    for (unsigned i = 0; i < 2000 && !is_primary(3); i++)
+        bus_run(bus, 1);
+    bus->machines[1].disk_ms = 3000;
+    bus_run(bus, 2000);
+    cr_assert(is_primary(3));
+    cr_assert_eq(bus_view(bus, 1, bus_id(bus, 3)).slot_count, 5461, "it knows");
+    cr_assert_not(acknowledges(3));
+    cr_assert(bus_wait(bus, 3000, three_acknowledges));
+}
+
 Test(lease, a_failover_by_agreement_does_not_wait_for_it, .fini = end) {
     form(6);
     cr_assert_null(cluster_failover(bus_cluster(bus, 3), CLUSTER_FAILOVER_AGREED));
