@@ -1,6 +1,7 @@
 """Slots with their keys move from one node to another at once (CLUSTER MIGRATESLOTS), while clients write: what was acknowledged is
 at the owner afterwards, whatever ends in between, and who is redirected is redirected once."""
 
+import signal
 import threading
 import time
 
@@ -454,3 +455,43 @@ def test_moves(start):
     assert cluster.target.call("DBSIZE") == 500
     assert cluster.target.call("GET", MOVING[0]) == b"x" * 50
     assert str(cluster.source.call("GET", MOVING[0])).startswith(f"MOVED {slot_of(MOVING[0])} 127.0.0.1:{cluster.target.port}")
+
+
+def test_stock_servers(start):
+    """A stock node can be no target, and a target with a stock replica takes no slots; the source stays whole."""
+    members = [start_node(start, threads=2), start_node(start, threads=2), start_node(start, stock=True)]
+    join(members, [(0, 5460), (5461, 10922), (10923, 16383)])
+    source, target, stock = members
+    assert source.call("SET", MOVING[0], "v") == "OK"
+    ask = ("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", FIRST, LAST, "NODE")
+    assert source.call(*ask, node_id(stock)) == "OK"
+    ended(source, b"failed")
+    assert records(source)[0][b"message"].startswith(b"Received error during handshake to target: ")
+    replica = start_node(start, stock=True)
+    replicate(replica, target)
+    assert source.call(*ask, node_id(target)) == "OK"
+    ended(source, b"failed")
+    assert b"no Slotwise servers" in records(source)[0][b"message"]
+    assert source.call("GET", MOVING[0]) == b"v" and owner_of(source, FIRST) == node_id(source)
+
+
+def test_stock_replica_that_was_away(start):
+    """It does not understand what the stream has of the migration, so it starts anew instead of going on behind it."""
+    cluster = Cluster(start)
+    cluster.fill(MOVING[:100])
+    replica = start_node(start, stock=True)
+    replicate(replica, cluster.target)
+    assert cluster.target.call("SET", next(key for key in map(str, range(100)) if 5461 <= slot_of(key) <= 10922), "v") == "OK"
+    wait_until(lambda: replica.call("DBSIZE") == 1, what="the replica to follow")
+    with cluster.target.client() as client:
+        replica.process.send_signal(signal.SIGSTOP)
+        try:
+            client.client_kill_filter(_type="slave")
+            wait_until(lambda: cluster.target.info("replication")["connected_slaves"] == "0", what="its link to end")
+            assert cluster.migrate() == "OK"
+            ended(cluster.source)
+        finally:
+            replica.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: replica.info("replication").get("master_link_status") == "up" and replica.call("DBSIZE") == 101,
+               what="the replica to have everything")
+    assert cluster.target.info("stats")["sync_partial_ok"] == "0"
