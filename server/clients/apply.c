@@ -60,7 +60,7 @@ struct apply {
     unsigned share_count, shares_in_use;
     unsigned count;
     unsigned transactions;
-    const struct command *multi, *exec;
+    const struct command *multi, *exec, *move;
     unsigned database;
     struct call calls[COMMANDS_MAX];
     uint16_t order[COMMANDS_MAX]; /* by share, in the order of the stream */
@@ -236,7 +236,7 @@ static enum kind read_command(struct apply *apply, struct conn *conn, const char
         return KIND_MULTI;
     if (call->argc == 1 && call->command == apply->exec)
         return KIND_EXEC;
-    if (!is_plain(call))
+    if (!is_plain(call) || call->command == apply->move) /* it changes two databases */
         return KIND_ALONE;
     call->first_key = call->command->key_specs[0].first;
     call->key = key_make(call->argv[call->first_key].data, call->argv[call->first_key].length);
@@ -395,6 +395,7 @@ struct apply *apply_create(struct server *server) {
     apply->execution = &server->loops[0]->execution;
     apply->multi = command_by_name("multi", 5);
     apply->exec = command_by_name("exec", 4);
+    apply->move = command_by_name("move", 4);
     unsigned helpers = server->loop_count - 1;
     apply->helper_count = helpers < HELPERS_MAX ? helpers : HELPERS_MAX;
     apply->share_count = (apply->helper_count + 1) * SHARES_PER_WORKER;

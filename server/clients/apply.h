@@ -10,8 +10,8 @@
  * step from a state of the primary to a later one. For MULTI and EXEC nothing is left to do, if the
  * whole of the transaction is in the piece.
  *
- * What has to run by itself: commands of several keys or of none, SELECT, and all that stops the
- * workers. Nor does a piece begin while somebody listens to changes, who would hear of them in
+ * What has to run by itself: commands of several keys or of none, SELECT, MOVE, and all that stops
+ * the workers. Nor does a piece begin while somebody listens to changes, who would hear of them in
  * another order, while a slot of it is held, serves nobody, or has somebody who waits for a key.
  *
  * Ordering. What worker 0 wrote about a share is published by its state (release, acquired by the

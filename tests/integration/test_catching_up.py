@@ -12,7 +12,7 @@ import redis
 
 import harness
 from harness import HANG_SECONDS, scaled, wait_until
-from replication_load import assert_same_data, info, wait_for_link
+from replication_load import Load, assert_same_data, info, wait_for_link
 from resp import RawClient
 
 MODULE_SECONDS = 40
@@ -280,6 +280,33 @@ def test_a_replica_that_is_killed_goes_on_from_a_prefix(start, tmp_path):
     wait_for_link(replica)
     assert_same_data(primary, replica)
     assert info(primary, "stats")["sync_full"] == 1
+
+
+def test_commands_of_all_kinds_while_it_catches_up(start):
+    options = {**NO_DELAY, "repl-backlog-size": "256mb"}
+    primary = start(options, threads=2)
+    replica = start({**options, "replicaof": ("127.0.0.1", primary.port)}, threads=2)
+    wait_for_link(replica)
+    choose = random.Random(3)
+    kinds = [("INCR",), ("APPEND", "x"), ("MOVE", 1), ("DEL",), ("SET", 1, "PX", 2000), ("MSET", 1), ("EXPIRE", 1000), ("UNLINK",)]
+    kinds += [("SADD", 1, 2), ("SPOP",), ("RPUSH", 1), ("LPOP",), ("ZADD", 1, "a"), ("HSET", "a", 1), ("INCRBYFLOAT", 0.5)]
+    os.kill(replica.pid, signal.SIGSTOP)
+    try:
+        load = Load(primary, [1, 2], scaled(1000))
+        with RawClient(*primary.address()) as client:
+            for _ in range(scaled(60)):
+                commands = []
+                for _ in range(200):
+                    kind = choose.choice(kinds) if choose.random() < 0.2 else ("SET", choose.randrange(1 << 30))
+                    name = "SET" if kind[0] in ("MOVE", "DEL") else kind[0]
+                    commands.append((kind[0], f"{name}:{choose.randrange(500)}", *kind[1:]))
+                client.pipeline(commands)
+        load.join()
+    finally:
+        os.kill(replica.pid, signal.SIGCONT)
+    assert_same_data(primary, replica)
+    assert info(replica)["slave_parallel_commands"] > 0
+    assert "CRITICAL" not in replica.log()
 
 
 # --- What it needs --------------------------------------------------------------------------------------------
