@@ -60,7 +60,9 @@ static void write_keys(struct text *text, const struct info *info) {
     info_number(text, "pubsub_channels", pubsub_count(pubsub, PUBSUB_CHANNEL));
     info_number(text, "pubsub_patterns", pubsub_count(pubsub, PUBSUB_PATTERN));
     info_number(text, "pubsubshard_channels", pubsub_count(pubsub, PUBSUB_SHARD));
-    INFO_ZEROS(text, "latest_fork_usec", "total_forks", "migrate_cached_sockets");
+    INFO_ZEROS(text, "latest_fork_usec", "total_forks");
+    info_number(text, "migrate_cached_sockets",
+                migration_targets_count(&info->server->migrator.targets));
     info_number(text, "slave_expires_tracked_keys", atomic_load(&info->server->own_expiry.count));
     INFO_ZEROS(text, "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
                "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time",

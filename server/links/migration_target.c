@@ -132,6 +132,13 @@ void migration_targets_close_idle(struct migration_targets *targets) {
             migration_target_close(&targets->of[i]);
 }
 
+unsigned migration_targets_count(const struct migration_targets *targets) {
+    unsigned count = 0;
+    for (size_t i = 0; i < MIGRATION_TARGETS; i++)
+        count += atomic_load_explicit(&targets->of[i].name, memory_order_relaxed) != NULL;
+    return count;
+}
+
 void migration_targets_close(struct migration_targets *targets) {
     for (size_t i = 0; i < MIGRATION_TARGETS; i++)
         migration_target_close(&targets->of[i]);

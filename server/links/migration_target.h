@@ -12,7 +12,7 @@
 #define MIGRATION_TARGET_IDLE_S 10 /* then it is closed */
 
 struct migration_target {
-    char *name; /* "host:port"; NULL: the place is free */
+    char *_Atomic name; /* "host:port"; NULL: the place is free, which others may ask */
     int fd;
     int64_t database;  /* that is selected; -1: not known */
     uint64_t used_ms;  /* monotonic */
@@ -33,6 +33,8 @@ void migration_target_close(struct migration_target *target);
 /* Those that nobody has used for a while; all of them. */
 void migration_targets_close_idle(struct migration_targets *targets);
 void migration_targets_close(struct migration_targets *targets);
+/* How many are open. Any thread. */
+unsigned migration_targets_count(const struct migration_targets *targets);
 
 /* All of it, each step within the time. false: broken or too slow; to be closed. */
 bool migration_target_send(struct migration_targets *targets, struct migration_target *target,

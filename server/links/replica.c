@@ -70,6 +70,8 @@ static void start(struct replica *replica) {
         .source_address = source_address(config),
         .user = config->masteruser,
         .password = config->masterauth,
+        .user_length = config_text_length(config->masteruser),
+        .password_length = config_text_length(config->masterauth),
         .announced_address = config->replica_announce_ip,
         .announced_port =
             (int)(config->replica_announce_port ? config->replica_announce_port : config->port),

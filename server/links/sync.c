@@ -72,12 +72,8 @@ static bool introduce(struct sync *sync) {
     const struct sync_request *request = &sync->request;
     char port[16], line[LINE_SIZE];
     snprintf(port, sizeof port, "%d", request->announced_port);
-    bool sent = true;
-    if (request->password && request->user)
-        sent = SEND(sync, "AUTH", request->user, request->password);
-    else if (request->password)
-        sent = SEND(sync, "AUTH", request->password);
-    sent = sent && SEND(sync, "REPLCONF", "listening-port", port);
+    bool sent = (!request->password || sync_send_auth(sync)) &&
+                SEND(sync, "REPLCONF", "listening-port", port);
     if (request->announced_address)
         sent = sent && SEND(sync, "REPLCONF", "ip-address", request->announced_address);
     if (!sent || !SEND(sync, "REPLCONF", "capa", "eof", "capa", "psync2", "capa", PSYNC_FRAMES_NAME,
@@ -252,6 +248,11 @@ static void *thread_main(void *context) {
     return NULL;
 }
 
+static const char *copy_bytes(const char *text, size_t length) {
+    char *copy = text ? memory_alloc(length + 1) : NULL;
+    return copy ? memcpy(copy, text, length + 1) : NULL;
+}
+
 static const char *copy_text(const char *text) {
     return text ? memory_strdup(text) : NULL;
 }
@@ -263,8 +264,8 @@ struct sync *sync_start(const struct sync_request *request,
     sync->request = *request;
     sync->request.host = copy_text(request->host);
     sync->request.source_address = copy_text(request->source_address);
-    sync->request.user = copy_text(request->user);
-    sync->request.password = copy_text(request->password);
+    sync->request.user = copy_bytes(request->user, request->user_length);
+    sync->request.password = copy_bytes(request->password, request->password_length);
     sync->request.announced_address = copy_text(request->announced_address);
     sync->request.file = copy_text(request->file);
     sync->environment = *environment;

@@ -133,7 +133,22 @@ bool sync_send(struct sync *sync, const char *data, size_t length) {
     return true;
 }
 
-/* A command: words up to a NULL. false: it is in the log. */
+/* It is in the log if it fails. */
+static bool send_text(struct sync *sync, struct text *text) {
+    bool sent = sync_send(sync, text_string(text), text->length);
+    text_free(text);
+    if (!sent)
+        log_write(LOG_LEVEL_WARNING, "Sending command to master in replication handshake: %s",
+                  sync->error);
+    return sent;
+}
+
+static void append_word(struct text *text, const char *word, size_t length) {
+    text_append_format(text, "$%zu\r\n", length);
+    text_append(text, word, length);
+    text_append(text, "\r\n", 2);
+}
+
 bool sync_send_command(struct sync *sync, const char *const *words) {
     struct text text = {0};
     unsigned count = 0;
@@ -141,13 +156,19 @@ bool sync_send_command(struct sync *sync, const char *const *words) {
         count++;
     text_append_format(&text, "*%u\r\n", count);
     for (unsigned i = 0; i < count; i++)
-        text_append_format(&text, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
-    bool sent = sync_send(sync, text_string(&text), text.length);
-    text_free(&text);
-    if (!sent)
-        log_write(LOG_LEVEL_WARNING, "Sending command to master in replication handshake: %s",
-                  sync->error);
-    return sent;
+        append_word(&text, words[i], strlen(words[i]));
+    return send_text(sync, &text);
+}
+
+bool sync_send_auth(struct sync *sync) {
+    const struct sync_request *request = &sync->request;
+    struct text text = {0};
+    text_append_format(&text, "*%d\r\n", request->user ? 3 : 2);
+    append_word(&text, "AUTH", 4);
+    if (request->user)
+        append_word(&text, request->user, request->user_length);
+    append_word(&text, request->password, request->password_length);
+    return send_text(sync, &text);
 }
 
 /* Connects fd, looking now and then whether it is still wanted. false: sync->error. */

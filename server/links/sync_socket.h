@@ -27,5 +27,7 @@ bool sync_read_line(struct sync *sync, char *line, size_t size);
 bool sync_send(struct sync *sync, const char *data, size_t length);
 /* A command: words up to a NULL. false: it is in the log. */
 bool sync_send_command(struct sync *sync, const char *const *words);
+/* AUTH as the request has it. */
+bool sync_send_auth(struct sync *sync);
 
 #endif

@@ -19,8 +19,9 @@ struct sync;
 struct sync_request {
     const char *host;
     int port;
-    const char *source_address; /* to connect from; NULL: any */
-    const char *user, *password;
+    const char *source_address;  /* to connect from; NULL: any */
+    const char *user, *password; /* NULL: none; there may be NULs in them */
+    size_t user_length, password_length;
     const char *announced_address; /* NULL: what the primary sees */
     int announced_port;
     int64_t timeout_ms; /* without a byte */

@@ -107,7 +107,10 @@ def outcomes(source, target):
 
 
 def test_as_the_stock_server(start, backend, oracle):
-    mine = outcomes(start(backend=backend), start(backend=backend))
+    server = start(backend=backend)
+    assert server.info("stats")["migrate_cached_sockets"] == "0"
+    mine = outcomes(server, start(backend=backend))
+    assert server.info("stats")["migrate_cached_sockets"] == "1"
     oracle.call("FLUSHALL")
     second = start(backend=backend)
     theirs = outcomes(oracle, second)
