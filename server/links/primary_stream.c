@@ -23,6 +23,21 @@ static void append_select(struct backlog *backlog, unsigned database) {
     backlog_append(backlog, text, (size_t)length, true);
 }
 
+/* What a transaction changes in another database has its SELECT inside, as in Redis. */
+static void append_entry(struct primary *primary, const struct commit_entry *entry) {
+    static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
+    size_t begun = 0;
+    if ((int)entry->first_database != primary->stream_database) {
+        if (entry->length > sizeof multi - 1 && memcmp(entry->data, multi, sizeof multi - 1) == 0) {
+            begun = sizeof multi - 1;
+            backlog_append(primary->backlog, multi, begun, true);
+        }
+        append_select(primary->backlog, entry->first_database);
+    }
+    backlog_append(primary->backlog, entry->data + begun, entry->length - begun, false);
+    primary->stream_database = (int)entry->last_database;
+}
+
 void primary_publish_offset(struct primary *primary) {
     uint64_t offset = backlog_end_offset(primary->backlog);
     atomic_store(&primary_history(primary)->offset, offset);
@@ -65,10 +80,7 @@ bool primary_merge(struct primary *primary, size_t max_bytes) {
     struct commit_entry entry;
     size_t bytes = 0;
     while (bytes < max_bytes && commit_log_next(primary->log, &entry)) {
-        if ((int)entry.first_database != primary->stream_database)
-            append_select(primary->backlog, entry.first_database);
-        backlog_append(primary->backlog, entry.data, entry.length, false);
-        primary->stream_database = (int)entry.last_database;
+        append_entry(primary, &entry);
         bytes += entry.length;
     }
     if (bytes > 0) {
