@@ -19,6 +19,9 @@
 #include "server/dispatch/dispatch.h"
 
 #define FLUSH_BYTES (256 * 1024) /* replies beyond this are sent in the middle of a batch */
+/* A batch that publishes may take so much longer before others have their turn: to cut it short
+ * costs a write more for each subscriber. */
+#define YIELD_LATER 10
 
 struct batch_entry *batch_next(struct loop *loop, struct conn *conn) {
     struct batch *batch = &loop->batch;
@@ -251,6 +254,7 @@ void batch_run(struct loop *loop) {
     batch->running = true;
     batch_prefetch(loop);
     uint64_t began_ticks = execution->last_ticks = clock_ticks(), quiet_ticks = began_ticks;
+    uint64_t yield_ticks = loop->yield_ticks;
     unsigned members_fetched = 0; /* entries before this one */
     for (unsigned i = 0; i < batch->count; i++) {
         struct batch_entry *entry = &batch->entries[i];
@@ -259,12 +263,14 @@ void batch_run(struct loop *loop) {
             /* Between two commands nothing published is held: reclamation need not wait. */
             quiet_ticks = execution->last_ticks;
             epoch_quiescent();
-            if (quiet_ticks - began_ticks > loop->yield_ticks && conn->state == CONN_IDLE &&
+            if (quiet_ticks - began_ticks > yield_ticks && conn->state == CONN_IDLE &&
                 ran_before(batch, i))
                 leave_out(entry, CONN_READY);
         }
-        if (pubsub_has_mail(&loop->pubsub))
+        if (pubsub_has_mail(&loop->pubsub)) {
             pubsub_deliver(loop); /* who has heard of a message is answered behind it */
+            yield_ticks = loop->yield_ticks * YIELD_LATER; /* to all of them it goes out once */
+        }
         if (execution->held_slot >= 0 && i >= members_fetched)
             members_fetched = prefetch_members(loop, i);
         if (LIKELY(conn->state == CONN_IDLE))
