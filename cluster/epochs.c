@@ -12,7 +12,20 @@ static uint64_t greatest(const struct cluster *cluster) {
     return max;
 }
 
+/* Slots are being handed over: the target has claimed them, or will, with an epoch above ours, and
+ * what we still say of them must not win against that. */
+static bool is_handing_over(const struct cluster *cluster) {
+    bool some = false;
+    for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
+        some = some || cluster->held[i];
+    return some;
+}
+
 bool epochs_bump(struct cluster *cluster) {
+    return !is_handing_over(cluster) && epochs_raise(cluster);
+}
+
+bool epochs_raise(struct cluster *cluster) {
     struct cluster_node *me = cluster->myself;
     uint64_t max = greatest(cluster);
     ASSERT(!cluster->disk_failed);
@@ -30,7 +43,8 @@ bool epochs_bump(struct cluster *cluster) {
 void epochs_resolve_collision(struct cluster *cluster, const struct cluster_node *other) {
     struct cluster_node *me = cluster->myself;
     if (other->config_epoch != me->config_epoch || !node_is_primary(other) ||
-        !node_is_primary(me) || id_compare(&other->id, &me->id) <= 0 || cluster->disk_failed)
+        !node_is_primary(me) || id_compare(&other->id, &me->id) <= 0 || cluster->disk_failed ||
+        is_handing_over(cluster))
         return;
     me->config_epoch = ++cluster->current_epoch;
     cluster->claim_ticket = persist_begin(cluster);

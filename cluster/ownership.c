@@ -55,6 +55,7 @@ void ownership_set(struct cluster *cluster, unsigned slot, struct cluster_node *
     }
     cluster->owners[slot] = node;
     clear_bit(cluster->not_claimed, slot);
+    clear_bit(cluster->adopted, slot);
     cluster_later(cluster, LATER_MAP);
     if (!node)
         return;
@@ -73,10 +74,12 @@ void ownership_drop_all_of(struct cluster *cluster, struct cluster_node *node) {
 }
 
 void ownership_set_claimed(struct cluster *cluster, unsigned slot, bool claimed) {
-    if (claimed)
+    if (claimed) {
         clear_bit(cluster->not_claimed, slot);
-    else
+        clear_bit(cluster->adopted, slot);
+    } else if (!wire_slot_is(cluster->adopted, slot)) {
         set_bit(cluster->not_claimed, slot);
+    }
 }
 
 static bool is_open(const struct cluster *cluster, unsigned slot) {

@@ -251,6 +251,10 @@ void packets_send_private(struct cluster *cluster, const struct cluster_node *to
     if (!to->link || !to->link->open || !(to->capabilities & CAPABILITY_MESSAGES))
         return;
     fill_header(cluster, WIRE_MODULE, &header);
+    /* What is being handed over may be another's already; it serves nobody meanwhile, and the lease
+     * that is asked for is for the rest. */
+    for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
+        header.slots[i] &= (uint8_t)~cluster->held[i];
     begin(cluster, &builder, WIRE_HEADER_BYTES + wire_private_bytes(length), &header);
     wire_add_private(&builder, kind, data, length);
     send(cluster, to->link, WIRE_MODULE, wire_finish(&builder));

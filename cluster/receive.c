@@ -172,6 +172,8 @@ static void take_role(struct cluster *cluster, struct cluster_node *sender,
 static void take_slots(struct cluster *cluster, struct cluster_node *sender,
                        const struct wire_header *header) {
     struct cluster_node *owner = node_is_primary(sender) ? sender : sender->primary;
+    for (unsigned i = 0; i < WIRE_SLOT_BYTES && sender == cluster->myself->primary; i++)
+        cluster->adopted[i] &= (uint8_t)~header->slots[i]; /* it claims them itself now */
     if (!owner || memcmp(owner->slots, header->slots, WIRE_SLOT_BYTES) == 0)
         return;
     if (node_is_primary(sender))

@@ -53,6 +53,7 @@ void roles_follow(struct cluster *cluster, struct cluster_node *primary) {
     cluster->claim_ticket = 0;
     cluster->takes_over = false;
     memset(cluster->held, 0, sizeof cluster->held);
+    memset(cluster->adopted, 0, sizeof cluster->adopted);
     cluster->election = (struct cluster_election){0};
     handover_reset(cluster);
     roles_connect(cluster);

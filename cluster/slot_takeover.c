@@ -9,6 +9,9 @@
 #include "cluster/ownership.h"
 #include "cluster/persist.h"
 #include "cluster/roles.h"
+#include "engine/assert.h"
+
+#define EPOCH_MAX ((uint64_t)INT64_MAX / 2)
 
 #define CHANGED (LATER_SAVE | LATER_HEALTH | LATER_MAP)
 
@@ -47,14 +50,25 @@ const char *cluster_check_import(struct cluster *cluster, const struct node_id *
     return NULL;
 }
 
+const char cluster_import_later[] = "The target hands over slots itself at the moment";
+
 const char *cluster_prepare_import(struct cluster *cluster, const struct node_id *source,
-                                   const uint8_t *slots, uint64_t *epoch, uint64_t *ticket) {
+                                   const uint8_t *slots, uint64_t source_epoch, uint64_t *epoch,
+                                   uint64_t *ticket) {
     const char *error = cluster_check_import(cluster, source, slots);
     if (error)
         return error;
     if (cluster->disk_failed)
         return "The cluster config file of the target cannot be updated";
+    if (source_epoch > EPOCH_MAX)
+        return "The source's config epoch is out of range";
+    for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
+        if (cluster->held[i])
+            return cluster_import_later;
+    if (cluster->myself->config_epoch <= source_epoch && cluster->current_epoch <= source_epoch)
+        cluster->current_epoch = source_epoch + 1;
     epochs_bump(cluster);
+    ASSERT(cluster->myself->config_epoch > source_epoch);
     *epoch = cluster->myself->config_epoch;
     *ticket = persist_hides_epoch(cluster) ? cluster->claim_ticket : 0;
     return NULL;
@@ -93,19 +107,24 @@ void cluster_note_taken(struct cluster *cluster, const uint8_t *slots, uint64_t 
     if (cluster->current_epoch < epoch)
         cluster->current_epoch = epoch;
     set_owner(cluster, slots, primary);
+    for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
+        cluster->adopted[i] |= slots[i];
 }
 
 /* --- The source ------------------------------------------------------------------------------- */
 
-bool cluster_hold_slots(struct cluster *cluster, const uint8_t *slots) {
+enum cluster_hold cluster_hold_slots(struct cluster *cluster, const uint8_t *slots,
+                                     uint64_t epoch) {
     if (!node_is_primary(cluster->myself) || cluster->promoting)
-        return false;
+        return CLUSTER_HOLD_NOT_OURS;
     for (unsigned slot = 0; slot < WIRE_SLOTS; slot++)
         if (wire_slot_is(slots, slot) && cluster->owners[slot] != cluster->myself)
-            return false;
+            return CLUSTER_HOLD_NOT_OURS;
+    if (cluster->myself->config_epoch >= epoch)
+        return CLUSTER_HOLD_STALE;
     for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
         cluster->held[i] |= slots[i];
-    return true;
+    return CLUSTER_HOLD_DONE;
 }
 
 void cluster_let_go(struct cluster *cluster, const uint8_t *slots) {
@@ -143,7 +162,7 @@ const char *cluster_take_back(struct cluster *cluster, const uint8_t *slots, uin
     }
     if (cluster->current_epoch <= epoch)
         cluster->current_epoch = epoch + 1;
-    epochs_bump(cluster);
+    epochs_raise(cluster);
     set_owner(cluster, slots, cluster->myself);
     cluster->claim_ticket = *ticket = persist_begin(cluster);
     return NULL;

@@ -14,9 +14,13 @@
 /* Whether the slots, all of them the source's in our view, may come here. */
 const char *cluster_check_import(struct cluster *cluster, const struct node_id *source,
                                  const uint8_t *slots);
-/* Has our epoch above all that are known, so that a claim of ours holds; *epoch is it. */
+/* Has our epoch above all that are known and above the source's (source_epoch, which it has perhaps
+ * not told everybody yet), so that a claim of ours holds; *epoch is it. cluster_import_later, the
+ * pointer itself: we hand slots over at the moment, and our epoch has to stay. */
+extern const char cluster_import_later[];
 const char *cluster_prepare_import(struct cluster *cluster, const struct node_id *source,
-                                   const uint8_t *slots, uint64_t *epoch, uint64_t *ticket);
+                                   const uint8_t *slots, uint64_t source_epoch, uint64_t *epoch,
+                                   uint64_t *ticket);
 /* They are ours; all are told when that is durable. */
 const char *cluster_take_slots(struct cluster *cluster, const struct node_id *source,
                                const uint8_t *slots, uint64_t *ticket);
@@ -28,9 +32,14 @@ void cluster_note_taken(struct cluster *cluster, const uint8_t *slots, uint64_t 
 
 /* --- The source ------------------------------------------------------------------------------- */
 
-/* While they are held no claim of another node changes whose these slots are. false: we are not
- * their primary. */
-bool cluster_hold_slots(struct cluster *cluster, const uint8_t *slots);
+/* While they are held no claim of another node changes whose these slots are, and our epoch stays.
+ * epoch: the target's, with which it will claim them. */
+enum cluster_hold {
+    CLUSTER_HOLD_DONE,
+    CLUSTER_HOLD_NOT_OURS,
+    CLUSTER_HOLD_STALE, /* our epoch has been raised since: the target has to prepare once more */
+};
+enum cluster_hold cluster_hold_slots(struct cluster *cluster, const uint8_t *slots, uint64_t epoch);
 void cluster_let_go(struct cluster *cluster, const uint8_t *slots);
 /* They are this node's (that of the target's shard which is the primary now), by this epoch. */
 void cluster_give_slots(struct cluster *cluster, const struct node_id *target, const uint8_t *slots,

@@ -192,6 +192,9 @@ struct cluster {
     /* Of slots that we are handing over, and do not know whether they have arrived: claims of
      * others wait for that (slot_takeover.h). */
     uint8_t held[WIRE_SLOT_BYTES];
+    /* A replica's: what its primary has taken by the stream and does not claim yet. That it does
+     * not is no reason for us to give them back to whom they were. */
+    uint8_t adopted[WIRE_SLOT_BYTES];
 
     bool state_ok, started;
     bool has_ended; /* we have told that we end */

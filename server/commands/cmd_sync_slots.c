@@ -4,10 +4,11 @@
  *     SYNCSLOTS ESTABLISH SLOTWISE-1 name source-id "first-last ..."   +OK
  *     SYNCSLOTS-DATA name (key expiry payload)...                      +OK
  *         expiry: Unix time in ms, 0: none; an empty payload: the key is gone
- *     SYNCSLOTS PREPARE name                                           +PREPARED epoch
+ *     SYNCSLOTS PREPARE name source-epoch                              +PREPARED epoch
+ *         -TRYAGAIN: the target hands slots over itself at the moment
  *     SYNCSLOTS COMMIT name commands                                   +COMMITTED epoch
  *         -TRYAGAIN: whoever is the primary now knows
- *     SYNCSLOTS RESOLVE name                              +COMMITTED, +PENDING, +UNKNOWN
+ *     SYNCSLOTS RESOLVE name "first-last ..."             +COMMITTED, +PENDING, +UNKNOWN
  *     SYNCSLOTS ADOPT name commands epoch                 only in the stream
  *     SYNCSLOTS DROP name                                 only in the stream
  *
@@ -115,7 +116,7 @@ static enum call_result reply_work(struct call *call, const char *word) {
         (const struct slot_import_work *)(const void *)call->session->unfinished;
     char text[64];
     if (work->error[0]) {
-        reply_error_format(call->reply, "%s %s", work->demoted ? "TRYAGAIN" : "ERR", work->error);
+        reply_error_format(call->reply, "%s %s", work->try_again ? "TRYAGAIN" : "ERR", work->error);
         return CALL_DONE;
     }
     snprintf(text, sizeof text, "%s %llu", word, (unsigned long long)work->epoch);
@@ -126,9 +127,11 @@ static enum call_result reply_work(struct call *call, const char *word) {
 static enum call_result prepare(struct call *call) {
     if (call->session->unfinished)
         return reply_work(call, "PREPARED");
+    int64_t source_epoch;
     struct slot_import *import = import_of(call, 3);
-    if (!import || call->session->applies)
+    if (!import || call->session->applies || !argument_integer(call, 4, &source_epoch))
         return CALL_DONE;
+    import->source_epoch = (uint64_t)source_epoch;
     call->session->unfinished = slot_import_work_begin(import, false);
     return CALL_UNFINISHED;
 }
@@ -169,17 +172,35 @@ static enum call_result commit(struct call *call) {
     return CALL_UNFINISHED;
 }
 
+/* Whoever was started again since has no records, but knows which slots he had claimed. */
+static bool are_mine(const uint8_t *slots) {
+    const struct slot_map *map = redirect_map();
+    bool all = true;
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
+        all = all && (!wire_slot_is(slots, slot) || map->owner[slot] == SLOT_MAP_MINE);
+    return all;
+}
+
 static enum call_result resolve(struct call *call) {
     static const char *const words[] = {[SLOT_IMPORT_UNKNOWN] = "UNKNOWN",
                                         [SLOT_IMPORT_PENDING] = "PENDING",
                                         [SLOT_IMPORT_COMMITTED] = "COMMITTED"};
     char name[SLOT_RECORD_NAME + 1];
+    uint8_t slots[WIRE_SLOT_BYTES];
     if (!name_argument(call, 3, name))
         return CALL_DONE;
-    if (redirect_map()->is_replica)
+    if (!slot_set_parse(call->argv[4].data, call->argv[4].length, slots)) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return CALL_DONE;
+    }
+    if (redirect_map()->is_replica) {
         reply_error(call->reply, "ERR Slot migration can only be used on primary nodes.");
-    else
-        reply_status(call->reply, words[slot_import_resolve(imports_of(call), name)]);
+        return CALL_DONE;
+    }
+    enum slot_import_outcome outcome = slot_import_resolve(imports_of(call), name);
+    if (outcome == SLOT_IMPORT_UNKNOWN && are_mine(slots))
+        outcome = SLOT_IMPORT_COMMITTED;
+    reply_status(call->reply, words[outcome]);
     return CALL_DONE;
 }
 
@@ -229,8 +250,8 @@ enum call_result cmd_cluster_syncslots(struct call *call) {
         int argc;       /* 0: any */
         bool in_stream; /* only there */
         enum call_result (*run)(struct call *call);
-    } steps[] = {{"establish", 0, false, establish}, {"prepare", 4, false, prepare},
-                 {"commit", 5, false, commit},       {"resolve", 4, false, resolve},
+    } steps[] = {{"establish", 0, false, establish}, {"prepare", 5, false, prepare},
+                 {"commit", 5, false, commit},       {"resolve", 5, false, resolve},
                  {"adopt", 6, true, adopt},          {"drop", 4, true, drop}};
     if (!cluster_of_call(call))
         return CALL_DONE;

@@ -31,16 +31,18 @@ static const struct slot_bitmaps *bitmaps_of(const struct keyspace *keyspace, un
 /* --- Times to live ---------------------------------------------------------------------------- */
 
 struct time_to_live {
-    int64_t now_ms, sum_ms, count;
+    int64_t now_ms, count;
+    double sum_ms;
 };
 
 static void add_time_to_live(struct object *object, uint64_t hash, void *context) {
     (void)hash;
     struct time_to_live *average = context;
-    int64_t left_ms = object_expiry(object) - average->now_ms;
-    if (object_expiry(object) == OBJECT_NO_EXPIRY || average->count >= SAMPLED_SLOTS * SAMPLED_KEYS)
+    int64_t expiry_ms = object_expiry(object);
+    if (expiry_ms == OBJECT_NO_EXPIRY || average->count >= SAMPLED_SLOTS * SAMPLED_KEYS)
         return;
-    average->sum_ms += left_ms > 0 ? left_ms : 0;
+    if (expiry_ms > average->now_ms)
+        average->sum_ms += (double)(expiry_ms - average->now_ms);
     average->count++;
 }
 
@@ -55,7 +57,7 @@ int64_t keyspace_sample_ttl_ms(struct keyspace *keyspace, unsigned database) {
     struct time_to_live average = {.now_ms = clock_now_ms()};
     if (bitmaps)
         sample_slots(keyspace, database, bitmaps->expiring, sample_time_to_live, &average);
-    return average.count ? average.sum_ms / average.count : 0;
+    return average.count ? (int64_t)(average.sum_ms / (double)average.count) : 0;
 }
 
 /* --- Tables ----------------------------------------------------------------------------------- */

@@ -125,15 +125,25 @@ static bool drop_some(struct keyspace *keyspace, struct change *change, unsigned
     return collected.count > 0;
 }
 
-/* Who reads or writes such a slot has been sent to its owner since the map was published. */
+/* Who reads or writes such a slot has been sent to its owner since the map was published. One that
+ * has become ours meanwhile keeps what it has. */
+static bool is_ours(uint32_t slot) {
+    const struct slot_map *map = redirect_map();
+    return !map->is_replica && map->owner[slot] == SLOT_MAP_MINE;
+}
+
+/* One that serves nobody is being taken at the moment, or given back: it waits. */
 static void drop_slots(struct cluster_bus *bus, struct cluster_duty *duty) {
     struct change *change = &bus->around.execution(bus->around.context)->change;
     uint64_t due_us = clock_monotonic_us() + DROP_SECTION_US;
     change_begin(change);
-    while (duty->next_slot < CLUSTER_SLOTS && clock_monotonic_us() < due_us)
-        if (!wire_slot_is(duty->slots, duty->next_slot) ||
-            !drop_some(bus->around.keyspace, change, duty->next_slot))
+    while (duty->next_slot < CLUSTER_SLOTS && clock_monotonic_us() < due_us) {
+        bool drops = wire_slot_is(duty->slots, duty->next_slot) && !is_ours(duty->next_slot);
+        if (drops && !slot_is_serving(&bus->around.keyspace->slots[duty->next_slot]))
+            break;
+        if (!drops || !drop_some(bus->around.keyspace, change, duty->next_slot))
             duty->next_slot++;
+    }
     change_commit(change);
     duty->finished = duty->next_slot == CLUSTER_SLOTS;
 }

@@ -70,9 +70,22 @@ static bool find_peer(struct slot_run *run, struct cluster_peer *peer) {
     return found;
 }
 
+static char *copy_of(const char *text) {
+    return text && text[0] ? memory_strdup(text) : NULL;
+}
+
+static bool say_password(struct slot_run *run, const char *user, const char *password) {
+    char line[LINE_BYTES];
+    const char *with_user[] = {"AUTH", user, password, NULL};
+    const char *without[] = {"AUTH", password, NULL};
+    return ask(run, user ? with_user : without, line, ANSWER_TIMEOUT_MS);
+}
+
 static bool connect_to(struct slot_run *run, const struct cluster_peer *peer) {
-    char port[16], line[LINE_BYTES];
-    const struct config *config = config_current();
+    char port[16];
+    /* Copies: no configuration stays while this thread sleeps. */
+    char *user = copy_of(config_current()->masteruser);
+    char *password = copy_of(config_current()->masterauth);
     snprintf(port, sizeof port, "%u", peer->port);
     slot_sender_close(&run->sender);
     run->sender.error[0] = '\0';
@@ -80,14 +93,10 @@ static bool connect_to(struct slot_run *run, const struct cluster_peer *peer) {
     run->sender.target =
         migration_target_open(&run->exports->targets, peer->address, port, CONNECT_TIMEOUT_MS);
     slot_run_wake();
-    if (!run->sender.target)
-        return false;
-    if (!config->masterauth || !config->masterauth[0])
-        return true;
-    const char *with_user[] = {"AUTH", config->masteruser, config->masterauth, NULL};
-    const char *without[] = {"AUTH", config->masterauth, NULL};
-    bool has_user = config->masteruser && config->masteruser[0];
-    return ask(run, has_user ? with_user : without, line, ANSWER_TIMEOUT_MS);
+    bool connected = run->sender.target && (!password || say_password(run, user, password));
+    memory_free(user);
+    memory_free(password);
+    return connected;
 }
 
 static enum slot_move_event do_connect(struct slot_run *run) {
@@ -176,11 +185,30 @@ static enum slot_move_event do_copy(struct slot_run *run) {
     return with_reason(run, slot_run_copy(run));
 }
 
+/* Two nodes that hand slots to each other raise their epochs in turn; whoever comes first ends it.
+ */
+static void rest_at_random(void) {
+    uint64_t rest_ns = 1000000 + clock_monotonic_ns() % 16000000;
+    slot_run_sleep();
+    nanosleep(&(struct timespec){.tv_nsec = (long)rest_ns}, NULL);
+    slot_run_wake();
+}
+
 static enum slot_move_event prepare(struct slot_run *run) {
-    char line[LINE_BYTES];
-    const char *words[] = {"CLUSTER", "SYNCSLOTS", "PREPARE", run->sender.name, NULL};
-    if (!ask(run, words, line, ANSWER_TIMEOUT_MS))
-        return with_reason(run, SLOT_MOVE_LOST);
+    char line[LINE_BYTES] = "", epoch[24];
+    struct cluster_bus *bus = *run->exports->around.bus;
+    struct cluster_node_view me;
+    cluster_view_myself(cluster_bus_enter(bus), &me);
+    cluster_bus_leave(bus, false);
+    snprintf(epoch, sizeof epoch, "%llu", (unsigned long long)me.config_epoch);
+    const char *words[] = {"CLUSTER", "SYNCSLOTS", "PREPARE", run->sender.name, epoch, NULL};
+    if (!ask(run, words, line, ANSWER_TIMEOUT_MS)) {
+        if (strncmp(line, "-TRYAGAIN", 9) != 0)
+            return with_reason(run, SLOT_MOVE_LOST);
+        run->sender.error[0] = '\0';
+        rest_at_random();
+        return SLOT_MOVE_AGAIN;
+    }
     if (strncmp(line, "+PREPARED ", 10) != 0)
         return SLOT_MOVE_LOST;
     run->epoch = strtoull(line + 10, NULL, 10);
@@ -211,6 +239,22 @@ static enum slot_move_event do_catch_up(struct slot_run *run) {
     return slot_move_is_small(move, left, bytes) ? SLOT_MOVE_DONE : SLOT_MOVE_AGAIN;
 }
 
+static enum slot_move_event take_hold(struct slot_run *run) {
+    struct cluster_bus *bus = *run->exports->around.bus;
+    enum cluster_hold hold =
+        cluster_hold_slots(cluster_bus_enter(bus), run->job->slots, run->epoch);
+    cluster_bus_leave(bus, false);
+    run->held = hold == CLUSTER_HOLD_DONE;
+    if (hold == CLUSTER_HOLD_STALE) {
+        slot_run_unfence(run);
+        rest_at_random();
+        return SLOT_MOVE_AGAIN;
+    }
+    if (!run->held)
+        strcpy(run->message, "Slots are no longer owned by myself");
+    return run->held ? SLOT_MOVE_DONE : SLOT_MOVE_DEMOTED;
+}
+
 static enum slot_move_event do_fence(struct slot_run *run) {
     uint64_t keys;
     enum slot_move_event event;
@@ -230,20 +274,15 @@ static enum slot_move_event do_fence(struct slot_run *run) {
     slot_run_wake();
     event = slot_run_round(run, &keys, false);
     enum slot_move_event over;
-    return event == SLOT_MOVE_DONE && slot_run_is_over(run, &over) ? over : event;
+    if (event == SLOT_MOVE_DONE && slot_run_is_over(run, &over))
+        event = over;
+    return event == SLOT_MOVE_DONE ? take_hold(run) : event;
 }
 
 /* From here on the outcome is the target's. */
 static enum slot_move_event do_commit(struct slot_run *run) {
     char line[LINE_BYTES], commands[32];
     struct slot_exports *exports = run->exports;
-    struct cluster_bus *bus = *exports->around.bus;
-    run->held = cluster_hold_slots(cluster_bus_enter(bus), run->job->slots);
-    cluster_bus_leave(bus, false);
-    if (!run->held) {
-        strcpy(run->message, "Slots are no longer owned by myself");
-        return SLOT_MOVE_DEMOTED;
-    }
     slot_run_sleep();
     bool sent = slot_sender_send(&run->sender, COMMIT_TIMEOUT_MS); /* ends the last DATA */
     snprintf(commands, sizeof commands, "%llu", (unsigned long long)run->sender.commands);
@@ -271,7 +310,8 @@ static bool is_demoted(const struct slot_run *run) {
 static enum slot_move_event do_resolve(struct slot_run *run) {
     char line[LINE_BYTES];
     struct cluster_peer peer;
-    const char *words[] = {"CLUSTER", "SYNCSLOTS", "RESOLVE", run->sender.name, NULL};
+    const char *words[] = {
+        "CLUSTER", "SYNCSLOTS", "RESOLVE", run->sender.name, run->job->record->ranges, NULL};
     slot_run_sleep();
     nanosleep(&(struct timespec){.tv_nsec = RESOLVE_EACH_MS * 1000000L}, NULL);
     slot_run_wake();

@@ -14,6 +14,7 @@ struct slot_run {
     uint64_t epoch;       /* with which the target claims */
     uint64_t round_bytes; /* of the last round */
     bool fenced, held;
+    uint8_t stopped[WIRE_SLOT_BYTES];    /* those that serve nobody because of this job */
     uint64_t fenced_us;                  /* monotonic */
     char message[SLOT_RECORD_TEXT_SIZE]; /* why it ends */
 };

@@ -28,6 +28,7 @@
 #define PIECE_BUCKETS  512
 #define PIECE_BYTES    (64 * 1024)
 #define PAUSE_LOOK_US  1000
+#define FENCE_SOON_US  200000
 #define DELETE_REST_US 100
 
 /* --- Tokens ----------------------------------------------------------------------------------- */
@@ -244,33 +245,63 @@ enum slot_move_event slot_run_round(struct slot_run *run, uint64_t *keys, bool s
 
 /* --- The fence -------------------------------------------------------------------------------- */
 
-static void set_serving(struct slot_run *run, bool serves) {
+/* What this job has stopped serves again. A slot that serves nobody for another reason (a key of it
+ * is on its way by MIGRATE) is not ours to start. */
+static void start_serving(struct slot_run *run) {
+    for (uint32_t number = slot_run_next_slot(run, 0); number < SLOT_COUNT;
+         number = slot_run_next_slot(run, number + 1)) {
+        if (!wire_slot_is(run->stopped, number))
+            continue;
+        struct slot *slot = take(run, number);
+        keyspace_serve_slot(run->exports->around.keyspace, number, true);
+        slot_release(slot);
+    }
+    memset(run->stopped, 0, sizeof run->stopped);
+}
+
+/* false: one of them serves nobody already, and they are as before. */
+static bool stop_serving(struct slot_run *run) {
     for (uint32_t number = slot_run_next_slot(run, 0); number < SLOT_COUNT;
          number = slot_run_next_slot(run, number + 1)) {
         struct slot *slot = take(run, number);
-        keyspace_serve_slot(run->exports->around.keyspace, number, serves);
+        bool served = slot_is_serving(slot);
+        if (served) {
+            keyspace_serve_slot(run->exports->around.keyspace, number, false);
+            run->stopped[number / 8] |= (uint8_t)(1u << number % 8);
+        }
         slot_release(slot);
+        if (!served) {
+            start_serving(run);
+            return false;
+        }
     }
+    return true;
 }
 
-/* Whoever pauses writes (a failover, CLIENT PAUSE) has other things in mind. */
+/* Whoever pauses writes (a failover, CLIENT PAUSE) has other things in mind, and so has MIGRATE. */
 enum slot_move_event slot_run_fence(struct slot_run *run) {
     enum slot_move_event event;
-    while (pause_is_on(run->exports->around.pause)) {
+    uint64_t began_us = clock_monotonic_us();
+    for (;;) {
+        run->fenced_us = clock_monotonic_us();
+        if (!pause_is_on(run->exports->around.pause) && stop_serving(run))
+            break;
         if (slot_run_is_over(run, &event))
             return event;
         rest(PAUSE_LOOK_US);
     }
-    run->fenced_us = clock_monotonic_us();
+    if (run->fenced_us - began_us > FENCE_SOON_US) {
+        start_serving(run); /* the target does not wait for so long: it prepares once more */
+        return SLOT_MOVE_AGAIN;
+    }
     run->fenced = true;
-    set_serving(run, false);
     return SLOT_MOVE_DONE;
 }
 
 void slot_run_unfence(struct slot_run *run) {
     if (!run->fenced)
         return;
-    set_serving(run, true);
+    start_serving(run);
     run->fenced = false;
     uint64_t pause_us = clock_monotonic_us() - run->fenced_us;
     struct slot_records *records = run->exports->around.records;
@@ -282,7 +313,8 @@ void slot_run_unfence(struct slot_run *run) {
 
 /* --- Copies ----------------------------------------------------------------------------------- */
 
-/* Some keys of the slot. false: there are none left, or they are ours again. */
+/* Some keys of the slot. false: there are none left, or they are ours again. A slot that serves
+ * nobody is being changed by others, who may have brought it back: what they do is waited for. */
 static bool delete_some(struct slot_run *run, uint32_t number) {
     struct slot_exports *exports = run->exports;
     struct keyspace *keyspace = exports->around.keyspace;
@@ -293,9 +325,10 @@ static bool delete_some(struct slot_run *run, uint32_t number) {
     struct slot *slot = take(run, number);
     const struct slot_map *map = redirect_map();
     const table_root *root = keyspace_root(keyspace, 0, number);
-    bool goes = !map->is_replica && map->owner[number] != SLOT_MAP_MINE && root &&
-                table_count(root) > 0 &&
-                !(service_limits(exports->around.service) & SERVICE_READ_ONLY);
+    bool ours = map->is_replica || map->owner[number] == SLOT_MAP_MINE ||
+                (service_limits(exports->around.service) & SERVICE_READ_ONLY);
+    bool there = !ours && root && table_count(root) > 0;
+    bool goes = there && slot_is_serving(slot);
     change_begin(&exports->change);
     do
         if (goes)
@@ -310,7 +343,7 @@ static bool delete_some(struct slot_run *run, uint32_t number) {
     }
     change_commit(&exports->change);
     slot_release(slot);
-    return goes;
+    return there && !atomic_load(&exports->stopping);
 }
 
 void slot_run_delete(struct slot_run *run) {

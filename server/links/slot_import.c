@@ -23,6 +23,7 @@
 #define STRING_BYTES_MIN ((uint64_t)512 << 20)
 #define REPLICAS_WAIT_US 2000000
 #define COMMIT_LATEST_MS 2000
+#define SLOT_IMPORTS_MAX 64
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
@@ -149,12 +150,31 @@ static bool are_imported(struct slot_imports *imports, const uint8_t *slots) {
     return found;
 }
 
-static const char *refusal_of_begin(struct slot_imports *imports, const struct node_id *source,
-                                    const uint8_t *slots) {
+/* A source has a connection for each; what they gather takes memory before the first key. */
+static const char *refusal_of_another(struct slot_imports *imports, const char *name,
+                                      uint64_t session_id) {
+    const char *error = NULL;
+    unsigned count = 0;
+    pthread_mutex_lock(&imports->lock);
+    for (const struct slot_import *import = imports->first; import; import = import->next) {
+        if (strcmp(import->name, name) == 0 || import->session_id == session_id)
+            error = "This connection, or one with this name, imports slots already";
+        if (++count >= SLOT_IMPORTS_MAX)
+            error = "Too many slot migrations to this target at once";
+    }
+    pthread_mutex_unlock(&imports->lock);
+    return error;
+}
+
+static const char *refusal_of_begin(struct slot_imports *imports, const char *name,
+                                    const struct node_id *source, const uint8_t *slots,
+                                    uint64_t session_id) {
     struct cluster_bus *bus = *imports->around.bus;
     bool unfit = false;
     const char *error = cluster_check_import(cluster_bus_enter(bus), source, slots);
     cluster_bus_leave(bus, false);
+    if (!error)
+        error = refusal_of_another(imports, name, session_id);
     if (error)
         return error;
     primary_visit(imports->around.primary, look_at_link, &unfit);
@@ -201,7 +221,7 @@ const char *slot_import_begin(struct slot_imports *imports, const char *name,
     struct slot_import *before = applied ? slot_import_find(imports, name, 0) : NULL;
     if (before)
         slot_import_drop(before, "It begins anew");
-    const char *error = applied ? NULL : refusal_of_begin(imports, source, slots);
+    const char *error = applied ? NULL : refusal_of_begin(imports, name, source, slots, session_id);
     if (error)
         return error;
     struct slot_import *import = make(imports, name, source, slots);
@@ -218,7 +238,8 @@ struct slot_import *slot_import_find(struct slot_imports *imports, const char *n
     pthread_mutex_lock(&imports->lock);
     struct slot_import *import = imports->first;
     while (import && (strcmp(import->name, name) != 0 || import->session_id != session_id ||
-                      atomic_load(&import->source_gone) || atomic_load(&import->working)))
+                      atomic_load(&import->source_gone) || atomic_load(&import->refused) ||
+                      atomic_load(&import->working)))
         import = import->next;
     pthread_mutex_unlock(&imports->lock);
     return import;
@@ -234,7 +255,7 @@ enum slot_import_outcome slot_import_resolve(struct slot_imports *imports, const
         if (atomic_load(&import->state) == SLOT_IMPORT_COMMITTING)
             outcome = SLOT_IMPORT_PENDING;
         else
-            atomic_store(&import->source_gone, true); /* COMMIT finds it no more */
+            atomic_store(&import->refused, true); /* COMMIT finds it no more */
     }
     pthread_mutex_lock(&records->lock);
     const struct slot_record *record = slot_records_find(records, name, true);
@@ -300,7 +321,8 @@ const char *slot_import_refusal(struct slot_import *import, uint64_t commands) {
         return "A replica of the target has begun a full synchronization";
     for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
         if (wire_slot_is(import->slots, slot) &&
-            keyspace_slot_count(imports->around.keyspace, slot) > 0)
+            (keyspace_slot_count(imports->around.keyspace, slot) > 0 ||
+             !slot_is_serving(&imports->around.keyspace->slots[slot])))
             return "Target node has keys in the slots that it is to import";
     const char *error =
         cluster_check_import(cluster_bus_enter(bus), &import->source, import->slots);
@@ -379,10 +401,12 @@ static void prepare(struct slot_import_work *work) {
         fail(work, "Replicas of the target lag behind");
         return;
     }
-    const char *error = cluster_prepare_import(cluster_bus_enter(bus), &import->source,
-                                               import->slots, &work->epoch, &ticket);
+    const char *error =
+        cluster_prepare_import(cluster_bus_enter(bus), &import->source, import->slots,
+                               import->source_epoch, &work->epoch, &ticket);
     if (error)
         fail(work, error);
+    work->try_again = error == cluster_import_later;
     cluster_bus_leave(bus, true);
     if (!error && ticket && !cluster_store_wait(&bus->store, ticket))
         fail(work, "The cluster config file of the target cannot be updated");
@@ -434,7 +458,7 @@ static void commit(struct slot_import_work *work) {
         error = claim(work);
     if (error) {
         fail(work, error);
-        work->demoted = !undo(import);
+        work->try_again = !undo(import);
     }
     exclusive_run_blocking(serve_slots, import);
     slot_hold(SLOT_HOLD_CLAIMED, imports->around.records, import->record, NULL);

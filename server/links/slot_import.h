@@ -64,6 +64,7 @@ struct slot_import {
     struct slot_record *record;
     uint64_t session_id;     /* of the source's connection; 0: it comes by the stream */
     atomic_bool source_gone; /* that has ended */
+    atomic_bool refused;     /* the source was told so: no step finds it any more */
     struct keyspace *staging;
     struct change change; /* of the staging keyspace */
     _Atomic enum slot_import_state state;
@@ -71,6 +72,7 @@ struct slot_import {
     uint64_t commands;                   /* DATA so far */
     uint64_t keys, bytes;                /* that came with them */
     uint64_t number;                     /* in the effect log, of the last one */
+    uint64_t source_epoch;               /* the source's, when it said PREPARE */
     uint64_t epoch;                      /* with which it will be claimed */
     uint64_t prepared_us;                /* monotonic */
     uint64_t full_syncs;                 /* of our replicas, when it began */
@@ -131,7 +133,8 @@ struct slot_import_work {
     bool commits;
     uint64_t number; /* of the effect log, that replicas are to have */
     uint64_t epoch;  /* the result, if there is no error */
-    bool demoted;    /* it is our successor who knows how it ended */
+    bool try_again;  /* -TRYAGAIN: a COMMIT, of which our successor knows how it ended; a PREPARE
+                        that comes later */
     char error[192]; /* "": none */
 };
 

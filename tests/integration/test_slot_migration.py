@@ -2,6 +2,7 @@
 at the owner afterwards, whatever ends in between, and who is redirected is redirected once."""
 
 import signal
+import socket
 import threading
 import time
 
@@ -281,6 +282,60 @@ def test_unseen_before_the_end_and_cancelled(start):
     hold(cluster.source, "off")
     ended(cluster.source)
     assert cluster.target.call("DBSIZE") == 400 and cluster.target.call("GET", MOVING[0]) == b"again"
+
+
+def test_migrate_of_a_key_meanwhile(start):
+    """MIGRATE stops the slot of its key too: its end does not let a slot serve that is being handed over."""
+    cluster = Cluster(start)
+    key = MOVING[0]
+    cluster.fill([key])
+    with socket.create_server(("127.0.0.1", 0)) as silent, cluster.source.client(socket_timeout=harness.HANG_SECONDS) as client:
+        answers = []
+
+        def migrate_key():
+            try:
+                client.execute_command("MIGRATE", "127.0.0.1", silent.getsockname()[1], key, 0, 2000)
+            except redis.ResponseError as error:
+                answers.append(str(error))
+
+        thread = threading.Thread(target=migrate_key)
+        thread.start()
+        silent.accept()  # the key is on its way, and its slot serves nobody
+        hold(cluster.source, "granted")
+        assert cluster.migrate() == "OK"
+        thread.join()
+        assert answers[0].startswith("IOERR")
+        held(cluster.source, "granted")
+        with cluster.source.client(socket_timeout=0.5) as writer:
+            with pytest.raises(redis.TimeoutError):
+                writer.set(key, "lost")
+        hold(cluster.source, "off")
+    ended(cluster.source)
+    assert cluster.target.call("GET", key) == b"x" * 50
+
+
+def test_crossing(start):
+    """Two nodes that hand slots to each other at the same moment raise their epochs against each other."""
+    cluster = Cluster(start)
+    there, back = (0, 9), (5461, 5470)
+    keys = [key for key in (f"c{i}" for i in range(60000)) if slot_of(key) in (*range(0, 10), *range(5461, 5471))]
+    nodes_ = [cluster.source, cluster.target]
+    with redis.cluster.RedisCluster(host="127.0.0.1", port=cluster.source.port) as client:
+        for key in keys:
+            client.set(key, key)
+    for _ in range(6):
+        before = [len(records(node)) for node in nodes_]
+        for node, other, (first, last) in zip(nodes_, reversed(nodes_), (there, back)):
+            assert node.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", node_id(other)) == "OK"
+        for node, count in zip(nodes_, before):
+            wait_until(lambda node=node, count=count: len(records(node)) > count, what="the record")
+            ended(node)
+        for (first, _), node in zip((there, back), reversed(nodes_)):
+            all_say(cluster.members, first, node_id(node))
+        nodes_.reverse()
+        wait_until(lambda: sum(node.call("DBSIZE") for node in nodes_) == len(keys), what="the copies to be deleted")
+    with redis.cluster.RedisCluster(host="127.0.0.1", port=cluster.source.port) as client:
+        assert [client.get(key) for key in keys] == [key.encode() for key in keys]
 
 
 def test_flushed(start):
