@@ -235,11 +235,3 @@ void __wrap_lease_grant_note_successor(struct cluster *cluster, struct cluster_n
     if (ablation == ABLATION_CONFIRMED_AT_ONCE)
         successor->grant.bound_until_ms = 0;
 }
-
-void __real_lease_turn(struct cluster *cluster);
-void __wrap_lease_turn(struct cluster *cluster);
-void __wrap_lease_turn(struct cluster *cluster) {
-    if (ablation == ABLATION_LEAVES_AT_ONCE && cluster->lease.mode == LEASE_LEAVING)
-        cluster->lease.mode = LEASE_OFF;
-    __real_lease_turn(cluster);
-}

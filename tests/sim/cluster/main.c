@@ -226,12 +226,11 @@ static const struct sim_ablation ablations[] = {
     {"lease-from-answer", 400, "a lease begins when the answer comes"},
     {"no-fresh-clock", 400, "a primary that was stopped does not look at the clock"},
     {"lease-not-awaited", 400, "a voter votes early while it is bound"},
-    {"answer-after-vote", 1500, "a voter answers the primary for whose successor it has voted"},
+    {"answer-after-vote", 400, "a voter answers the primary for whose successor it has voted"},
     {"early-for-ever", 400, "an early election is never given up"},
     {"claim-not-confirmed", 400, "the winner serves before a majority knows"},
-    {"confirmed-at-once", 1500, "a voter answers the successor while it is bound"},
-    {"start-unfenced", 1500, "a primary that starts does not wait for its lease"},
-    {"leaves-at-once", 1500, "a primary leaves its lease without telling"},
+    {"confirmed-at-once", 600, "a voter answers the successor while it is bound"},
+    {"start-unfenced", 400, "a primary that starts does not wait for its lease"},
 };
 _Static_assert(sizeof ablations / sizeof *ablations == ABLATIONS - 1, "one for each");
 

@@ -358,6 +358,19 @@ Test(lease, it_can_be_switched_off, .fini = end) {
         cr_assert_eq(bus->machines[i].lease_until_ms, CLUSTER_LEASE_FREE);
 }
 
+Test(lease, who_leaves_is_bound_until_a_majority_knows, .fini = end) {
+    form(6);
+    bus_isolate(bus, 0, true);
+    bus->machines[0].config.fast_failover = false;
+    cluster_configure(bus_cluster(bus, 0), &bus->machines[0].config);
+    bus_run(bus, 1000);
+    cr_assert_eq(mode(0), LEASE_LEAVING);
+    cr_assert_not(acknowledges(0));
+    bus_isolate(bus, 0, false);
+    bus_run(bus, 1000);
+    cr_assert(acknowledges(0) || !is_primary(0));
+}
+
 Test(lease, what_it_sends_is_counted_by_nobody, .fini = end) {
     size_t length;
     form(6);
