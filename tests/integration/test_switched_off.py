@@ -28,7 +28,7 @@ def test_as_the_stock_server(any_server, oracle, line):
 
 def test_every_cluster_command_says_so(any_server):
     names = [name for name in any_server.call("COMMAND", "LIST") if name.startswith(b"cluster|")]
-    assert len(names) == 29 or not harness.IS_SLOTWISE
+    assert len(names) == 34 or not harness.IS_SLOTWISE
     for name in names:
         arity = any_server.call("COMMAND", "INFO", name)[0][1]
         words = name.decode().split("|") + ["1"] * (abs(arity) - 2)
