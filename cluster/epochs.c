@@ -12,9 +12,7 @@ static uint64_t greatest(const struct cluster *cluster) {
     return max;
 }
 
-/* Slots are being handed over: the target has claimed them, or will, with an epoch above ours, and
- * what we still say of them must not win against that. */
-static bool is_handing_over(const struct cluster *cluster) {
+bool epochs_are_held(const struct cluster *cluster) {
     bool some = false;
     for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
         some = some || cluster->held[i];
@@ -22,7 +20,7 @@ static bool is_handing_over(const struct cluster *cluster) {
 }
 
 bool epochs_bump(struct cluster *cluster) {
-    return !is_handing_over(cluster) && epochs_raise(cluster);
+    return !epochs_are_held(cluster) && epochs_raise(cluster);
 }
 
 bool epochs_raise(struct cluster *cluster) {
@@ -44,7 +42,7 @@ void epochs_resolve_collision(struct cluster *cluster, const struct cluster_node
     struct cluster_node *me = cluster->myself;
     if (other->config_epoch != me->config_epoch || !node_is_primary(other) ||
         !node_is_primary(me) || id_compare(&other->id, &me->id) <= 0 || cluster->disk_failed ||
-        is_handing_over(cluster))
+        epochs_are_held(cluster))
         return;
     me->config_epoch = ++cluster->current_epoch;
     cluster->claim_ticket = persist_begin(cluster);

@@ -4,7 +4,11 @@
 
 #include "cluster/state.h"
 
-/* Takes the next epoch unless ours is the greatest; whether it did. The disk has not failed. */
+/* Slots are being handed over (cluster_hold_slots): the target has claimed them, or will, with an
+ * epoch above ours, and what we still say of them must not win against that. */
+bool epochs_are_held(const struct cluster *cluster);
+/* Takes the next epoch, while ours is not held, unless ours is the greatest; whether it did. The
+ * disk has not failed. */
 bool epochs_bump(struct cluster *cluster);
 /* The same also while slots are held (cluster_hold_slots), for who takes them back. */
 bool epochs_raise(struct cluster *cluster);

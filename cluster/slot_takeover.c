@@ -62,9 +62,8 @@ const char *cluster_prepare_import(struct cluster *cluster, const struct node_id
         return "The cluster config file of the target cannot be updated";
     if (source_epoch > EPOCH_MAX)
         return "The source's config epoch is out of range";
-    for (unsigned i = 0; i < WIRE_SLOT_BYTES; i++)
-        if (cluster->held[i])
-            return cluster_import_later;
+    if (epochs_are_held(cluster))
+        return cluster_import_later;
     if (cluster->myself->config_epoch <= source_epoch && cluster->current_epoch <= source_epoch)
         cluster->current_epoch = source_epoch + 1;
     epochs_bump(cluster);

@@ -395,19 +395,6 @@ static int read_score(struct rdb_reader *reader, unsigned type, double *score) {
     return 0;
 }
 
-/* The first string of a pair, where reading on leaves it alone. */
-static int read_first(struct rdb_reader *reader, size_t *length) {
-    const char *text;
-    TRY(rdb_read_string(reader, &text, length));
-    if (reader->element_room <= *length) {
-        memory_free(reader->element);
-        reader->element_room = *length + 1;
-        reader->element = memory_alloc(reader->element_room);
-    }
-    memcpy(reader->element, text, *length);
-    return 0;
-}
-
 static int read_one(struct rdb_reader *reader, unsigned type, struct filling *filling) {
     const char *text;
     size_t length, first_length;
@@ -416,7 +403,7 @@ static int read_one(struct rdb_reader *reader, unsigned type, struct filling *fi
         put_single(filling, text, length);
         return 0;
     }
-    TRY(read_first(reader, &first_length));
+    TRY(rdb_read_kept_string(reader, &first_length));
     if (filling->draft.type == OBJECT_HASH) {
         TRY(rdb_read_string(reader, &text, &length));
         put_field(filling, reader->element, first_length, text, length);

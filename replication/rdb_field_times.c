@@ -90,19 +90,6 @@ static int put_field(struct rdb_reader *reader, struct collection_edit *draft, c
     return 0;
 }
 
-/* A field where reading on leaves it alone. */
-static int read_field(struct rdb_reader *reader, size_t *length) {
-    const char *text;
-    TRY(rdb_read_string(reader, &text, length));
-    if (reader->element_room <= *length) {
-        memory_free(reader->element);
-        reader->element_room = *length + 1;
-        reader->element = memory_alloc(reader->element_room);
-    }
-    memcpy(reader->element, text, *length);
-    return 0;
-}
-
 static int read_fields(struct rdb_reader *reader, unsigned type, uint64_t earliest_ms,
                        struct collection_edit *draft) {
     uint64_t count, time_ms;
@@ -115,7 +102,7 @@ static int read_fields(struct rdb_reader *reader, unsigned type, uint64_t earlie
             return rdb_corrupt(reader, "invalid expireAt time");
         if (time_ms != 0 && has_earliest(type))
             time_ms += earliest_ms - 1;
-        TRY(read_field(reader, &field_length));
+        TRY(rdb_read_kept_string(reader, &field_length));
         TRY(rdb_read_string(reader, &value, &length));
         TRY(put_field(reader, draft, reader->element, field_length, value, length, time_ms));
     }

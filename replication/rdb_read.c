@@ -361,6 +361,20 @@ int rdb_read_string(struct rdb_reader *reader, const char **text, size_t *length
     return error;
 }
 
+int rdb_read_kept_string(struct rdb_reader *reader, size_t *length) {
+    const char *text;
+    int error = rdb_read_string(reader, &text, length);
+    if (error)
+        return error;
+    if (reader->element_room <= *length) {
+        memory_free(reader->element);
+        reader->element_room = *length + 1;
+        reader->element = memory_alloc(reader->element_room);
+    }
+    memcpy(reader->element, text, *length);
+    return 0;
+}
+
 int rdb_skip_string(struct rdb_reader *reader) {
     struct rdb_string string;
     int error = rdb_read_string_head(reader, &string);

@@ -152,6 +152,8 @@ struct rdb_string {
 int rdb_read_string_head(struct rdb_reader *reader, struct rdb_string *string);
 /* A whole string. *text is valid until the next call of this reader. */
 int rdb_read_string(struct rdb_reader *reader, const char **text, size_t *length);
+/* The same into reader->element, where reading on leaves it alone: the first of a pair. */
+int rdb_read_kept_string(struct rdb_reader *reader, size_t *length);
 int rdb_skip_string(struct rdb_reader *reader);
 int rdb_read_length(struct rdb_reader *reader, uint64_t *length);
 /* The next bytes, consumed, where they are: valid until the next call. */

@@ -29,11 +29,10 @@ enum collection_found collection_write(struct call *call, int index, enum object
 typedef void collection_answer(struct call *call, const struct object *object,
                                const struct argument *argument);
 
-/* One that asks about argv[2], or about no argument. */
-static inline enum call_result collection_ask(struct call *call, enum object_type type,
-                                              collection_answer *answer) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, type, &object);
+/* One that asks about argv[2], or about no argument; found: as the lookup says. */
+static inline enum call_result collection_answer_one(struct call *call, enum collection_found found,
+                                                     const struct object *object,
+                                                     collection_answer *answer) {
     if (found == COLLECTION_NEEDS_TOKEN)
         return CALL_NEED_TOKENS;
     if (found != COLLECTION_WRONG_TYPE)
@@ -42,10 +41,10 @@ static inline enum call_result collection_ask(struct call *call, enum object_typ
 }
 
 /* One that asks about each of argv[2..]: an array of answers. */
-static inline enum call_result collection_ask_each(struct call *call, enum object_type type,
-                                                   collection_answer *answer) {
-    struct object *object;
-    enum collection_found found = collection_read(call, 1, type, &object);
+static inline enum call_result collection_answer_each(struct call *call,
+                                                      enum collection_found found,
+                                                      const struct object *object,
+                                                      collection_answer *answer) {
     if (found == COLLECTION_NEEDS_TOKEN)
         return CALL_NEED_TOKENS;
     if (found == COLLECTION_WRONG_TYPE)
@@ -54,6 +53,21 @@ static inline enum call_result collection_ask_each(struct call *call, enum objec
     for (int i = 2; i < call->argc; i++)
         answer(call, object, &call->argv[i]);
     return CALL_DONE;
+}
+
+/* The same with the lookup. */
+static inline enum call_result collection_ask(struct call *call, enum object_type type,
+                                              collection_answer *answer) {
+    struct object *object;
+    enum collection_found found = collection_read(call, 1, type, &object);
+    return collection_answer_one(call, found, object, answer);
+}
+
+static inline enum call_result collection_ask_each(struct call *call, enum object_type type,
+                                                   collection_answer *answer) {
+    struct object *object;
+    enum collection_found found = collection_read(call, 1, type, &object);
+    return collection_answer_each(call, found, object, answer);
 }
 
 /* HDEL, SREM, ZREM: takes argv[2..] out, and replies how many of these there were. */

@@ -204,11 +204,7 @@ static inline enum collection_found find_fields(struct call *call, int n, struct
 static inline enum call_result ask(struct call *call, collection_answer *answer) {
     struct object *object;
     enum collection_found found = find_fields(call, 1, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found != COLLECTION_WRONG_TYPE)
-        answer(call, object, &call->argv[2]);
-    return CALL_DONE;
+    return collection_answer_one(call, found, object, answer);
 }
 
 enum call_result cmd_hget(struct call *call) {
@@ -218,14 +214,7 @@ enum call_result cmd_hget(struct call *call) {
 enum call_result cmd_hmget(struct call *call) {
     struct object *object;
     enum collection_found found = find_fields(call, call->argc - 2, &object);
-    if (found == COLLECTION_NEEDS_TOKEN)
-        return CALL_NEED_TOKENS;
-    if (found == COLLECTION_WRONG_TYPE)
-        return CALL_DONE;
-    reply_array(call->reply, (size_t)call->argc - 2);
-    for (int i = 2; i < call->argc; i++)
-        reply_value(call, object, &call->argv[i]);
-    return CALL_DONE;
+    return collection_answer_each(call, found, object, reply_value);
 }
 
 static void reply_has(struct call *call, const struct object *object,
